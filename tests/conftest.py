@@ -12,7 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +135,33 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path / "site")
 
 
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """`serve(root, **config)`: a Server that serves from a thread, on 127.0.0.1 and any free port unless told."""
+@contextmanager
+def _servers() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(root: Path, **config: Any) -> Server:
             return stack.enter_context(Server(Config(root=root, **{"port": 0} | config)))
 
+        yield start
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """`serve(root, **config)`: a Server that serves from a thread, on 127.0.0.1 and any free port unless told."""
+    with _servers() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """As `site`: what all tests of a module ask for, and none changes."""
+    return Site(tmp_path_factory.mktemp("lasting") / "site")
+
+
+@pytest.fixture(scope="module")
+def serve_lasting() -> Iterator[Serve]:
+    """As `serve`, until the module's last test: a server that tests do nothing to but ask."""
+    with _servers() as start:
         yield start
 
 

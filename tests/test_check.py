@@ -33,7 +33,7 @@ def test_check_says_what_would_be_resident_and_what_is_not_served(
     told = capsys.readouterr().out.splitlines()
     assert told == [
         f"root {site.root}: 2 files, 4.0 MiB",
-        "would be resident: 1 files, 1000 B of a budget of 1.0 MiB; 1 stay out",
+        "would be resident: 1 file, 1000 B of a budget of 1.0 MiB; 1 stay out",
         "not served as they lie there: 1",
         "lanes: 1",
         "configuration is valid",

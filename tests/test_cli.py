@@ -59,13 +59,22 @@ def run(*argv: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[st
         (["--config", "absent\n.toml"], "cannot read the configuration file absent .toml: No such file"),
     ],
 )
-def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(tmp_path: Path, argv: list[str], expected: str) -> None:
-    done = run(*argv, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("zcserve: ")
-    assert done.stderr.count("\n") == 1
-    assert expected in done.stderr
+def test_wrong_use_is_one_line_on_stderr_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    argv: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("ZCSERVE_")]:
+        monkeypatch.delenv(name)
+    assert main(argv) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("zcserve: ")
+    assert err.count("\n") == 1
+    assert expected in err
 
 
 def test_a_wrong_key_of_the_file_and_a_wrong_variable_are_wrong_use(tmp_path: Path) -> None:

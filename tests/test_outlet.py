@@ -78,7 +78,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ASKED_S", "RETRY_S"):
         monkeypatch.setattr(outlet, name, 0.01)
     monkeypatch.setattr(outlet, "STOPPED_AFTER_S", 0.03)
-    monkeypatch.setattr(outlet, "LAST_S", 0.06)
 
 
 def drain(reader: int, wait_until: WaitUntil, enough: Callable[[bytes], bool]) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import zcserve
+from tests.support.client import fetched
 from tests.support.command import StartCommand
 from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
@@ -29,17 +30,6 @@ from zcserve.errors import UsageError
 
 CHECKOUT = Path(zcserve.__file__).parents[1]
 CACHE_TAG = sys.implementation.cache_tag
-
-
-def get(port: int, target: str) -> tuple[int, bytes]:
-    """Status and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request("GET", target)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def run(*argv: str, **popen: Any) -> subprocess.CompletedProcess[str]:
@@ -78,11 +68,11 @@ def test_a_server_is_a_context_manager_that_knows_its_port(site: Site) -> None:
     site.write("index.html", b"hello")
     with Server(Config(root=site.root, port=0)) as server:
         assert server.url == f"http://127.0.0.1:{server.port}"
-        assert get(server.port, "/") == (200, b"hello")
+        assert fetched(server.port, "/") == (200, b"hello")
         report = server.content.report
         assert (report.files, report.resident_files, report.bytes) == (1, 1, 5)
     with pytest.raises(ConnectionRefusedError):
-        get(server.port, "/")
+        fetched(server.port, "/")
 
 
 def test_the_package_offers_what_its_users_import() -> None:
@@ -97,8 +87,8 @@ def test_two_servers_in_one_process_do_not_know_each_other(site: Site, serve: Se
     site.write("one/page", b"one")
     site.write("two/page", b"two")
     one, two = serve(site.root / "one"), serve(site.root / "two")
-    assert get(one.port, "/page") == (200, b"one")
-    assert get(two.port, "/page") == (200, b"two")
+    assert fetched(one.port, "/page") == (200, b"one")
+    assert fetched(two.port, "/page") == (200, b"two")
 
 
 @pytest.mark.parametrize(
@@ -164,11 +154,11 @@ def test_a_server_that_ended_leaves_nothing_behind(site: Site, tmp_path: Path, w
     with Server(Config(root=site.root, **options)) as server:
         for _ in range(3):
             for target in ("/small", "/medium", "/large", "/absent"):
-                assert get(server.port, target)[0] in (200, 404)
+                assert fetched(server.port, target)[0] in (200, 404)
         site.write("small", b"changed")
         _reload(server, wait_until)
         port = server.port
-        wait_until(lambda: get(port, "/small") == (200, b"changed"))
+        wait_until(lambda: fetched(port, "/small") == (200, b"changed"))
     gone = weakref.ref(server)
     del server
 
@@ -195,7 +185,7 @@ def test_the_loop_turns_while_the_content_is_built(site: Site, monkeypatch: pyte
 
     monkeypatch.setattr(Builder, "build", build_slowly)
     with server:
-        assert get(server.port, "/page") == (200, b"a page")
+        assert fetched(server.port, "/page") == (200, b"a page")
     assert progress[-1] == (1, 1)
 
 
@@ -251,10 +241,10 @@ def test_what_cannot_be_read_is_named_skipped_and_counted(
             assert re.search(rf"\b{name}\b.*: .*{why}", said), said
         assert re.search(r"\b3 files are not served", said)
         assert re.search(r"files: +1\b", said)
-        assert get(server.port, "/page") == (200, bytes(9000))
-        absent = get(server.port, "/absent")
+        assert fetched(server.port, "/page") == (200, bytes(9000))
+        absent = fetched(server.port, "/absent")
         for target in ("/secret", "/dir/page", "/pipe"):
-            assert get(server.port, target) == absent
+            assert fetched(server.port, target) == absent
     finally:
         (site.root / "dir").chmod(0o755)
 

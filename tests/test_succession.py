@@ -222,13 +222,13 @@ def take_over(desk: Desk) -> Before:
 def note_release(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """In which thread the store gets its memory alone."""
     released: list[str] = []
-    release = desk.server.store.release
+    release = desk.server.store.takeover.release
 
     def noted() -> None:
         release()
         released.append(threading.current_thread().name.rstrip("-_0123456789"))
 
-    monkeypatch.setattr(desk.server.store, "release", noted)
+    monkeypatch.setattr(desk.server.store.takeover, "release", noted)
     return released
 
 

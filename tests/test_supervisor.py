@@ -160,7 +160,7 @@ def test_a_server_tells_of_its_start_its_reloads_and_its_end(
     environ: dict[str, Any] = systemd.environ | {"WATCHDOG_USEC": "1000000"}
     server = command(site.root, "--engine", engine, environ=environ)
     systemd.until("READY=1")
-    systemd.until("STATUS=serving: 1 files and variants in memory")
+    systemd.until("STATUS=serving: 1 file or variant in memory")
     systemd.until("WATCHDOG=1")
     publish(site.root / "more", b"more")
     wait_until(lambda: any("1 added" in line or "more" in line for line in server.lines))

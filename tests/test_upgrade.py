@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.waiting import WaitUntil
 from zcserve import upgrade
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
 from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.net.inherited import Inherited
 from zcserve.net.listener import bind

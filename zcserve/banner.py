@@ -14,7 +14,7 @@ from zcserve.cache.compress import missing_codecs
 from zcserve.cache.store import Store
 from zcserve.config.keys import of_no_use
 from zcserve.config.table import Config
-from zcserve.config.units import size_text
+from zcserve.config.units import counted, size_text
 from zcserve.content.content import Content
 from zcserve.content.contents import Contents
 from zcserve.content.told import report_problems, resident
@@ -55,7 +55,7 @@ def say_ready(
     memory = f"{size_text(store.committed)} of {size_text(store.budget)}"
     lines = (
         *_told_of_sites(contents),
-        *((f"compress: the variants of {pending} files follow",) if pending else ()),
+        *((f"compress: the variants of {counted(pending, 'file')} follow",) if pending else ()),
         f"memory: {memory}, ready in {ready_after_s:.2f} s",
         *((f"budget: {budget.note}",) if budget.note else ()),
         f"engine: {_engine(config, engine, lanes)}",

@@ -21,7 +21,7 @@ from zcserve.config.keys import of_no_use
 from zcserve.config.site import check_shares
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
-from zcserve.config.units import size_text
+from zcserve.config.units import counted, size_text
 from zcserve.content.told import report_problems
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log, printable
@@ -134,4 +134,4 @@ def _counted(found: Sequence[Entry]) -> str:
     """How many files they are, and how large."""
     variants = sum(bool(one.encoding) for one in found)
     beside = f" with {variants} variants" if variants else ""
-    return f"{len(found) - variants} files{beside}, {size_text(_bytes(found))}"
+    return f"{counted(len(found) - variants, 'file')}{beside}, {size_text(_bytes(found))}"

@@ -6,7 +6,7 @@ whether a descriptor is that stream, by its device and inode (systemd.exec(5)).
 
 No value from outside gives a line its level: each line gets one here, and of two journald reads the first. What is
 odd: it cuts a line off at LineMax, and reads what is left as another one, which might begin with what a client has
-chosen. So a longer line is made several here.
+chosen (`<0>` is shown on all terminals). So a longer line is made several here.
 """
 
 from __future__ import annotations

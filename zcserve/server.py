@@ -9,42 +9,37 @@ answers in flight finish for `grace_s` seconds, end. Both may be done with anoth
 from __future__ import annotations
 
 import errno
-import gc
 import os
-import resource
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from zcserve import log, signals, threads
-from zcserve.activation import admin_address, listening, passed
+from zcserve import signals, threads
+from zcserve.activation import admin_address, listening
 from zcserve.banner import say_ready, url
 from zcserve.cache import closing
 from zcserve.cache.budget import budget_of
 from zcserve.cache.crew import CLOSE_WITHIN_S
-from zcserve.cache.entry import InPlace, each_coding
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.store import Store
 from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config.table import Config
 from zcserve.content.content import Content
 from zcserve.drain import Drain
-from zcserve.errors import UsageError, reason_of
+from zcserve.errors import UsageError
+from zcserve.foreground import Foreground
 from zcserve.foresight import Foresight
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.log import Log
-from zcserve.net.access_log import AccessLog
+from zcserve.net.access_log import AccessLog, open_log
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import take_over
 from zcserve.net.fastlane import open_front
@@ -56,7 +51,6 @@ from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.slow import SlowRequests
-from zcserve.program import close_inherited
 from zcserve.reconfigure import Reconfigure
 from zcserve.site.hosts import NOWHERE
 from zcserve.site.site import Site
@@ -69,10 +63,6 @@ if TYPE_CHECKING:
     from zcserve.admin.office import Office
 
 _log = Log(__name__)
-
-# How long a loader thread may hold the GIL while the loop has work: the interpreter's 5 ms would be the loop's worst
-# latency.
-SWITCH_INTERVAL_S = 0.00005
 
 
 class Server:
@@ -90,10 +80,9 @@ class Server:
         self.config = config = replace(config, memory=self._budget.bytes)
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._first_signal = threading.Lock()  # taken by the first one that says to end
-        self._supervisor = Supervisor({})  # of a process that is ours alone
-        self._foreground = False  # the process is ours alone
-        self._log: AccessLog | None = None
+        self._supervisor = Supervisor({})
+        self._foreground: Foreground | None = None  # the process is ours alone
+        self.access_log: AccessLog | None = None
         self._predecessor: Predecessor | None = None
         self._inherited = Inherited()
         self._foresight: Foresight | None = None  # there is nothing to foresee while the content is loaded
@@ -122,9 +111,8 @@ class Server:
             self._open_admin(undo)
             with self.loop.turning():  # what is built must not touch it
                 built = build_first([one.builder for one in self.sites], self._predecessor, progress=progress)
-            if self._foreground:  # in a process that is not ours alone, what is frozen would outlive its server
-                gc.collect()  # what is garbage and frozen would never go
-                gc.freeze()
+            if self._foreground is not None:
+                self._foreground.settle()
             for tenant, first in zip(self.sites, built, strict=True):
                 tenant.serve(first)
             self._open_service(undo)
@@ -162,9 +150,11 @@ class Server:
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
         self._prefixes = Prefixes()
-        self._open_log(undo)
+        self.access_log = open_log(self.config, self._prefixes)
+        if self.access_log is not None:
+            undo.callback(self.access_log.close)
         self._slow = SlowRequests(self.config.slow_log_s) if self.config.slow_log_s else None
-        front = open_front(self.config, self._prefixes, self._log, self._slow)
+        front = open_front(self.config, self._prefixes, self.access_log, self._slow)
         self.loop = Loop(front)
         if self._slow is not None:
             self._slow.begin(self.loop.timers)
@@ -179,7 +169,7 @@ class Server:
         if address := admin_address(self.config, self._inherited):
             from zcserve.admin.office import Office  # only a node with an admin listener pays for it
 
-            upgrade = lambda: self._succession.upgrade()  # noqa: E731  (there is none yet)
+            upgrade = lambda told: self._succession.upgrade(told)  # noqa: E731  (there is none yet)
             self._admin = Office(
                 self.config, address, self.loop, self._prefixes, self.loader, reload=self.reload, upgrade=upgrade
             )
@@ -187,33 +177,22 @@ class Server:
             if self._predecessor is None:
                 self._admin.open(self._inherited)
 
-    def _open_log(self, undo: ExitStack) -> None:
-        config = self.config
-        if config.access_log:
-            try:
-                self._log = AccessLog(
-                    config.access_log, config.access_log_format, self._prefixes, config.access_log_sample
-                )
-            except OSError as error:
-                raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
-            undo.callback(self._log.close)
-
     def _open_service(self, undo: ExitStack) -> None:
         """What connections share, and what answers where no file does."""
         config, loop = self.config, self.loop
         fetcher = Fetcher(self.sites.loaders, config.loader_threads, loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
-        is_noted = self._slow is not None or (self._log is not None and bool(config.access_log_fields))
+        is_noted = self._slow is not None or (self.access_log is not None and bool(config.access_log_fields))
         self._service = Service(
             config=config,
             loop=loop,
-            parser=Parser(config, log_fields=self._log is not None),
+            parser=Parser(config, log_fields=self.access_log is not None),
             prefixes=self._prefixes,
             fetcher=fetcher,
             sites=tuple(tenant.site for tenant in self.sites),
             bodies=Allowance(config.servlet_bodies_bytes()),
-            log=self._log.record if self._log is not None and not is_noted else None,
-            notes=Notes(config, self._log, self._slow) if is_noted else None,
+            log=self.access_log.record if self.access_log is not None and not is_noted else None,
+            notes=Notes(config, self.access_log, self._slow) if is_noted else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         if self._service.hosts is not None:
@@ -238,12 +217,12 @@ class Server:
             node.service, node.store = self._service, self.store
             node.contents = self.contents
             node.application, node.curve = self.sites.first.application, self._foresight.curve
-            node.access_log, node.slow = self._log, self._slow
+            node.access_log, node.slow = self.access_log, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
     def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:
         """Clients may come, and other processes, too."""
-        if self._foreground:
+        if self._foreground is not None:
             signals.wake(self.loop)
         self._reserve = Reserve()
         undo.callback(self._reserve.close)
@@ -296,12 +275,6 @@ class Server:
         return self._service
 
     @property
-    def lines_left_out(self) -> int:
-        """How many answers the access log has no line of since others stand for them (`--access-log-sample`); those of
-        lanes a second later."""
-        return self._log.left_out if self._log is not None else 0
-
-    @property
     def admin_port(self) -> int:
         """The admin listener's; 0 where it is a unix socket, or none."""
         where = self._admin.door.sock.getsockname() if self._admin is not None else ""
@@ -342,22 +315,17 @@ class Server:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit code."""
-        self._foreground = True
-        _raise_descriptor_limit()
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        signals.end_at_once()
-        self._predecessor = Predecessor.of(os.environ)
-        self._supervisor = Supervisor(os.environ, takes_over=self._predecessor is not None)
-        if self._predecessor is not None:
-            close_inherited(self._predecessor.descriptors)
-            self._inherited = self._predecessor.listeners
-        else:
-            self._inherited = passed(os.environ)
+        process = self._foreground = Foreground(os.environ)
+        self._predecessor, self._inherited = process.predecessor, process.inherited
+        self._supervisor = process.supervisor
         self.open(progress=True)
-        signals.end_in_order(self._on_end_signal)
-        signal.signal(signal.SIGHUP, lambda *_: self.reload())
-        signal.signal(signal.SIGUSR1, lambda *_: self.loop.call_soon(self._reopen_log))
-        signal.signal(signal.SIGUSR2, lambda *_: self.loop.call_soon(self._succession.upgrade))
+        call_soon = self.loop.call_soon
+        others: dict[int, Callable[[], object]] = {
+            signal.SIGHUP: self.reload,
+            signal.SIGUSR1: partial(call_soon, self._reopen_log),
+            signal.SIGUSR2: partial(call_soon, self._succession.upgrade),
+        }
+        process.hear(self._on_end_signal, self._succession.forbid, others)
         try:
             self._succession.begin(lambda: self._stopping)
         except OSError as error:
@@ -369,11 +337,7 @@ class Server:
         finally:
             signals.forget(self.loop)
         in_place = self._service.generations() if self.config.in_place else ()
-        if not self.close() or _have_files_that_may_hang(in_place) or not log.prints_are_out():
-            # Nothing ends a thread that waits in the kernel, and the interpreter would close what it reads from, or
-            # wait for it.
-            log.flush()
-            closing.leave(0)
+        process.leave(is_closed=self.close(), generations=in_place)
         return 0
 
     @property
@@ -381,18 +345,17 @@ class Server:
         """When (of `time.monotonic`) --grace is over; 0 where the server was not told to end."""
         return self._drain.until if self._stopping else 0.0
 
-    def _on_end_signal(self, number: int, _: object) -> None:
-        if self._stopping or not self._first_signal.acquire(blocking=False):  # one step: signals come between any two
-            self._succession.forbid()
-            log.flush()
-            os._exit(128 + number)
-        self.loop.call_soon(self.stop)
-        self._stopping = True
+    def _on_end_signal(self) -> bool:
+        """False where the server ends already."""
+        was_stopping, self._stopping = self._stopping, True
+        if not was_stopping:
+            self.loop.call_soon(self.stop)
+        return not was_stopping
 
     def _reopen_log(self) -> None:
         """In the loop. Lines of what was answered by now belong to the old file."""
-        if self._log is not None:
-            self.loop.front.when_written(self._log.reopen)
+        if self.access_log is not None:
+            self.loop.front.when_written(self.access_log.reopen)
 
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""
@@ -414,25 +377,25 @@ class Server:
         if self._admin is not None:
             self._admin.close()
         self.loop.close()  # which puts the last lines into the log
-        if self._log is not None:
-            ended &= self._log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
+        if self.access_log is not None:
+            ended &= self.access_log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
         if ended:
             self.store.close()
         else:
             _log.warning("a thread still waits for a file system; the server ends without it")
-        if self._foreground:
-            gc.unfreeze()  # what was frozen at the start may go now, cycles, descriptors and all
+        if self._foreground is not None:
+            self._foreground.unsettle()
         return ended
 
     # --- content ------------------------------------------------------------------------------------------
 
-    def reload(self) -> None:
+    def reload(self, told: Callable[[str], object] | None = None) -> None:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
-        ask. Returns at once."""
+        ask. Returns at once; `told` as of `Content.reload`."""
         self._supervisor.reloading()
         if self._reconfigure is not None:
             self._reconfigure.reload()
-        self.contents.reload()
+        self.contents.reload(told)
         self.sites.reload_applications(self._service)
 
     def _say_ready(self) -> None:
@@ -447,19 +410,3 @@ class Server:
             addresses=self._addresses,
             ready_after_s=self.ready_after_s,
         )
-
-
-def _raise_descriptor_limit() -> None:
-    """Take all the descriptors that we may have: the soft limit is for programs that use select(2)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _have_files_that_may_hang(generations: Iterable[Generation]) -> bool:
-    """Whether files below the root are open that cannot be closed, perhaps: no thread of this process may try."""
-    if not closing.wait(time.monotonic() + CLOSE_WITHIN_S):
-        return True
-    entries = chain.from_iterable(one.entries() for one in generations)
-    bodies = (one.body for entry in entries for one in each_coding(entry))
-    return any(isinstance(body, InPlace) and closing.may_hang(body.device) for body in bodies)

@@ -11,6 +11,7 @@ import gc
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from zcserve.admin.door import Door
 from zcserve.cache import manifest
@@ -33,6 +34,9 @@ _log = Log(__name__)
 
 # Connections that ask for nothing in this time after the listeners were handed over are closed.
 QUIET_S = 2.0
+
+# Hears how an upgrade ended: the process that serves now, or 0 and why none does.
+Told: TypeAlias = Callable[[int, str], object]
 
 
 def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *, progress: bool) -> list[Built]:
@@ -82,6 +86,7 @@ class Succession:
         order."""
         self._predecessor = predecessor
         self._successor: Successor | None = None
+        self._waiting: list[Told] = []  # for the end of an upgrade
         self._is_asked = False  # for an upgrade, while the process before is not gone
         self._listeners = listeners
         self._admin = admin
@@ -117,18 +122,24 @@ class Succession:
     def _predecessor_gone(self) -> None:
         assert self._predecessor is not None
         _log.info("upgrade: process %d has ended", self._predecessor.pid)
-        self._service.fetcher.run(self._predecessor, self._store.release, self._on_released)
+        self._service.fetcher.run(self._predecessor, self._store.takeover.release, self._on_released)
 
     def _on_released(self, _: None) -> None:
         self._predecessor = None
-        if self._is_asked:
-            self.upgrade()
+        if self._is_asked and (why := self.upgrade()):
+            self._tell(0, why)
 
     # --- as the old process -------------------------------------------------------------------------------
 
-    def upgrade(self) -> str:
+    def upgrade(self, told: Told | None = None) -> str:
         """Start the program anew, have it take over, and end. Why not; "" where that is begun, also by an earlier call,
-        or will be when the process before this one has ended."""
+        or will be when the process before this one has ended: then `told` hears how it ended."""
+        why = self._begin()
+        if not why and told is not None:
+            self._waiting.append(told)
+        return why
+
+    def _begin(self) -> str:
         if os.getpid() == 1:
             why = "refused, since this is process 1: a container ends with it; replace the container"
             _log.error("upgrade: %s", why)
@@ -169,13 +180,17 @@ class Succession:
     def _succeeded(self, process: int) -> None:
         """The new process serves: answer what was accepted here, and end."""
         _log.info("upgrade: process %d serves now; this one answers what it has begun, and ends", process)
+        is_awaited = self._tell(process)
         self._supervisor.hand_over(process)
         self._content.follow_on()
         self._quiet.at = self._loop.now + QUIET_S
         self._loop.timers.arm(self._quiet)
         if self._admin is not None:
             self._admin.close(handed_over=True)
-        self._drain.hand_over()
+        if is_awaited:
+            self._loop.call_soon(self._drain.hand_over)  # without clients it is the end: answers to operators go first
+        else:
+            self._drain.hand_over()
 
     def _end_quietly(self) -> None:
         """Requests that are still under way are answered with what is known by now."""
@@ -187,6 +202,14 @@ class Succession:
         self._store.thaw()
         self._content.resume()
         _log.error("upgrade: the new program does not serve, this process goes on: %s", why)
+        self._tell(0, why)
+
+    def _tell(self, process: int, why: str = "") -> bool:
+        """Tell those that wait, if there are any."""
+        waiting, self._waiting = self._waiting, []
+        for told in waiting:
+            told(process, why)
+        return bool(waiting)
 
     # --- as one that ends ---------------------------------------------------------------------------------
 

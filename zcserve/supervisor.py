@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from zcserve.config.units import counted
 from zcserve.net.loop import Loop
 from zcserve.net.timers import Deadline
 
@@ -61,7 +62,7 @@ class Supervisor:
         now = time.monotonic()
         if self._path and not self._is_ready and now - self._loading_told >= LOADING_TOLD_S:
             self._loading_told = now
-            self._go_on(f"loading: {done} of {total} files" if total else "loading: looking for files")
+            self._go_on(f"loading: {done} of {counted(total, 'file')}" if total else "loading: looking for files")
 
     def compressing(self, told: str) -> None:
         """How far the variants are."""

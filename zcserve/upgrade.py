@@ -56,7 +56,8 @@ from zcserve import log, threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.manifest import Heir
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
+from zcserve.config.units import counted
 from zcserve.errors import NoThreadError, reason_of
 from zcserve.log import Log
 from zcserve.net.inherited import Inherited
@@ -151,7 +152,8 @@ class Predecessor:
         os.close(self._manifest)
         if served:
             store = next(iter(heirs.values())).loader.store
-            _log.info("upgrade: %d resident files taken over from process %d", store.resident, self.pid)
+            files = counted(store.resident, "resident file")
+            _log.info("upgrade: %s taken over from process %d", files, self.pid)
         else:
             _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)
         return served

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
-from tests.support.client import Client, Response
+from tests.support.client import Client, Response, get
 from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
 from zcserve import Server
@@ -41,11 +42,7 @@ def node(request: pytest.FixtureRequest, page_root: Path, serve: Serve, socket_p
 def ask(socket_path: str) -> Callable[..., Response]:
     """`ask(target, *lines, method="GET")`: one request."""
 
-    def one(target: str, *lines: str, method: str = "GET") -> Response:
-        with Client(socket_path) as client:
-            return client.get(target, *lines, method=method)
-
-    return one
+    return partial(get, socket_path)
 
 
 @pytest.fixture

@@ -50,4 +50,34 @@ def test_what_is_told_is_in_the_log_with_who_said_it(
 ) -> None:
     with caplog.at_level("INFO"):
         assert tell("reload") == (200, {"reloading": True})
-    assert any("admin: reload {} by process" in record.getMessage() for record in caplog.records)
+    assert any('admin: reload {"wait": false} by process' in record.getMessage() for record in caplog.records)
+
+
+HEAD = "HTTP/1.1\r\nHost: a\r\n"
+# What is refused before there is a route: status, and some of what is told.
+REFUSED = {
+    f"TRACE /livez {HEAD}\r\n": (405, "no path takes this method"),
+    f"CONNECT a:80 {HEAD}\r\n": (405, "no path takes this method"),
+    f"FROB /livez {HEAD}\r\n": (405, "FROB is not for this path"),
+    f"FROB * {HEAD}\r\n": (501, "Not Implemented"),
+    f"GET * {HEAD}\r\n": (400, ""),
+    f"POST /warm {HEAD}Content-Length: 999999999\r\n\r\n": (413, "a body of more than 262144 bytes"),
+    f"POST /warm {HEAD}Content-Length: 1, 2\r\n\r\n": (400, "Content-Length"),
+    f"POST /warm {HEAD}Transfer-Encoding: gzip, chunked\r\n\r\n": (501, "chunked"),
+    f"POST /warm {HEAD}Expect: bread\r\n\r\n": (417, "expectation"),
+    f"GET /{'a' * 20_000} {HEAD}\r\n": (414, "a target longer than"),
+    f"GET /livez {HEAD}A: {'a' * 70_000}\r\n\r\n": (431, "a head longer than"),
+    "GET /livez HTTP/2.0\r\nHost: a\r\n\r\n": (505, "HTTP/1.1"),
+    "what?\r\n\r\n": (400, "not a request line"),
+}
+
+
+def test_what_is_refused_before_there_is_a_route_is_json_too(node: Server, socket_path: str) -> None:
+    for request, (status, error) in REFUSED.items():
+        with Client(socket_path) as client:
+            client.send(request.encode())
+            answer = client.read()
+        assert (answer.status, answer["Content-Type"]) == (status, b"application/json"), request[:60]
+        told = json.loads(answer.body)
+        assert error in told["error"], request[:60]
+        assert (status == 405) == ("accepted" in told)

@@ -53,7 +53,7 @@ def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(events, "snapshot_of", snapshot_of)
     monkeypatch.setattr(events, "EVERY_S", 0.0)
     loop = Loop(Poller())
-    node = Node(Config(root=tmp_path), loop, lambda: None, lambda: "")
+    node = Node(Config(root=tmp_path), loop, lambda told: None, lambda told: "")
     exchange: Any = None
     yield loop, Events().get(node, exchange).content, told
     loop.close()

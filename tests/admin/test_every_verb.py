@@ -17,7 +17,18 @@ from zcserve.admin.words import WORDINGS
 
 Tell: TypeAlias = Callable[..., tuple[int, Any]]  # the fixture `tell`
 # What of an answer tells how things are now, and not what was done for that.
-LASTING = {"level", "how", "matched", "paths", "resident_bytes", "pins", "reloading", "draining", "upgrading"}
+LASTING = {
+    "level",
+    "how",
+    "matched",
+    "paths",
+    "resident_bytes",
+    "pins",
+    "reloading",
+    "draining",
+    "upgrading",
+    "reloaded",
+}
 BODIES = {"/page": b"a page", "/a.css": b"a style", "/large": b"large " * 50_000}
 LAYOUTS = (("--engine", "python"), ("--engine", "native", "--lanes", "1"), ("--engine", "native", "--lanes", "2"))
 # What each is told, in the order in which it is said.
@@ -33,7 +44,7 @@ TOLD: Mapping[str, tuple[dict[str, Any], ...]] = {
     ),
     "warm": ({"paths": list(BODIES)},),
     "pin": ({"add": ["*.css"]}, {}, {"remove": ["*.css"]}),
-    "reload": ({},),
+    "reload": ({}, {"wait": True}),
     "drain": ({},),
     "undrain": ({},),
     "upgrade": ({},),

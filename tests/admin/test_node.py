@@ -12,6 +12,6 @@ from zcserve.net.poller import Poller
 
 def test_a_node_without_content_starts(tmp_path: Path) -> None:
     loop = Loop(Poller())
-    node = Node(Config(root=tmp_path), loop, lambda: None, lambda: "")
+    node = Node(Config(root=tmp_path), loop, lambda told: None, lambda told: "")
     assert node.readiness() == {"is_ready": False, "phase": "starting"}
     loop.close()

@@ -24,9 +24,23 @@ def test_reload_reads_the_root_again(node: Server, tell: Any, wait_until: WaitUn
     wait_until(lambda: node.content.counters.flips > 0)
 
 
+def test_a_reload_that_is_waited_for_is_answered_with_how_it_ended(node: Server, site: Site, tell: Any) -> None:
+    site.write("another", b"another")
+    done = {"reloaded": True, "generation": 2, "files": 2, "problems": 0}
+    assert tell("reload", wait=True) == (200, done)
+    with Client(node.port) as client:
+        assert client.get("/another").body == b"another"
+    away = site.root.rename(site.root.with_name("away"))
+    status, told = tell("reload", wait=True)
+    assert (status, list(told)) == (500, ["error"])
+    assert told["error"].startswith(f"the reload failed, the old content goes on: root '{site.root}' does not exist")
+    away.rename(site.root)
+    assert tell("reload", wait=True) == (200, done | {"generation": node.content.counters.flips + 1})
+
+
 def test_a_word_that_a_verb_does_not_have_is_refused(node: Server, tell: Any) -> None:
-    status, told = tell("reload", now=True)
-    assert (status, told["error"]) == (400, '"now" is no word of reload, which takes none')
+    status, told = tell("drain", now=True)
+    assert (status, told["error"]) == (400, '"now" is no word of drain, which takes none')
 
 
 def test_what_utf_8_has_no_form_for_is_answered_as_json_has_it(node: Server, tell: Any) -> None:
@@ -45,6 +59,27 @@ def test_upgrade_starts_the_program_anew_which_answers_at_the_same_socket(
     wait_until(lambda: any("serves now" in line for line in server.lines))
     wait_until(lambda: any("has ended" in line for line in server.lines))
     assert ask("/readyz").status == 200
+    with Client(server.port) as client:
+        assert client.get("/page").body == b"a page"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_upgrade_that_is_waited_for_is_answered_with_how_it_ended(
+    page_root: Path, tmp_path: Path, command: StartCommand, socket_path: str, tell: Any, ask: Any, engine: str
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("")
+    server = command(page_root, "--engine", engine, "--admin", f"unix:{socket_path}", "--config", str(settings))
+    before = json.loads(ask("/stats").body)["pid"]
+    settings.write_text("nonsense = 1\n")
+    status, told = tell("upgrade", wait=True)
+    assert status == 500
+    assert "the new program does not serve, this process goes on: " in told["error"]
+    assert "exit code 2" in told["error"]
+    settings.write_text("")
+    status, told = tell("upgrade", wait=True)
+    assert (status, told["upgraded"]) == (200, True)
+    assert json.loads(ask("/stats").body)["pid"] == told["pid"] != before
     with Client(server.port) as client:
         assert client.get("/page").body == b"a page"
 
@@ -150,7 +185,9 @@ def test_a_node_is_ready_when_what_is_pinned_is_there(
     tell("pin", add=["*.css"])
     answer = ask("/readyz")
     told = json.loads(answer.body)
-    assert (answer.status, told["phase"], told["missing_total"], told["wanted_bytes"]) == (503, "warming", 1, 700_006)
+    assert (answer.status, told["phase"]) == (503, "incomplete")
+    assert (told["missing_total"], told["wanted_bytes"]) == (1, 700_006)
+    assert "waiting is of no use, there is no room for 1 wanted file, 683.6 KiB" in told["why"]
     assert [(one["path"], one["bytes"]) for one in told["missing"]] == [("/large.css", 700_000)]
     tell("pin", remove=["*.css"])
     assert ask("/readyz").status == 200

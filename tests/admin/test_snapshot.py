@@ -232,7 +232,7 @@ def test_a_generation_and_its_events_are_counted_over_a_reload(
 
 def test_while_the_node_starts_there_are_no_clients_to_tell_of(tmp_path: Path) -> None:
     loop = Loop(Poller())
-    told = snapshot_of(Node(Config(root=tmp_path), loop, lambda: None, lambda: ""))
+    told = snapshot_of(Node(Config(root=tmp_path), loop, lambda told: None, lambda told: ""))
     loop.close()
     assert told["version"] == VERSION
     assert told["ready"]["is_ready"] is False

@@ -23,7 +23,7 @@ from zcserve.cache.manifest import Heir
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.preload import preload, retire
 from zcserve.cache.root import Root
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
 
 LARGE = 100_000
 FILES = {
@@ -255,7 +255,7 @@ def test_the_order_of_use_comes_along(tree: Tree, full: tuple[Loader, Generation
     for tick, entry in enumerate(reversed(resident), 1000):
         entry.tick = tick
     new, got = adopted(tree, old, generation, memory="1M")
-    new.store.release()
+    new.store.takeover.release()
     cold = next(entry for entry in got.entries() if entry.body is None)
     new.load(got.root, cold)
     gone = [entry for entry in resident if body_at(got, entry.key) is None]
@@ -352,7 +352,7 @@ def test_nothing_that_was_taken_over_is_written_or_given_back_before_release(
     assert all(content_of(body) == content for body, content in was.values())
     assert new.store.evictions == 0
     held = new.store.committed
-    new.store.release()
+    new.store.takeover.release()
     assert new.store.committed < held
     fill(new, got.root, entries)
     assert sum(entry.body is not None for entry in entries) > 100
@@ -373,7 +373,7 @@ def test_released_memory_is_what_the_kernel_has(tree: Tree) -> None:
     new, _ = adopted(tree, old, generation)
     assert sum(meter() for meter in meters) <= whole
     assert new.store.committed < whole
-    new.store.release()
+    new.store.takeover.release()
     assert new.store.committed == sum(meter() for meter in meters) < whole
 
 
@@ -384,7 +384,7 @@ def test_memory_is_handed_on_again_and_again(tree: Tree) -> None:
     committed = loader.store.committed
     for _ in range(3):
         loader, generation = adopted(tree, loader, generation)
-        loader.store.release()
+        loader.store.takeover.release()
         assert loader.store.committed == committed
     assert all_facts(generation) == expected
 

@@ -18,7 +18,7 @@ from zcserve.cache.manifest import Heir
 from zcserve.cache.patch import Patch
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
 from zcserve.cache.walk import Changes, walk, walk_again
 
 INDEX = ("index.html",)

@@ -225,7 +225,7 @@ def test_it_says_at_once_what_it_does_and_how_far_it_is(
     heard: list[str] = []
     here.loader.variants.progress.subscribe(heard.append)
     here.want(b"/a.css", b"/b.css")
-    assert caplog.messages[0] == "compress: 2 files, 1.0 MiB, by 1 threads"
+    assert caplog.messages[0] == "compress: 2 files, 1.0 MiB, by 1 thread"
     wait_until(lambda: len(caplog.messages) > 3)
     assert caplog.messages[3] == "compress: 0 of 2 files, 0 B of 1.0 MiB, 0 s"
     here.gate.open.set()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import MISSING, FrozenInstanceError, fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 
 from zcserve.config.addresses import TcpAddress, UnixAddress
+from zcserve.config.option import option_of
 from zcserve.config.table import Config
 from zcserve.config.units import KIB, MIB
 from zcserve.errors import UsageError
@@ -21,6 +22,14 @@ def test_a_config_of_a_root_alone_has_the_documented_defaults() -> None:
     assert config.addresses() == (TcpAddress("127.0.0.1", 8080),)
     assert (config.memory, config.index, config.engine) == (512 * MIB, ("index.html",), "auto")
     assert (config.head_timeout_s, config.grace_s, config.small_body_bytes_max) == (20.0, 30.0, 16 * KIB)
+
+
+def test_each_default_is_accepted_as_it_is() -> None:
+    defaults = {f.name: (option_of(f), f.default) for f in fields(Config) if f.default is not MISSING}
+    assert len(defaults) == len(fields(Config)) - 1
+    for name, (option, default) in defaults.items():
+        accepted = option.accept_as(name, default)
+        assert (type(accepted), accepted) == (type(default), default), name
 
 
 def test_type_checkers_let_a_root_be_text() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zcserve.config.units import KIB, MIB, parse_duration, parse_size
+from zcserve.config.units import KIB, MIB, counted, parse_duration, parse_size
 from zcserve.errors import UsageError
 
 
@@ -64,3 +64,8 @@ def test_a_duration_is_seconds_or_a_number_with_a_unit(text: str, seconds: float
 def test_what_is_not_a_duration_is_named_with_what_is(text: str) -> None:
     with pytest.raises(UsageError, match="not a duration; accepted: seconds, or a number with ms, s, m or h"):
         parse_duration(text)
+
+
+def test_one_of_something_is_told_as_one() -> None:
+    assert [counted(number, "file") for number in range(3)] == ["0 files", "1 file", "2 files"]
+    assert [counted(number, "entry", "entries") for number in (1, 2)] == ["1 entry", "2 entries"]

@@ -154,7 +154,7 @@ def test_pins_that_match_nothing_and_those_without_room_are_told_of(
     one = shop({"large": bytes(3 << 20)}, memory=1 << 20, pin=("/large", "/nothing/*"))
     one.build()
     assert "--pin /nothing/* matches no file" in caplog.messages
-    assert "pinned: 1 files, 3.0 MiB, do not fit into memory: sent from disk" in caplog.messages
+    assert "pinned files do not fit into memory: 1 file, 3.0 MiB: sent from disk" in caplog.messages
 
 
 # --- the page for 404 -------------------------------------------------------------------------------------------------

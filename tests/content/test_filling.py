@@ -3,7 +3,6 @@ reloaded. A gate stands where the thread begins to load, so that each comes at i
 
 from __future__ import annotations
 
-import http.client
 import os
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.client import fetched
 from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
 from tests.support.trees import publish
@@ -64,16 +64,6 @@ def start(request: pytest.FixtureRequest, serve: Serve, site: Site) -> Callable[
     return begin
 
 
-def get(server: Server, target: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WITHIN_S)
-    try:
-        connection.request("GET", target)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
 def resident(server: Server) -> int:
     entries = [entry for entry in server.site.live.entries() if isinstance(entry, Entry)]
     return sum(entry.body is not None for entry in entries)
@@ -87,14 +77,14 @@ def test_it_answers_before_all_is_loaded_and_then_has_all(
     assert gate.reached.wait(WITHIN_S)
     assert server.content.is_loading
     assert (server.content.report.files, resident(server)) == (FILES + 1, 0)
-    assert get(server, "/3/13") == get(server, "/3/13") == (200, b"content of 13")
-    assert get(server, "/absent")[0] == 404
+    assert fetched(server.port, "/3/13") == fetched(server.port, "/3/13") == (200, b"content of 13")
+    assert fetched(server.port, "/absent")[0] == 404
     assert resident(server) == 1
     gate.opened.set()
     wait_until(lambda: not server.content.is_loading)
     wait_until(lambda: server.content.report.resident_files == FILES + 1)
     assert resident(server) == server.store.resident == FILES + 1
-    assert get(server, "/3/13") == (200, b"content of 13")
+    assert fetched(server.port, "/3/13") == (200, b"content of 13")
     assert f"loaded: {FILES + 1} files, {FILES + 1} resident" in caplog.text
 
 
@@ -106,13 +96,13 @@ def test_what_changes_meanwhile_is_what_is_served(
     publish(site.root / "1" / "11", b"new")
     (site.root / "2" / "12").unlink()
     site.write("3/more", b"more")
-    wait_until(lambda: get(server, "/1/11") == (200, b"new"))
-    wait_until(lambda: get(server, "/3/more") == (200, b"more"))
-    wait_until(lambda: get(server, "/2/12")[0] == 404)
+    wait_until(lambda: fetched(server.port, "/1/11") == (200, b"new"))
+    wait_until(lambda: fetched(server.port, "/3/more") == (200, b"more"))
+    wait_until(lambda: fetched(server.port, "/2/12")[0] == 404)
     gate.opened.set()
     wait_until(lambda: not server.content.is_loading)
-    assert get(server, "/1/11") == (200, b"new")
-    assert get(server, "/2/12")[0] == 404
+    assert fetched(server.port, "/1/11") == (200, b"new")
+    assert fetched(server.port, "/2/12")[0] == 404
     assert resident(server) == server.store.resident == FILES + 1
 
 
@@ -126,8 +116,8 @@ def test_what_has_changed_without_an_event_is_found_by_the_loading(
     gate.opened.set()
     wait_until(lambda: not server.content.is_loading)
     assert resident(server) == server.store.resident == FILES  # and not the one that is gone
-    assert get(server, "/1/11") == (200, b"new")
-    assert get(server, "/2/12")[0] == 404
+    assert fetched(server.port, "/1/11") == (200, b"new")
+    assert fetched(server.port, "/2/12")[0] == 404
 
 
 def test_a_reload_goes_first_and_loads_what_is_missing(

@@ -3,6 +3,7 @@ dropped. With both engines, over sockets: tests/wire/test_purges.py."""
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -187,6 +188,45 @@ def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_ar
     shown.turn_until(lambda: len(told) == PURGES_WAITING_MAX + 1)
     assert [one.purged for one in told] == [count] + [0] * PURGES_WAITING_MAX
     assert max(forgotten) <= PURGED_AT_ONCE
+
+
+def test_what_several_generations_have_is_told_once_and_what_an_older_one_has_alone_goes_too(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = show({f"{i}": b"1" for i in range(5)}, keep_generations=1)
+    older = shown.site.live
+    (shown.tree.path / "3").unlink()
+    publish(shown.tree.path / "4", b"22")
+    shown.site.serve(shown.build(last=older).generation, [older])
+    forgotten: list[bytes] = []
+    monkeypatch.setattr(shown.loop.front.shelf(0), "forget_keys", lambda keys, _: forgotten.extend(keys))
+    purged = shown.purge(Aim.prefix(b"/"), hard=True)
+    assert sorted(forgotten) == [b"/0", b"/1", b"/2", b"/3", b"/4"]
+    assert (purged.matched, purged.purged, memory(shown)) == (6, 6, set())
+    assert older.resources[b"/3"].body is None  # type: ignore[union-attr]
+
+
+def lists_of_keys() -> int:
+    """How many lists of many keys the garbage collector sees."""
+    found = [one for one in gc.get_objects() if type(one) is list and len(one) >= PURGED_AT_ONCE]
+    return sum(isinstance(one[0], bytes) and one[0].startswith(b"/") for one in found)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_the_collector_does_not_see_the_keys_that_wait(show: Show, monkeypatch: pytest.MonkeyPatch, hard: bool) -> None:
+    monkeypatch.setattr(module, "DOUBTED_AT_ONCE", PURGED_AT_ONCE)
+    shown = show({f"{i}": b"1" for i in range(4 * PURGED_AT_ONCE)})
+    know = shown.patches.when_known
+    before, seen = lists_of_keys(), list[int]()
+
+    def see() -> None:
+        seen.append(lists_of_keys())
+
+    monkeypatch.setattr(type(shown.live), "forget", lambda *_: see())
+    monkeypatch.setattr(shown.patches, "when_known", lambda then: (see(), know(then)))
+    assert shown.purge(Aim.prefix(b"/"), hard=hard).purged == 4 * PURGED_AT_ONCE
+    assert len(seen) >= 4
+    assert max(seen) <= before + 2  # the piece at hand
 
 
 def test_one_that_fails_says_so_and_the_next_one_has_its_turn(

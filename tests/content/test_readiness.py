@@ -47,10 +47,11 @@ def test_what_is_pinned_is_wanted_whether_it_fits_or_not(show: Show) -> None:
     files = {"a.css": bytes(100), "b.css": bytes(200), "c.css": noise(300_000), "page": bytes(700)}
     shown = show(files, memory=512 * 1024, pin=("*.css",))
     ready = asked(shown)
-    assert (ready.is_ready, ready.phase, ready.missing_total) == (False, "warming", 1)
+    assert (ready.is_ready, ready.phase, ready.missing_total) == (False, "incomplete", 1)
     assert (ready.wanted_bytes, ready.resident_bytes) == (301_000, 1000)
     assert isclose(ready.share, 1000 / 301_000)
     assert "0.33% of what is wanted is resident" in ready.why
+    assert "waiting is of no use, there is no room for 1 wanted file, 293.0 KiB: more --memory" in ready.why
     assert [(one.path, one.bytes) for one in ready.missing] == [("c.css", 300_000)]
     assert "half of the memory budget" in ready.missing[0].why
     shown.pin(remove=["*.css"], add=["a.css", "b.css"])
@@ -58,7 +59,7 @@ def test_what_is_pinned_is_wanted_whether_it_fits_or_not(show: Show) -> None:
     shown.store.drop(shown.entry(b"/b.css"))
     ready = asked(shown)
     assert (ready.resident_bytes, [one.path for one in ready.missing]) == (800, ["b.css"])
-    assert ready.missing[0].why == "it is loaded when it is asked for"
+    assert (ready.phase, ready.missing[0].why) == ("warming", "it is loaded when it is asked for")
     shown.warming.begin([b"/b.css"], 1, lambda _: None)
     shown.store.drop(shown.entry(b"/a.css"))
     assert {one.why for one in shown.readiness.ask().missing} == {"it is being loaded"}

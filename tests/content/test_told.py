@@ -41,7 +41,7 @@ def test_some_problems_are_named_and_the_rest_is_counted(
     assert caplog.messages == [f"file{number}: is no good" for number in range(named)] + more
     caplog.clear()
     report_problems(problems(count))
-    last = [f"{count} files are not served as they lie there"] if count else []
+    last = ["not served as they lie there: " + ("1 file" if count == 1 else f"{count} files")] if count else []
     assert caplog.messages[named:] == more + last
 
 
@@ -53,7 +53,7 @@ def test_some_problems_are_named_and_the_rest_is_counted(
         (Preloaded(3, 3 * MIB, 1, 1 * MIB), "1 resident (1.0 MiB), 2 stay on disk until asked for (2.0 MiB)"),
         (
             Preloaded(7, 9 * MIB, 3, 4 * MIB, 4, 1),
-            "2 resident with 1 variants (4.0 MiB), 1 and 3 variants stay on disk until asked for (5.0 MiB)",
+            "2 resident with 1 variant (4.0 MiB), 1 and 3 variants stay on disk until asked for (5.0 MiB)",
         ),
     ],
 )

@@ -116,3 +116,15 @@ def test_of_many_reasons_some_are_named(show: Show) -> None:
     shown = show({"page": b"1"})
     warmth = shown.warm(*[b"/nowhere"] * (FAILED_NAMED_MAX + 5))
     assert (len(warmth.failed), warmth.failed_total) == (FAILED_NAMED_MAX, FAILED_NAMED_MAX + 5)
+
+
+def test_the_log_has_what_a_list_came_to_and_nothing_of_one_that_names_nothing(
+    show: Show, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = show({"page": b"a page"})
+    with caplog.at_level("INFO"):
+        shown.warm()
+        shown.warm(b"/page")
+        shown.warm(b"/page", b"/none")
+    told = [message for message in caplog.messages if message.startswith("warmed")]
+    assert told == ["warmed: resident are 1 of 1 file, 6 B", "warmed: resident are 1 of 2 files, 6 B; 1 failed"]

@@ -269,3 +269,29 @@ def test_an_output_that_takes_nothing_is_no_traceback(redirected: str, code: int
         check=False,
     )
     assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_what_could_not_be_done_for_all_is_told_with_exit_code_1(
+    node: Server, ctl: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    paths = tmp_path / "paths"
+    paths.write_text("/page\n/none\n")
+    for flags in ((), ("--json",)):
+        code, out, _ = ctl("warm", str(paths), *flags)
+        assert (code, "/none" in out, "there is no such file" in out) == (1, True, True)
+    paths.write_text("/page\n")
+    assert ctl("warm", str(paths))[0] == 0
+
+
+def test_a_reload_is_waited_for_when_that_is_told(
+    node: Server, ctl: Callable[..., tuple[int, str, str]], site: Site
+) -> None:
+    assert ctl("reload")[:2] == (0, "reloading  yes\n")
+    code, out, _ = ctl("reload", "--wait")
+    assert (code, "reloaded    yes" in out) == (0, True)
+    site.root.rename(site.root.with_name("away"))
+    code, out, error = ctl("reload", "--wait", "--timeout", "20s")
+    assert (code, out) == (1, "")
+    assert error.startswith("zcserve ctl: the reload failed, the old content goes on: root")
+    code, out, _ = ctl("reload", "--wait", "--json")
+    assert (code, list(json.loads(out))) == (1, ["error"])

@@ -69,3 +69,4 @@ def test_a_change_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress.end()
     assert capsys.readouterr().err == "warming  50.0%  1.0 KiB of 2.0 KiB\nready\n"
     assert progress_text({"phase": "a\x1b[2J"}) == "a\\x1b[2J"
+    assert progress_text({"phase": "incomplete", "why": "no room"}) == "incomplete  no room"

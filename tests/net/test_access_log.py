@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 
 from tests.support.waiting import WaitUntil
 from zcserve.config.table import Config
+from zcserve.journal import LINE_BYTES_MAX
 from zcserve.net import access_log
 from zcserve.net.access_log import AccessLog, Behind, Record, as_combined, as_json
 from zcserve.net.fields import Fields
@@ -245,6 +249,33 @@ def test_the_log_may_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -
     log.close()
     assert '"-" 200 1 "-" "-"' in capsys.readouterr().out
     print("still open")
+
+
+def test_in_the_journal_each_line_is_information_and_none_is_so_long_that_journald_cuts_it() -> None:
+    program = """
+from zcserve.config.table import Config
+from zcserve.net.access_log import AccessLog
+from zcserve.net.prefixes import Prefixes
+from zcserve.net.request import Parser
+fields = Parser(Config(root="."), log_fields=True).parse(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", 0)[2]
+log = AccessLog("-", "combined", Prefixes())
+for method, target in ((b"GET", b"/" + bytes([128]) * 9_000 + b"<0>" * 9_000), (b"<0>" * 18_000, b"/")):
+    log.record("192.0.2.1", method, target, fields, 404, 0)
+log.lines(b"of a lane\\n" * 2)
+log.close()
+"""
+    reader, writer = os.pipe()
+    status = os.fstat(writer)
+    environ = os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdout=writer, env=environ, cwd=Path(__file__).parents[2]) as process:
+        os.close(writer)
+        with open(reader, "rb") as stream:
+            lines = stream.read().splitlines()
+        assert process.wait(20) == 0
+    assert len(lines) == 2 * 2 + 2
+    assert all(line.startswith(b"<6>") and len(line) <= LINE_BYTES_MAX for line in lines)
+    assert lines[-2:] == [b"<6>of a lane"] * 2
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:

@@ -504,7 +504,7 @@ def calls_for(here: House, request: bytes) -> int:
         (b"GET /page", b"Range: bytes=0-3\r\n", 18),
         (b"GET /absent", b"", 10),
         (b"OPTIONS /page", b"", 6),
-        (b"DELETE /page", b"", 4),
+        (b"DELETE /page", b"", 5),
     ],
 )
 def test_what_waits_for_nothing_takes_few_calls_more_than_a_page(

@@ -38,7 +38,7 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(site: Site, log: Path) -> Start:
+def start(site: Site, log: Path, wait_until: WaitUntil) -> Start:
     """`with start() as server`: of two lanes, and a page that they know."""
     site.write("page", PAGE)
     listen = ("127.0.0.1:0", f"unix:{site.root.parent / 'socket'}")
@@ -50,6 +50,7 @@ def start(site: Site, log: Path) -> Start:
             with Client(server.port) as client:
                 while not first_lane(server).requests:
                     client.get("/page")
+            wait_until(lambda: not any(first_lane(server).loads))  # else `client_of` may see this one go
             yield server
 
     return started

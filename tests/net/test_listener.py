@@ -111,7 +111,7 @@ def test_a_socket_with_a_listener_is_left_alone(opened: ExitStack, tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
         other.listen()
-        with pytest.raises(UsageError, match="in use"):
+        with pytest.raises(UsageError, match="in use; a running program listens there: stop that, or name another"):
             bind(UnixAddress(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
@@ -120,7 +120,7 @@ def test_a_socket_with_a_listener_is_left_alone(opened: ExitStack, tmp_path: Pat
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "precious"
     file.write_bytes(b"precious")
-    with pytest.raises(UsageError, match="in use"):
+    with pytest.raises(UsageError, match="a file is there that is no socket; remove it"):
         bind(UnixAddress(str(file)))
     assert file.read_bytes() == b"precious"
 

@@ -15,6 +15,7 @@ from zcserve.cache.fetcher import Wait
 from zcserve.net.counts import Tally
 from zcserve.net.output import Flushed, Output
 from zcserve.net.pace import Pace
+from zcserve.net.service import Claim
 from zcserve.net.states import FRESH_S, MOVES, Clock, State
 
 LIMITS = {"head_timeout_s": 1.0, "idle_timeout_s": 2.0, "write_timeout_s": 4.0, "body_timeout_s": 8.0}
@@ -26,7 +27,14 @@ class Here:
     def __init__(self, **settings: Any) -> None:
         config = Config(root=Path("/"), **LIMITS | settings)
         self.service = SimpleNamespace(config=config, ending=False, loop=SimpleNamespace(now=100.0))
-        self.http = SimpleNamespace(inbox=b"", pace=Pace(config, 100.0), wait=None, is_applications_turn=False)
+        self.http = SimpleNamespace(
+            inbox=b"",
+            pace=Pace(config, 100.0),
+            wait=None,
+            is_applications_turn=False,
+            is_streaming=False,
+            is_new=True,
+        )
         self.output = Output(Tally())
         self.transport = MemoryTransport()
         parts: Any = (self.service, self.http, self.output)
@@ -115,3 +123,23 @@ def test_what_is_closed_to_make_room_is_idle_and_not_of_this_moment() -> None:
     assert here.clock.idle_since(State.WAIT) == inf
     here.clock.since = here.service.loop.now
     assert not here.clock.may_be_shed(State.IDLE, 0.0)  # it was answered in this turn
+
+
+def test_a_client_that_keeps_the_server_waiting_has_no_claim_to_its_place() -> None:
+    for state in (State.HEAD, State.BODY, State.WRITE):
+        here = Here()
+        assert here.clock.claim(state) is Claim.FRESH
+        here.later(FRESH_S)
+        assert here.clock.claim(state) is Claim.NONE
+
+
+def test_a_client_that_had_its_answer_has_no_claim_and_one_that_is_owed_one_the_highest() -> None:
+    here = Here()
+    assert here.clock.claim(State.WAIT) is Claim.OWED  # its first request waits for its turn
+    here.http.is_new = False
+    assert [here.clock.claim(state) for state in (State.IDLE, State.HEAD, State.WAIT)] == [Claim.NONE] * 3
+    here.http.is_applications_turn = True
+    assert here.clock.claim(State.WAIT) is Claim.OWED
+    here.http.is_streaming = True
+    assert here.clock.claim(State.WAIT) is Claim.STREAM
+    assert here.clock.claim(State.WRITE) is Claim.NONE

@@ -32,7 +32,6 @@ from zcserve.servlets import loading
 from zcserve.servlets.application import (
     QUICK_TARGET_BYTES_MAX,
     REFRESHES_MAX,
-    SURE_S,
     Broken,
     Checked,
     Refreshing,
@@ -40,6 +39,7 @@ from zcserve.servlets.application import (
     Servlets,
     check,
 )
+from zcserve.servlets.freshness import SURE_S, Freshness
 from zcserve.servlets.response import JSON_FIELDS, Response
 from zcserve.servlets.results import LOOK_EVERY_S, Keeping
 from zcserve.site.exchange import HeadLines, Owned, Quick, Resource, Stored
@@ -433,6 +433,12 @@ def test_without_a_cache_to_keep_results_in_a_servlet_with_a_ttl_is_called_each_
 # --- the fast lane's short way ----------------------------------------------------------------------------------
 
 
+def freshness_of(house: House) -> Freshness:
+    found = house.servlets.freshness
+    assert found is not None
+    return found
+
+
 def quick_of(house: House, target: str, method: bytes = b"GET") -> Quick:
     quick = house.quick(target, method)
     assert quick is not None
@@ -558,7 +564,7 @@ def test_what_is_loaded_may_be_told_to_the_lane_before_a_request_has_looked(hous
     quick = quick_of(house, "/page")
     write_servlet(folder, "page", PAGE.replace('"own"', '"new"'))
     assert not quick.is_fresh()
-    house.servlets.refresh(lambda: JOURNAL.append("loaded"))
+    freshness_of(house).refresh(lambda: JOURNAL.append("loaded"))
     house.side.turn_until(lambda: JOURNAL)
     assert quick_of(house, "/page").is_fresh()
 
@@ -696,7 +702,7 @@ def test_a_load_that_takes_long_is_waited_for_until_it_is_late(
     assert first.read().content == b"own"
     assert isinstance(house.find("/page"), Servlet), "what comes while it is late does not wait"
     assert quick.is_fresh()
-    house.servlets.refresh(lambda: JOURNAL.append("loaded"))
+    freshness_of(house).refresh(lambda: JOURNAL.append("loaded"))
     EVENTS["go"].set()
     house.side.turn_until(lambda: JOURNAL == ["loaded"])
     assert house.ask("/page").content == b"new"
@@ -711,12 +717,12 @@ def test_what_waits_goes_on_whenever_a_servlet_of_a_load_is_late(
     monkeypatch.setattr(loading, "TOLD_AFTER_S", 0.03)
     for name in ("first", "second"):
         write_servlet(folder, name, f"assert EVENTS['{name}'].wait(WAIT_S)\n" + PAGE.replace("/", f"/{name}/"))
-    house.servlets.refresh(lambda: JOURNAL.append("while the first is late"))
+    freshness_of(house).refresh(lambda: JOURNAL.append("while the first is late"))
     house.side.turn_until(lambda: JOURNAL == ["while the first is late"])
-    house.servlets.refresh(lambda: JOURNAL.append("while the second is late"))
+    freshness_of(house).refresh(lambda: JOURNAL.append("while the second is late"))
     EVENTS["first"].set()
     house.side.turn_until(lambda: len(JOURNAL) == 2)
-    house.servlets.refresh(lambda: JOURNAL.append("loaded"))
+    freshness_of(house).refresh(lambda: JOURNAL.append("loaded"))
     assert house.find("/second/page") is None
     EVENTS["second"].set()
     house.side.turn_until(lambda: len(JOURNAL) == 3)
@@ -738,7 +744,7 @@ def test_a_reload_loads_all_anew_and_one_that_is_asked_for_meanwhile_comes_behin
     consulted = len(house.front.consulted)
     EVENTS["go"].set()
     house.side.turn_until(lambda: len(house.front.consulted) == consulted + 2)
-    house.servlets.refresh(lambda: JOURNAL.append("at rest"))
+    freshness_of(house).refresh(lambda: JOURNAL.append("at rest"))
     house.side.turn_until(lambda: "at rest" in JOURNAL)
     assert JOURNAL == ["loading", "loading", "at rest"]
 

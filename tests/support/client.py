@@ -171,6 +171,18 @@ class Client:
         self.socket.close()
 
 
+def get(where: int | tuple[Any, ...] | str, target: str, *lines: str, method: str = "GET") -> Response:
+    """The answer to one request, on a connection of its own."""
+    with Client(where) as client:
+        return client.get(target, *lines, method=method)
+
+
+def fetched(where: int | tuple[Any, ...] | str, target: str) -> tuple[int, bytes]:
+    """Status and body of the same."""
+    response = get(where, target)
+    return response.status, response.body
+
+
 def accepted(client: Client) -> socket.socket:
     """The other end of a client's connection, a duplicate of its descriptor. The server runs in this process."""
     return _socket_of_ours(lambda sock: sock.getpeername() == client.socket.getsockname())

@@ -102,6 +102,8 @@ class Driver:
         self.listener.setblocking(False)
         address: Any = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(root / "socket"))
         self.listener.bind(address)
+        if family != socket.AF_UNIX:
+            self.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `listener.bind` does
         self.listener.listen(256)
         prefixes = tuple(
             status_line(status) + DATE + connection
@@ -135,7 +137,7 @@ class Driver:
         deadline = time.monotonic() + 20
         while not (value := condition()):
             assert time.monotonic() < deadline, "it never came true"
-            self.turn(0.01)
+            self.turn(0.001)
         return value
 
     def add_lane(self) -> Any:

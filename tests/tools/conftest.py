@@ -10,6 +10,12 @@ import pytest
 from tests.support.lying import PAGE
 
 
+@pytest.fixture(autouse=True)
+def _few_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark's 5,000 files are written for each of its runs: longer than a test's run lasts."""
+    monkeypatch.setattr("tools.bench.rounds.FILES", 200)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A small site: an index, a directory with one, a file with a sibling, names that need encoding."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.bench import million
 from tools.bench.content import keep_tree
 from tools.bench.million import SIZES, Growth, Reload, Served, look_ups, run_million, table
 from tools.bench.peers import zcserve
@@ -50,7 +51,8 @@ def test_growth_is_the_last_against_the_first() -> None:
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="no wrk")
-def test_a_small_tree_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
+def test_a_small_tree_is_measured_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(million, "AFTERMATH_S", 0.3)
     tree = keep_tree(tmp_path / "250", 250, SIZES)
     before = [(tree.root / path[1:]).read_bytes() for path in tree.paths]
     (done,) = run_million({"python": zcserve("--engine", "python")}, [250], kept=tmp_path, seconds=1)

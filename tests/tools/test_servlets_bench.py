@@ -164,7 +164,7 @@ def test_what_goes_on_beside_is_verified_and_its_errors_count() -> None:
     load = {"page": Workload("page", "steady", connections=1, beside=wrong)}
     with pytest.raises(BenchError, match=r"zcserve answers /hello\.txt with 200 with 13 bytes"):
         run_rounds(server, load, rounds=1, seconds=1)
-    late = Workload("other", "steady", connections=1, rate=1_000_000)
+    late = Workload("other", "steady", connections=1, rate=40_000)
     (done,) = run_rounds(server, {"page": replace(load["page"], beside=late)}, rounds=1, seconds=1)
     assert len(done.errors) == 1
     assert done.errors[0].startswith("beside it: ")

@@ -48,6 +48,14 @@ def live(request: pytest.FixtureRequest, serve: Serve) -> Serve:
     return lambda root, **config: serve(root, **{"engine": request.param} | config)
 
 
+@pytest.fixture(scope="module", params=["python", "native"])
+def lasting_live(request: pytest.FixtureRequest, serve_lasting: Serve) -> Serve:
+    """As `live`, until the module's last test."""
+    if request.param == "native":
+        pytest.importorskip("zcserve.net._lane")
+    return lambda root, **config: serve_lasting(root, **{"engine": request.param} | config)
+
+
 @pytest.fixture
 def known() -> Known:
     """`known(server)` waits until all that has changed by now is served."""

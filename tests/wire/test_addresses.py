@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_a_unix_socket_with_a_listener_is_refused_and_left_alone(root: Path, ser
 
 def test_a_file_where_a_unix_socket_should_be_is_refused_and_left_alone(root: Path, path: Path) -> None:
     path.write_bytes(b"precious")
-    with pytest.raises(UsageError, match="in use"), Server(Config(root=root, listen=(f"unix:{path}",))):
+    with pytest.raises(UsageError, match="no socket"), Server(Config(root=root, listen=(f"unix:{path}",))):
         pass
     assert path.read_bytes() == b"precious"
 
@@ -125,6 +126,62 @@ def test_a_unix_socket_in_no_directory_is_refused(root: Path, path: Path) -> Non
     address = f"unix:{path.parent / 'absent' / 'socket'}"
     with pytest.raises(UsageError, match="No such file"), Server(Config(root=root, listen=(address,))):
         pass
+
+
+def test_a_name_that_another_server_was_given_meanwhile_is_left_to_it(root: Path, path: Path) -> None:
+    admin = path.with_name("admin")
+    settings: dict[str, Any] = {"listen": (f"unix:{path}",), "admin": f"unix:{admin}"}
+    with ExitStack() as stack:
+        with Server(Config(root=root, **settings)):
+            for name in (path, admin):
+                name.unlink()
+            stack.enter_context(Server(Config(root=root, **settings)))
+        assert is_served_at(str(path))
+        with Client(str(admin)) as operator:
+            assert operator.get("/livez").status == 200
+    assert not path.exists()
+    assert not admin.exists()
+
+
+def test_a_name_of_a_server_that_still_loads_is_refused_and_left_alone(root: Path, path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as loading:
+        loading.bind(str(path))
+        with (
+            pytest.raises(UsageError, match="a running program listens there"),
+            Server(Config(root=root, listen=(f"unix:{path}",))),
+        ):
+            pass
+        loading.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--admin"])
+def test_a_path_where_no_socket_can_be_is_one_line_that_says_why_and_what_to_do(
+    root: Path, tmp_path: Path, path: Path, flag: str
+) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+    with socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(path))
+        live.listen()
+        whys = {
+            tmp_path / "directory": "it is a directory; name a path in it",
+            tmp_path / "file": "a file is there that is no socket; remove it",
+            tmp_path / "file" / "socket": "Not a directory; a part of",
+            tmp_path / "none" / "socket": "make the directory",
+            tmp_path / ("long" * 30): "107 bytes of path",
+            path: "a running program listens there",
+        }
+        for where, why in whys.items():
+            address = f"unix:{where}"
+            given: dict[str, Any] = {"admin": address, "port": 0} if flag == "--admin" else {"listen": (address,)}
+            with pytest.raises(UsageError, match=why) as refused, Server(Config(root=root, **given)):
+                pass
+            (line,) = str(refused.value).splitlines()
+            assert flag in line or "is too long" in line
+            assert line.startswith("admin: ") == (flag == "--admin") or "is too long" in line
+            assert "another program has it" not in line
 
 
 # --- taken addresses ------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_everything_in_flight_at_once(
 ) -> None:
     # Three times the budget, each body asked for again and again, more than a socket takes, by one that reads nothing.
     contents = plant(site, 3 * BUDGET, (100 * KIB, 300 * KIB))
-    asked = 40
+    asked = 12
     site.write("small", b"small")
     server = serve(site.root, memory=BUDGET, evict=policy, engine=engine)
     slow = {target: Client(server.port, receive_buffer=4096) for target in contents}

@@ -37,6 +37,12 @@ def examples(live: Serve) -> Callable[[], Server]:
     return lambda: live(WWW, servlets=str(EXAMPLES))
 
 
+@pytest.fixture(scope="module")
+def shown(lasting_live: Serve) -> Server:
+    """As `examples()`, for what leaves nothing behind."""
+    return lasting_live(WWW, servlets=str(EXAMPLES))
+
+
 def send(client: Client, method: str, target: str, body: bytes, content_type: str) -> Response:
     """Ask with a body."""
     head = (
@@ -130,10 +136,8 @@ def drawn(client: Client, query: str) -> ElementTree.Element:
         ("1e8,%20.5e8", [180, 90]),
     ],
 )
-def test_the_chart_has_a_bar_for_each_number(
-    examples: Callable[[], Server], numbers: str, heights: list[float]
-) -> None:
-    with Client(examples().port) as client:
+def test_the_chart_has_a_bar_for_each_number(shown: Server, numbers: str, heights: list[float]) -> None:
+    with Client(shown.port) as client:
         bars = drawn(client, f"v={numbers}").findall(f"{SVG}rect")
     assert [float(bar.attrib["height"]) for bar in bars] == heights
     assert all(50 <= float(bar.attrib["y"]) <= 230 for bar in bars)
@@ -155,8 +159,8 @@ def test_text_from_the_client_is_text_in_the_chart_and_its_page(examples: Callab
 
 @pytest.mark.parametrize("numbers", ["", "a", "1,,2", "nan", "inf", "1,-inf", "1e9", "1," * 16 + "1", "<b>"])
 @pytest.mark.parametrize("path", ["/chart", "/chart.svg"])
-def test_what_is_no_number_is_refused(examples: Callable[[], Server], path: str, numbers: str) -> None:
-    with Client(examples().port) as client:
+def test_what_is_no_number_is_refused(shown: Server, path: str, numbers: str) -> None:
+    with Client(shown.port) as client:
         answer = client.get(f"{path}?v={numbers}")
     assert answer.status == 400
     assert b"v takes" in answer.body
@@ -297,8 +301,8 @@ def test_the_stream_sends_an_event_at_a_time_while_others_are_served(examples: C
 
 
 @pytest.mark.parametrize("n", ["0", "61", "-1", "", "x", "9" * 5000])
-def test_the_stream_is_bounded(examples: Callable[[], Server], n: str) -> None:
-    with Client(examples().port) as client:
+def test_the_stream_is_bounded(shown: Server, n: str) -> None:
+    with Client(shown.port) as client:
         assert client.get(f"/csp?stream&n={n}").status == 400
 
 

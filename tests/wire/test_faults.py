@@ -470,7 +470,7 @@ def test_what_fails_behind_a_file_that_was_waited_for_ends_its_connection(
     names = [f"file{number}" for number in range(60)]
     for name in names:
         site.write(name, content_of(5000))
-    server = live(site.root, memory="200K")
+    server = live(site.root, memory="200K", linger_timeout_s=0.1)
     cold = next(b"/" + name.encode() for name in names if entry_of(server, b"/" + name.encode()).body is None)
     go = _hold_loads(server, monkeypatch, [])
     monkeypatch.setattr(server.service, "parser", _Raises(server.service.parser))

@@ -18,12 +18,12 @@ EVIL = b"GET /evil.html HTTP/1.1\r\nHost: test\r\n\r\n"
 GET_NEXT = b"GET /next.html HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
-@pytest.fixture
-def port(site: Site, serve: Serve) -> int:
-    site.write("page.html", PAGE)
-    site.write("next.html", NEXT)
-    site.write("evil.html", b"not in step")
-    return int(serve(site.root, body_bytes_max=4096).port)
+@pytest.fixture(scope="module")
+def port(lasting_site: Site, serve_lasting: Serve) -> int:
+    lasting_site.write("page.html", PAGE)
+    lasting_site.write("next.html", NEXT)
+    lasting_site.write("evil.html", b"not in step")
+    return int(serve_lasting(lasting_site.root, body_bytes_max=4096).port)
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ VARIANTS = {b"gzip": b"G" * 300, b"zstd": b"Z" * 250, b"br": b"B" * 200}
 ENDINGS = {b"gzip": "gz", b"zstd": "zst", b"br": "br"}
 
 
-@pytest.fixture
-def server(site: Site, serve: Serve) -> Server:
+@pytest.fixture(scope="module")
+def server(lasting_site: Site, serve_lasting: Serve) -> Server:
+    site = lasting_site
     site.write("app.js", SCRIPT, mtime=MTIME)
     site.write("index.html", SCRIPT, mtime=MTIME)
     for coding, content in VARIANTS.items():
@@ -31,7 +32,7 @@ def server(site: Site, serve: Serve) -> Server:
     site.write("tiny.js.gz", b"larger than its file", mtime=MTIME)
     site.write("plain.js", SCRIPT, mtime=MTIME)
     site.write("orphan.js.gz", b"no file of that name", mtime=MTIME)
-    started: Server = serve(site.root, trust_siblings=True)
+    started: Server = serve_lasting(site.root, trust_siblings=True)
     return started
 
 
@@ -149,15 +150,22 @@ def test_a_sibling_older_than_its_file_is_not_used_and_is_reported(
 # --- --compress -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def compressing(site: Site, serve: Serve) -> Iterator[Client]:
+@pytest.fixture(scope="module")
+def server_that_compresses(tmp_path_factory: pytest.TempPathFactory, serve_lasting: Serve) -> Server:
+    site = Site(tmp_path_factory.mktemp("compressing") / "site")
     site.write("app.js", SCRIPT, mtime=MTIME)
     site.write("large.txt", SCRIPT * 1000, mtime=MTIME)
     site.write("short.js", b"let x = 1;", mtime=MTIME)
     site.write("image.png", SCRIPT, mtime=MTIME)
     site.write("has.js", SCRIPT, mtime=MTIME)
     site.write("has.js.gz", VARIANTS[b"gzip"][:20], mtime=MTIME)
-    with Client(serve(site.root, compress=True, trust_siblings=True).port) as client:
+    started: Server = serve_lasting(site.root, compress=True, trust_siblings=True)
+    return started
+
+
+@pytest.fixture
+def compressing(server_that_compresses: Server) -> Iterator[Client]:
+    with Client(server_that_compresses.port) as client:
         yield client
 
 

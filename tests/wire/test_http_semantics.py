@@ -39,11 +39,11 @@ FILES = {
 }
 
 
-@pytest.fixture
-def server(site: Site, serve: Serve) -> Server:
+@pytest.fixture(scope="module")
+def server(lasting_site: Site, serve_lasting: Serve) -> Server:
     for path, content in FILES.items():
-        site.write(path, content)
-    started: Server = serve(site.root)
+        lasting_site.write(path, content)
+    started: Server = serve_lasting(lasting_site.root)
     return started
 
 

@@ -26,7 +26,7 @@ from zcserve import Config, Server
 from zcserve.cache.watcher import SETTLE_S, Watcher
 from zcserve.config.table import Engine
 
-BURST_FILES = 4_000
+BURST_FILES = 2_000
 
 
 # --- files ----------------------------------------------------------------------------------------------------

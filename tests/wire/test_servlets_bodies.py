@@ -36,10 +36,10 @@ async def asynchronous(request):
 TARGETS = ("/csp?bodies", "/thread", "/async")
 
 
-@pytest.fixture
-def bodies(live: Serve, site: Site, tmp_path: Path) -> Server:
-    folder = write_servlets(tmp_path, bodies=BODIES)
-    return live(site.root, servlets=str(folder), servlet_body_bytes_max=LIMIT)
+@pytest.fixture(scope="module")
+def bodies(lasting_live: Serve, lasting_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    folder = write_servlets(tmp_path_factory.mktemp("bodies"), bodies=BODIES)
+    return lasting_live(lasting_site.root, servlets=str(folder), servlet_body_bytes_max=LIMIT)
 
 
 def chunked(body: bytes, step: int) -> bytes:
@@ -227,14 +227,20 @@ async def fine_async(request):
 PLACES = {"/csp?failing": "/fine", "/thread": "/fine-thread", "/async": "/fine-async"}
 
 
+@pytest.fixture(scope="module")
+def failing(lasting_live: Serve, lasting_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A long traceback is long to write."""
+    folder = write_servlets(tmp_path_factory.mktemp("failing"), failing=FAILING)
+    return lasting_live(lasting_site.root, servlets=str(folder), servlet_slow_s=60.0)
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("what", FAILURES)
 def test_a_failure_is_an_answer_and_the_log_repeats_its_id(
-    live: Serve, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, place: str
+    failing: Server, caplog: pytest.LogCaptureFixture, what: str, place: str
 ) -> None:
+    server = failing
     _, status, told = FAILURES[what]
-    folder = write_servlets(tmp_path, failing=FAILING)
-    server = live(site.root, servlets=str(folder), servlet_slow_s=60.0)  # a long traceback is long to write
     target = f"{place}{'&' if '?' in place else '?'}what={what.replace(' ', '+')}"
     with StageClient(server.port) as client, StageClient(server.port) as other:
         for _ in range(3):

@@ -185,6 +185,15 @@ def test_whatever_a_servlet_does_is_answered_and_the_connection_goes_on(
                 assert client.get("/page").body == b"a page"
 
 
+@pytest.fixture(scope="module")
+def secretive(lasting_live: Serve, lasting_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    lasting_site.write("page", b"a page")
+    source = ODD + '\n@servlet(methods=["PUT"])\ndef put(request):\n    return b""\n'
+    folder = write_servlets(tmp_path_factory.mktemp("odd"), odd=source)
+    (folder / "_shared.py").write_text("def get(request):\n    return b'a secret'\n")
+    return lasting_live(lasting_site.root, servlets=str(folder))
+
+
 @pytest.mark.parametrize(
     ("target", "status"),
     [
@@ -219,13 +228,8 @@ def test_whatever_a_servlet_does_is_answered_and_the_connection_goes_on(
         ("/named/%zz", 400),
     ],
 )
-def test_a_target_that_tries_something(live: Serve, site: Site, tmp_path: Path, target: str, status: int) -> None:
-    site.write("page", b"a page")
-    source = ODD + '\n@servlet(methods=["PUT"])\ndef put(request):\n    return b""\n'
-    folder = write_servlets(tmp_path, odd=source)
-    (folder / "_shared.py").write_text("def get(request):\n    return b'a secret'\n")
-    server = live(site.root, servlets=str(folder))
-    with StageClient(server.port) as client:
+def test_a_target_that_tries_something(secretive: Server, target: str, status: int) -> None:
+    with StageClient(secretive.port) as client:
         for _ in range(TIMES):
             response = client.get(target)
             assert response.status == status

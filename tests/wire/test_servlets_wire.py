@@ -118,14 +118,14 @@ async def in_task(request, kind):
 )
 
 
-@pytest.fixture
-def calls(live: Serve, site: Site, tmp_path: Path) -> Server:
-    return live(site.root, servlets=str(write_servlets(tmp_path, calls=CALLS)))
+@pytest.fixture(scope="module")
+def calls(lasting_live: Serve, lasting_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    return lasting_live(lasting_site.root, servlets=str(write_servlets(tmp_path_factory.mktemp("calls"), calls=CALLS)))
 
 
-@pytest.fixture
-def makes(live: Serve, site: Site, tmp_path: Path) -> Server:
-    return live(site.root, servlets=str(write_servlets(tmp_path, made=MADE)))
+@pytest.fixture(scope="module")
+def makes(lasting_live: Serve, lasting_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    return lasting_live(lasting_site.root, servlets=str(write_servlets(tmp_path_factory.mktemp("makes"), made=MADE)))
 
 
 def without_date(head: bytes) -> bytes:
@@ -371,8 +371,7 @@ def stream(request):
             assert [client.read().body for _ in range(7)] == bodies[3:]
 
 
-def test_a_pipeline_is_answered_however_it_is_cut(calls: Server, site: Site) -> None:
-    site.write("page", b"page")
+def test_a_pipeline_is_answered_however_it_is_cut(calls: Server) -> None:
     requests = [
         b"GET /csp?calls&n=1 HTTP/1.1\r\nHost: test\r\n\r\n",
         b"POST /csp?calls HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc",

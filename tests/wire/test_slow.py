@@ -22,7 +22,7 @@ import time
 from zcserve import servlet
 
 def get(request):
-    time.sleep(0.3)
+    time.sleep(0.15)
     return "late"
 
 def post(request):
@@ -30,7 +30,7 @@ def post(request):
 
 @servlet("/thread", thread=True)
 def in_thread(request):
-    time.sleep(0.3)
+    time.sleep(0.15)
     return "late"
 """
 
@@ -56,7 +56,9 @@ def test_what_is_slow_is_told_with_what_it_waited_for(
     (tmp_path / "servlets").mkdir()
     (tmp_path / "servlets" / "slow.py").write_text(SERVLET)
     config = {"access_log": str(tmp_path / "log"), "access_log_format": log, "access_log_sample": 3} if log else {}
-    server = serve(site.root, engine=engine, lanes=lanes, servlets=str(tmp_path / "servlets"), slow_log_s=0.1, **config)
+    server = serve(
+        site.root, engine=engine, lanes=lanes, servlets=str(tmp_path / "servlets"), slow_log_s=0.05, **config
+    )
 
     def told(request: str, waited_for: str) -> None:
         pattern = (
@@ -77,17 +79,17 @@ def test_what_is_slow_is_told_with_what_it_waited_for(
         for _ in range(2):
             client.send(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n")
             client.socket.recv(1, socket.MSG_PEEK)
-            time.sleep(0.3)
+            time.sleep(0.15)
             client.read()
             told("GET /large.bin", "the client to read")
         client.send(b"POST /csp?slow HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
-        time.sleep(0.3)
+        time.sleep(0.15)
         client.send(b"b")
         assert client.read().body == b"got"
         told("POST /csp?slow", "the client to send it")
         client.send(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n")
         client.socket.recv(1)
-        time.sleep(0.3)
+        time.sleep(0.15)
     told("GET /large.bin", "the client, which has gone")
     if log:
         wait_until(lambda: b"/absent" in (tmp_path / "log").read_bytes())
@@ -103,7 +105,7 @@ def test_what_was_slow_since_the_last_line_is_told_when_the_server_ends(
     (tmp_path / "servlets").mkdir()
     (tmp_path / "servlets" / "slow.py").write_text(SERVLET)
     told: dict[str, Any] = {"engine": engine, "lanes": lanes, "servlets": str(tmp_path / "servlets"), "port": 0}
-    with Server(Config(root=site.root, slow_log_s=0.1, **told)) as server, Client(server.port) as client:
+    with Server(Config(root=site.root, slow_log_s=0.05, **told)) as server, Client(server.port) as client:
         for number in range(3):
             client.get(f"/csp?slow&{number}")
     messages = [record.message for record in caplog.records if record.message.startswith("slow: ")]

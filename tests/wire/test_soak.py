@@ -22,7 +22,7 @@ from tests.support.following import publish
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
 
-ROUNDS = int(os.environ.get("ZCSERVE_SOAK_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("ZCSERVE_SOAK_ROUNDS", "3"))
 WARM_UP = 3
 # What a heap may grow by without a leak: its pieces are never all in use.
 GROWTH_KB_MAX = 12_000

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client, Response
+from tests.support.client import Client, get
 from tests.support.engines import ENGINES
 from tests.support.following import publish
 from tests.support.processes import children_of, end, is_alive
@@ -44,11 +44,6 @@ def root(site: Site) -> Path:
         site.write(f"some/{number}", b"%d" % number * 1000)
     assert isinstance(site.root, Path)
     return site.root
-
-
-def get(port: int, target: str) -> Response:
-    with Client(port) as client:
-        return client.get(target)
 
 
 # --- clients notice nothing -----------------------------------------------------------------------------------

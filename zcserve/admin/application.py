@@ -18,6 +18,7 @@ from zcserve.errors import nearest
 from zcserve.http import FieldLines
 from zcserve.log import Log, printable
 from zcserve.paths import SentPath
+from zcserve.phrases import PHRASES
 from zcserve.rules.compiled import Rules
 from zcserve.site.exchange import Answer, Exchange, Quick, Resource
 from zcserve.site.reply import Reply
@@ -27,6 +28,8 @@ _log = Log(__name__)
 NO_STORE: FieldLines = ((b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff"))
 JSON_FIELDS: FieldLines = ((b"Content-Type", b"application/json"), *NO_STORE)
 _CHALLENGE: FieldLines = ((b"WWW-Authenticate", b'Bearer realm="zcserve"'),)
+# Clients that wait for what a verb does: each keeps its place (door.py), and most of these are to be free.
+WAITING_MAX = 32
 # What the log has of what a verb was told.
 TOLD_CHARACTERS_MAX = 300
 
@@ -36,6 +39,15 @@ def json_reply(value: object, status: int = 200, fields: FieldLines = ()) -> Rep
     on disk) is escaped as JSON has it."""
     text = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
     return Reply(status, (*JSON_FIELDS, *fields), text + b"\n")
+
+
+def refused(status: int, fields: FieldLines, reason: str) -> Reply:
+    """As `Site.refuse`: what is wrong, in one line of JSON."""
+    if status == 405:
+        methods = ("GET", "HEAD", "POST", "OPTIONS")
+        told = {"error": "no path takes this method", "accepted": methods}
+        return json_reply(told, status, ((b"Allow", ", ".join(methods).encode()),))
+    return json_reply({"error": reason or PHRASES.get(status, str(status))}, status, fields)
 
 
 class Route(Protocol):
@@ -58,8 +70,9 @@ class Admin:
         self._resources: dict[bytes, Resource] = {}
         for route in routes:
             self._resources[route.path.encode()] = _Shown(node, guard, route)
+        waiting: set[Exchange] = set()
         for verb in verbs:
-            self._resources[b"/" + verb.wording.name.encode()] = _Told(node, guard, verb)
+            self._resources[b"/" + verb.wording.name.encode()] = _Told(node, guard, verb, waiting)
         self._unknown = _Unknown(guard, [path.decode() for path in self._resources])
 
     def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Resource | None:
@@ -140,27 +153,35 @@ class _Told(_Guarded):
 
     methods = ("POST",)
 
-    def __init__(self, node: Node, guard: Guard, verb: Verb) -> None:
+    def __init__(self, node: Node, guard: Guard, verb: Verb, waiting: set[Exchange]) -> None:
+        """`waiting` are those of all verbs whose answer comes later."""
         super().__init__(guard)
         self._node = node
         self._verb = verb
+        self._waiting = waiting
         self.body_bytes_max = verb.wording.body_bytes_max
 
     def answer(self, exchange: Exchange) -> Answer | None:
         verb, client = self._verb, exchange.client
         name = verb.wording.name
         given = verb.wording.read(exchange.body)
+        if verb.is_long and given.get("wait", True) and len(self._waiting) >= WAITING_MAX:
+            raise VerbError(409, f"{WAITING_MAX} clients wait for verbs already: ask again when one is done")
         said = _shortened(given)
         is_begun = False
 
-        def finish(done: Done) -> None:
-            _log.info("admin: %s %s by %s: %s", name, said, client, _shortened(done))
+        def finish(done: Done | VerbError) -> None:
+            status, told = (done.status, done.told()) if isinstance(done, VerbError) else (200, done)
+            _log.info("admin: %s %s by %s: %s", name, said, client, _shortened(told))
             if is_begun:
-                exchange.finish(json_reply(done))
+                self._waiting.discard(exchange)
+                exchange.finish(json_reply(told, status))
 
         done = verb.run(self._node, given, finish)
         is_begun = True
         if done is None:
+            self._waiting.add(exchange)
+            exchange.abandoned = lambda: self._waiting.discard(exchange)
             return None
         finish_now = json_reply(done)
         _log.info("admin: %s %s by %s: %s", name, said, client, _shortened(done))

@@ -1,9 +1,15 @@
 """The admin listener's socket: few connections, accepted by Python, watched by the server's loop.
 
-They are no clients: they count against no limit of the public port, and the server's end waits for none of them. Of
-more than CONNECTIONS_MAX the one that was idle longest is closed; where all are busy, who comes waits in the kernel.
-One that ends is one of them until its descriptor is free: else a flood of clients that say nothing would take those of
-the public port.
+They are no clients: they count against no limit of the public port, and the server's end waits for none of them. One
+that ends is one of them until its descriptor is free: else a flood of clients that say nothing would take those of the
+public port.
+
+A probe must be answered whatever all others do. So of more than CONNECTIONS_MAX one makes way for each newcomer, and
+is closed at once: the one with the least claim (`Claim`). That is one that had its answer, or that the node waits
+for (for the rest of a request, or to read); then a stream, the longest first; then what came a moment ago and has said
+nothing. Only an answer that is being made keeps its place, and of these there are fewer (application.py, WAITING_MAX).
+A first request that is there already is read before its client may have to go: so a flood of others delays it, by a
+turn of the loop for some dozens of them, and does not push it out.
 """
 
 from __future__ import annotations
@@ -11,6 +17,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -24,24 +32,25 @@ from zcserve.log import Log
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import Connection
 from zcserve.net.front import Kind
-from zcserve.net.inherited import Inherited
-from zcserve.net.listener import EXHAUSTED, bind, is_awaited, let_inherit
+from zcserve.net.inherited import Inherited, close
+from zcserve.net.listener import ACCEPTING_S, ACCEPTS_MIN, ACCEPTS_PER_TURN, EXHAUSTED, bind, is_awaited, let_inherit
 from zcserve.net.loop import Loop
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
-from zcserve.net.service import Service
+from zcserve.net.service import Claim, Connected, Service
 from zcserve.net.timers import Deadline
 from zcserve.net.transport import SocketTransport
 from zcserve.site.site import Site
 
 _log = Log(__name__)
 
-# Dashboards, probes, scrapers and shells of one node.
-CONNECTIONS_MAX = 64
-BACKLOG = 128
+# Dashboards, probes, scrapers and shells of one node, and as many that come anew.
+CONNECTIONS_MAX = 128
+# Newcomers that the kernel keeps meanwhile: some floods of them.
+BACKLOG = 1024
 # A unix socket is its owner's.
 SOCKET_MODE = 0o600
-# Where there is no room, or no descriptor is left, it is tried again after this many seconds.
+# Where no descriptor is left, it is tried again after this many seconds.
 RETRY_S = 0.25
 # What waits in the kernel for one client, who may have a page open in a machine that sleeps: some seconds of it.
 SEND_BUFFER_BYTES = 64 * 1024
@@ -73,7 +82,10 @@ class Door:
         """`inherited` are the sockets that a process before this one has left, or systemd has lent."""
         self._service = service
         self._loop = service.loop
-        self._sock, *others = bind(address, inherited)
+        try:
+            self._sock, *others = bind(address, inherited, "--admin")
+        except UsageError as error:
+            raise UsageError(f"admin: {error}") from None
         for other in others:  # "localhost" may be two: one is enough
             other.close()
         self._is_unix = isinstance(address, UnixAddress)
@@ -87,9 +99,10 @@ class Door:
                 let_inherit(self._sock, service.config.write_timeout_s)
             self._sock.listen(BACKLOG)
         except OSError as error:
+            close(self._sock, keep_name=self._is_lent)
             raise UsageError(f"admin: cannot listen on {address}: {reason_of(error)}") from None
+        self._round = -1  # of the loop, in which it accepted last
         self._loop.add(self._sock.fileno(), lambda _: self._accept())
-        service.closed.subscribe(self._again)
 
     @property
     def sock(self) -> socket.socket:
@@ -100,18 +113,25 @@ class Door:
         """The socket's descriptor; -1 once it is closed."""
         return self._sock.fileno()
 
-    def _again(self) -> None:
-        self._loop.again(self._accept)
-
     def _accept(self) -> None:
         self._retry.at = inf
-        while self._sock.fileno() >= 0:
+        if self._round == self._loop.rounds:
+            self._loop.again(self._accept)  # an event and a step came together: one turn has one share
+            return
+        self._round = self._loop.rounds
+        leaving: Iterator[Connected] | None = None  # in their order
+        until = self._loop.now + ACCEPTING_S
+        for count in range(ACCEPTS_PER_TURN):
+            if count >= ACCEPTS_MIN and time.monotonic() > until:
+                break
+            if self._sock.fileno() < 0:
+                return
             if self._service.count() >= CONNECTIONS_MAX:
                 if not is_awaited(self._sock):
                     return
-                if not self._make_room():
-                    self._retry_later()
-                    return
+                leaving = leaving or self._by_claim()
+                if not (self._close_ending() or any(one.make_way() for one in leaving)):
+                    break  # what all have said is read first
             try:
                 sock, _ = self._sock.accept()
             except BlockingIOError:
@@ -123,25 +143,28 @@ class Door:
                     return
                 continue
             self._welcome(sock)
+        self._loop.again(self._accept)
 
     def _retry_later(self) -> None:
-        """No event tells when there is room: one that is busy may be idle then."""
+        """No event tells when there is a descriptor again."""
         self._retry.at = self._loop.now + RETRY_S
         self._loop.timers.arm(self._retry)
 
-    def _make_room(self) -> bool:
-        """Close what is at its end and has arrived. If that is not enough, end one that is idle: it may take a while
-        until that has arrived, so as many may be at their end as may be here."""
-        service = self._service
-        for ending in list(service.endings):
-            if ending.has_arrived():
-                ending.close()
-        return service.count() < CONNECTIONS_MAX or (service.count() < 2 * CONNECTIONS_MAX and self._shed_idlest())
+    def _by_claim(self) -> Iterator[Connected]:
+        """Those that may have to make way, in their order."""
+        claims = ((one.claim, one) for one in self._service.connections)
+        found = [(claim, one) for claim, one in claims if claim[0] is not Claim.OWED]
+        found.sort(key=lambda claimed: claimed[0])
+        return (one for _, one in found)
 
-    def _shed_idlest(self) -> bool:
-        idle = [one for one in self._service.connections if one.may_be_shed(0.0)]
-        idle.sort(key=lambda one: one.idle_since)
-        return any(one.shed() for one in idle)
+    def _close_ending(self) -> bool:
+        """Close one that has its answer already, best one whose client's kernel has all of it."""
+        endings = self._service.endings
+        ending = next((one for one in endings if one.has_arrived()), None) or next(iter(endings), None)
+        if ending is None:
+            return False
+        ending.close()
+        return True
 
     def _welcome(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -170,12 +193,8 @@ class Door:
         """Accept no more."""
         if self._sock.fileno() < 0:
             return
-        path = self._sock.getsockname() if self._is_unix and not (handed_over or self._is_lent) else None
         self._loop.forget(self._sock.fileno())
-        self._sock.close()
-        if path is not None:
-            with suppress(OSError):
-                os.unlink(path)
+        close(self._sock, keep_name=handed_over or self._is_lent)
 
     def end(self) -> None:
         """Close it, and all that has come through it."""

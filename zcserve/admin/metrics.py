@@ -72,7 +72,7 @@ def _build(told: Told) -> Iterator[Sample]:
     yield (("version", told["zcserve"]), ("engine", told["engine"]), ("python", told["python"]["version"])), 1
 
 
-PHASES = ("starting", "warming", "ready", "draining")
+PHASES = ("starting", "warming", "incomplete", "ready", "draining")
 
 
 def _phase(told: Told) -> Iterator[Sample]:

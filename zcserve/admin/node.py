@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Required, TypedDict
+from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
 from zcserve.admin.survey import Survey
 from zcserve.cache.curve import MissRatioCurve
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from zcserve.net.access_log import AccessLog
     from zcserve.net.slow import SlowRequests
     from zcserve.servlets.application import Servlets
+
+
+# Hears how a reload ended: why it failed, or "". And an upgrade: the process that serves, or 0 and why none does.
+Reloaded: TypeAlias = Callable[[str], object]
+Upgraded: TypeAlias = Callable[[int, str], object]
 
 
 def _no_curve() -> MissRatioCurve | None:
@@ -51,7 +56,9 @@ class Readiness(TypedDict, total=False):
     """Whether the node is to be asked, and why not. As `content.readiness.Ready`; while it starts, the first two."""
 
     is_ready: Required[bool]
-    phase: Required[str]  # "starting", "warming" (also while clients are answered already), "ready", "draining"
+    # "starting", "warming" (also while clients are answered already), "incomplete" (and does not come by waiting),
+    # "ready", "draining"
+    phase: Required[str]
     share: float
     wanted_share: float
     wanted_bytes: int
@@ -66,7 +73,7 @@ class Readiness(TypedDict, total=False):
 class Node:
     """A server, as its operator sees it. All in the loop's thread.
 
-    reload, upgrade  what the signals SIGHUP and SIGUSR2 do; `upgrade` tells why not, or ""
+    reload, upgrade  what the signals SIGHUP and SIGUSR2 do, and what hears how it ended; `upgrade` tells why not, or ""
     service, contents, store, drain  None while the server starts
     application      None where there are no servlets and mounts
     access_log, slow  None where there is none (--access-log, --slow-log)
@@ -76,8 +83,8 @@ class Node:
 
     config: Config
     loop: Loop
-    reload: Callable[[], object]
-    upgrade: Callable[[], str]
+    reload: Callable[[Reloaded | None], object]
+    upgrade: Callable[[Upgraded | None], str]
     service: Service | None = None
     contents: Contents | None = None
     store: Store | None = None

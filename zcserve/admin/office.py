@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from zcserve.admin.application import Admin
+from zcserve.admin.application import Admin, refused
 from zcserve.admin.dashboard import Dashboard
 from zcserve.admin.door import Door, service_of
 from zcserve.admin.events import Events
 from zcserve.admin.guard import Guard, is_loopback
-from zcserve.admin.node import Node
+from zcserve.admin.node import Node, Reloaded, Upgraded
 from zcserve.admin.orders import VERBS
 from zcserve.admin.probes import PROBES
 from zcserve.admin.stats import STATS
@@ -44,8 +44,8 @@ class Office:
         prefixes: Prefixes,
         loader: Loader,
         *,
-        reload: Callable[[], object],
-        upgrade: Callable[[], str],
+        reload: Callable[[Reloaded | None], object],
+        upgrade: Callable[[Upgraded | None], str],
     ) -> None:
         """Raises UsageError."""
         self.address = address
@@ -54,6 +54,7 @@ class Office:
         site = Site(0, Generation(Root("/")))  # no file is its
         routes = (*PROBES, *STATS, Events(), Dashboard())
         site.application = Admin(self.node, guard, routes, VERBS)
+        site.refuse = refused
         self._fetcher = Fetcher(loader, 1, loop.call_soon)  # which nothing is asked for
         self._service = service_of(config, loop, prefixes, self._fetcher, site)
         self._door: Door | None = None

@@ -59,18 +59,40 @@ def _named(failed: list[tuple[str, str]]) -> list[dict[str, str]]:
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
-def _reload(node: Node, given: dict[str, Any], finish: Finish) -> Done:
+def _reload(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
     """Several that come while one is under way are one."""
-    _there(node.content)
-    node.reload()
-    return {"reloading": True}
+    content: Content = _there(node.content)
+
+    def tell(why: str) -> None:
+        if why:
+            finish(VerbError(500, f"the reload failed, the old content goes on: {why}"))
+        else:
+            generation = content.site.live
+            finish(
+                {
+                    "reloaded": True,
+                    "generation": content.counters.flips + 1,
+                    "files": content.report.files - content.report.variants,
+                    "problems": len(generation.problems),
+                }
+            )
+
+    node.reload(tell if given["wait"] else None)
+    return None if given["wait"] else {"reloading": True}
 
 
-def _upgrade(node: Node, given: dict[str, Any], finish: Finish) -> Done:
+def _upgrade(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
     _there(node.drain)
-    if why := node.upgrade():
+
+    def tell(process: int, why: str) -> None:
+        if why:
+            finish(VerbError(500, f"the new program does not serve, this process goes on: {why}"))
+        else:
+            finish({"upgraded": True, "pid": process})
+
+    if why := node.upgrade(tell if given["wait"] else None):
         raise VerbError(409, why)
-    return {"upgrading": True}
+    return None if given["wait"] else {"upgrading": True}
 
 
 def _draining(node: Node, step: Callable[[Drain], bool]) -> Done:
@@ -187,12 +209,12 @@ def _pin(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
 
 
 VERBS = (
-    Verb(words.RELOAD, _reload),
-    Verb(words.UPGRADE, _upgrade),
+    Verb(words.RELOAD, _reload, is_long=True),
+    Verb(words.UPGRADE, _upgrade, is_long=True),
     Verb(words.DRAIN, _drain),
     Verb(words.UNDRAIN, _undrain),
-    Verb(words.PURGE, _purge),
-    Verb(words.WARM, _warm),
-    Verb(words.PIN, _pin),
+    Verb(words.PURGE, _purge, is_long=True),
+    Verb(words.WARM, _warm, is_long=True),
+    Verb(words.PIN, _pin, is_long=True),
     Verb(words.LOGLEVEL, _loglevel),
 )

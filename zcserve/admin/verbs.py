@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from zcserve.admin.node import Node
-from zcserve.admin.words import Done, Wording
+from zcserve.admin.words import Done, VerbError, Wording
 
-Finish: TypeAlias = Callable[[Done], None]
+Finish: TypeAlias = Callable[[Done | VerbError], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
     """Something that a node can be told. Each may be said again: the second time does no harm.
 
-    run  in the loop's thread, which it must not hold: (node, words, finish) -> the answer; None: `finish` has it later,
-         called in the loop's thread. Raises VerbError
+    is_long  its answer may come later, unless its word `wait` says no: of such few are waited for at a time
+    run      in the loop's thread, which it must not hold: (node, words, finish) -> the answer; None: `finish` has it
+             later, called in the loop's thread. Raises VerbError
     """
 
     wording: Wording
     run: Callable[[Node, dict[str, Any], Finish], Done | None]
+    is_long: bool = False

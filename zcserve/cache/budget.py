@@ -32,7 +32,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.variants import threads_max
 from zcserve.cgroups import PROC
 from zcserve.config.table import Config
-from zcserve.config.units import KIB, MIB, Share, size_text
+from zcserve.config.units import KIB, MIB, Share, counted, size_text
 
 # What a process comes to take beside content after its start. Measured: 4 MiB with 1,000 connections, kernel memory
 # included; the rest is for servlets, for large files on their way into memory, and for the allocator's own.
@@ -123,8 +123,9 @@ def eaten(store: Store, files: int, content: int) -> str:
         return ""
     left = max(store.budget - store.overhead, 0)
     return (
-        f"memory: the entries of {files} files take {size_text(store.overhead)}, which leaves {size_text(left)} of the "
-        f"{size_text(store.budget)} budget for content: the least that makes sense for these files is "
+        f"memory: the entries of {counted(files, 'file')} take {size_text(store.overhead)}, which leaves "
+        f"{size_text(left)} of the {size_text(store.budget)} budget for content: "
+        f"the least that makes sense for these files is "
         f"--memory {-(-least // MIB)}M"
     )
 

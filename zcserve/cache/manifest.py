@@ -34,7 +34,7 @@ from zcserve.cache.root import Root
 from zcserve.cache.shards import enter
 from zcserve.cache.siblings import FAULTS
 from zcserve.cache.slab import shared
-from zcserve.cache.store import Memory
+from zcserve.cache.takeover import Memory
 from zcserve.cache.unseen import hide
 
 FORMAT = 3
@@ -145,7 +145,7 @@ def adopt(fd: int, memory: Memory, heirs: Mapping[str, Heir]) -> dict[str, Gener
     line = _first_line(loader)
     served: dict[str, Generation] = {}
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as manifest:
-        if manifest[: len(line)] != line or not loader.store.adopt(memory):
+        if manifest[: len(line)] != line or not loader.store.takeover.adopt(memory):
             memory.close()
             return served
         places: list[_Place] = []
@@ -250,15 +250,15 @@ def _body(place: _Place, extents: dict[int, Extent]) -> Body | None:
     store = loader.store
     head = loader.head_of(place.heir.root, entry)
     if place.slab == _PAGES:
-        extent = extents.get(place.offset) or store.claim_pages(place.offset, entry.size)
+        extent = extents.get(place.offset) or store.takeover.claim_pages(place.offset, entry.size)
         if extent is None:
             return None
         extents[place.offset] = extent
         loader.lies_in(entry, extent)
         return Paged(head, store.pages_fd, extent.offset, entry.size, extent)
-    there = store.look(place.slab, place.offset, place.head_bytes + entry.size)
+    there = store.takeover.look(place.slab, place.offset, place.head_bytes + entry.size)
     if there[: place.head_bytes] == head:
-        return store.claim(place.slab, place.offset, place.head_bytes, entry.size)
+        return store.takeover.claim(place.slab, place.offset, place.head_bytes, entry.size)
     content = bytes(there[place.head_bytes :])
     store.place([(entry, head, content)], evict=False, is_pinned=loader.is_pinned)
     return None

@@ -20,8 +20,7 @@ That the kernel gives no memory (RLIMIT_FSIZE counts for memfds, descriptors and
 what was to be resident is sent from disk, and the log says why.
 
 A store's memory may be handed to another process (upgrade.py). From `freeze` on the old process changes nothing in it,
-and puts what is new beside it, where there is room. The new process evicts nothing until `release`, for it would gain
-nothing: the old one may be sending from it.
+and puts what is new beside it, where there is room. The new process takes it over (takeover.py).
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple
 
 from zcserve.cache import closing
 from zcserve.cache.compact import Compactor
@@ -47,6 +45,7 @@ from zcserve.cache.room import Room
 from zcserve.cache.s3fifo import S3Fifo
 from zcserve.cache.sieve import Sieve
 from zcserve.cache.slab import Slabs
+from zcserve.cache.takeover import Memory, Takeover
 from zcserve.config.units import size_text
 from zcserve.errors import UsageError
 from zcserve.events import Event
@@ -119,25 +118,13 @@ class _Refusals:
         _log.warning("no memory for more files, they are sent from disk: %s", why)
 
 
-class Memory(NamedTuple):
-    """The descriptors of a store's memory, for another process."""
-
-    slabs: tuple[int, ...]
-    pages: int
-    numbers: tuple[int, ...] = ()  # of the slabs here; there they are 0, 1, 2 ...: those that were closed left gaps
-
-    def close(self) -> None:
-        """Close them all: they are of no use here."""
-        for fd in (*self.slabs, self.pages):
-            os.close(fd)
-
-
 class Store:
     """Bodies in memory, at most `budget` bytes of them.
 
     `policy` is one of POLICIES and says what goes when they are too many. What never does, those say that make it
     resident (`Pin`): only they know of which site it is.
 
+    takeover    memory of the process before this one
     held        what is pinned and resident
     evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
                 refers to it still, and is about to let go of it
@@ -173,6 +160,7 @@ class Store:
         self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
         self._refusals = _Refusals()
         self._lock = threading.Lock()
+        self.takeover = Takeover(self._lock, self._slabs, self._pages, self._room)
 
     @property
     def overhead(self) -> int:
@@ -459,37 +447,3 @@ class Store:
             self._pages.pass_over()
             self._slabs.unseal()
             self._frozen = False
-
-    def adopt(self, memory: Memory) -> bool:
-        """Take over another process's memory; False when it is of another shape. This store must be empty."""
-        with self._lock:
-            if not self._slabs.adopt(memory.slabs):
-                return False
-            self._pages.adopt(memory.pages)
-            return True
-
-    def look(self, slab: int, offset: int, length: int) -> memoryview:
-        """Bytes of a slab, from this process or another; they are not owned until they are claimed."""
-        return self._slabs.slabs[slab].view[offset : offset + length]
-
-    def claim(self, slab: int, offset: int, head_bytes: int, size: int) -> Packed | None:
-        """A body that the other process packed; None when the budget is spent."""
-        with self._lock:
-            return self._slabs.claim(Packed, slab, offset, head_bytes, size, self._room.limit - self._room.committed)
-
-    def claim_pages(self, offset: int, size: int) -> Extent | None:
-        """Pages that the other process filled; None as in `claim`."""
-        with self._lock:
-            return (
-                self._pages.claim(offset, size) if self._room.committed + round_up(size) <= self._room.limit else None
-            )
-
-    def release(self) -> None:
-        """The other process is gone: all that was taken over is this one's alone."""
-        steps = self._slabs.release()
-        more = True
-        while more:
-            with self._lock:  # anew for each step: loaders wait for it
-                more = next(steps, steps) is not steps
-        with self._lock:
-            self._pages.release()

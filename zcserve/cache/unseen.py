@@ -31,7 +31,8 @@ _untrack.restype = None
 
 # `hide(thing)`: the collector does not look at this object any more. It must never be part of a cycle. Only for what is
 # freed by `PyObject_GC_UnTrack` as well, which takes what is hidden already: instances of our classes, lists, tuples,
-# dicts. A memoryview that is hidden crashes when it is freed, and so does an object that the collector does not know.
+# dicts, deques. A memoryview that is hidden crashes when it is freed, and so does an object that the collector does not
+# know.
 hide: Callable[[object], None] = _untrack
 
 

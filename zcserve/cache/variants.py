@@ -31,7 +31,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
-from zcserve.config.units import size_text
+from zcserve.config.units import counted, size_text
 from zcserve.errors import NoThreadError
 from zcserve.events import Event
 from zcserve.log import Log
@@ -100,16 +100,14 @@ class _Run:
     def so_far(self) -> str:
         """How far it is."""
         took = time.monotonic() - self.began
-        return (
-            f"{self.files_done} of {self.files} files, {size_text(self.bytes_done)} of {size_text(self.bytes)}, "
-            f"{took:.0f} s"
-        )
+        done = f"{self.files_done} of {counted(self.files, 'file')}"
+        return f"{done}, {size_text(self.bytes_done)} of {size_text(self.bytes)}, {took:.0f} s"
 
     def result(self) -> str:
         """What came of it."""
         took = time.monotonic() - self.began
         rate = size_text(int(self.bytes_done / max(took, 0.001)))
-        return f"{self.files_done} files, {size_text(self.bytes_done)} in {took:.1f} s, {rate} a second"
+        return f"{counted(self.files_done, 'file')}, {size_text(self.bytes_done)} in {took:.1f} s, {rate} a second"
 
 
 class Variants:
@@ -165,7 +163,7 @@ class Variants:
             if self._first or size >= TOLD_BYTES_MIN:
                 run.told = True
                 self._first = False
-                self._tell(f"{len(jobs)} files, {size_text(size)}, by {self.threads_max} threads")
+                self._tell(f"{counted(len(jobs), 'file')}, {size_text(size)}, by {counted(self.threads_max, 'thread')}")
         self._begin()
         return batch
 

@@ -173,8 +173,9 @@ def key(default: object, kind: Kind, help: str, **more: Any) -> Any:
 def accept_all(config: Any, *, but: Collection[str] = ()) -> None:
     """Have a frozen dataclass hold what its options make of what it was given, `but` for some. Raises UsageError."""
     for one in fields(config):
-        if one.metadata and one.name not in but:
-            object.__setattr__(config, one.name, option_of(one).accept_as(one.name, getattr(config, one.name)))
+        value = getattr(config, one.name)
+        if one.metadata and one.name not in but and value is not one.default:  # which is accepted as it is
+            object.__setattr__(config, one.name, option_of(one).accept_as(one.name, value))
 
 
 def option_of(field: Field[Any]) -> Option:

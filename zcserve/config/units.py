@@ -1,7 +1,7 @@
 """Numbers with a unit: bytes and seconds, read from text and written as text again.
 
 `parse_...` reads what a user may write. `show_...` writes a value so that it can be read again, exactly. `size_text` is
-for a message: it rounds.
+for a message: it rounds, and `counted` is one, too.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ def size_text(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """So many of something, in words: "1 file", "2 files"."""
+    return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
 class Share(int):

@@ -25,7 +25,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.walk import Changes, walk, walk_again
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
-from zcserve.config.units import size_text
+from zcserve.config.units import counted, size_text
 from zcserve.content.merging import leave_out, take_from
 from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import NoThreadError, reason_of
@@ -141,9 +141,8 @@ class Builder:
         first = self._pinned(generation)
         report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults)
         if left := self.site.pins.left_out(generation):
-            size = size_text(sum(representation.size for representation in left))
-            label = self.site.label
-            _log.warning("%spinned: %d files, %s, do not fit into memory: sent from disk", label, len(left), size)
+            files, size = counted(len(left), "file"), size_text(sum(one.size for one in left))
+            _log.warning("%spinned files do not fit into memory: %s, %s: sent from disk", self.site.label, files, size)
         return report
 
     def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:

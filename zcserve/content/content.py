@@ -14,6 +14,7 @@ from zcserve.cache.naming import directory_of, keys_of, path_of
 from zcserve.cache.pairing import entry_at
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
+from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.filling import Filling
 from zcserve.content.jobs import Counters, Jobs
@@ -78,7 +79,7 @@ class Content:
             builder.store,
             report=lambda: self.report,
             is_filling=lambda: self.is_loading,
-            is_loading=lambda: warming.is_busy,
+            is_loading=lambda: warming.is_busy or self.pinning.is_busy,
             is_draining=lambda: service.draining,
             call_soon=loop.call_soon,
             wanted_share=config.ready_share,
@@ -135,7 +136,7 @@ class Content:
 
     def told_of_memory(self) -> str:
         """How much of all sites is resident."""
-        return f"{self._builder.store.resident} files and variants in memory"
+        return f"{counted(self._builder.store.resident, 'file or variant', 'files and variants')} in memory"
 
     @property
     def has_failed(self) -> bool:
@@ -146,10 +147,11 @@ class Content:
         self._releases.report = report
         self.warn_of_memory()
 
-    def reload(self) -> None:
+    def reload(self, told: Callable[[str], object] | None = None) -> None:
         """Build the next generation beside the live one and flip to it; any thread may ask, and a signal's handler,
-        which must take no locks. Returns at once."""
-        self._releases.ask()
+        which must take no locks. Returns at once. `told` hears in the loop's thread why it failed, or "" when what was
+        there by now is served."""
+        self._releases.ask(told)
 
     def catch_up(self) -> None:
         """As `Releases.catch_up`."""

@@ -128,11 +128,19 @@ class Contents:
 
     # --- all of them --------------------------------------------------------------------------------------
 
-    def reload(self) -> None:
-        """As `Content.reload`, of each."""
-        self._reloading = set(self._by_site)
-        for content in self:
-            content.reload()
+    def reload(self, told: Callable[[str], object] | None = None) -> None:
+        """As `Content.reload`, of each; `told` hears of the last one why some failed, or ""."""
+        contents = tuple(self)
+        self._reloading = {content.site.id for content in contents}
+        whys: list[str] = []
+
+        def hear(label: str, why: str) -> None:
+            whys.append(label + why if why else "")
+            if len(whys) == len(contents) and told is not None:
+                told("; ".join(filter(None, whys)))
+
+        for content in contents:
+            content.reload(None if told is None else partial(hear, content.site.label))
 
     def _reloaded(self, site: int) -> None:
         """In a builder's thread."""

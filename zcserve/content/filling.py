@@ -16,6 +16,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.naming import path_of
 from zcserve.cache.preload import Faults, Preloaded
 from zcserve.cache.reading import ChangedError
+from zcserve.config.units import counted
 from zcserve.content.builder import Builder, ClosingError
 from zcserve.content.jobs import Jobs
 from zcserve.content.live import Live
@@ -99,7 +100,8 @@ class Filling:
         loader.want_what_is_missing(generation)  # of what was asked for before it was loaded
         tell_problems(faults.problems)
         took = time.monotonic() - self._began
-        _log.info("loaded: %d files, %s, in %.2f s", report.files - report.variants, resident(report), took)
+        files = counted(report.files - report.variants, "file")
+        _log.info("loaded: %s, %s, in %.2f s", files, resident(report), took)
         self._filled(report)
         self.is_over = True
 

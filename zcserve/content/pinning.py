@@ -68,6 +68,11 @@ class Pinning:
         self._site.pins.change(add, remove)
         self._sort_later(told)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether what is pinned is sorted, and loaded."""
+        return self._is_sorting
+
     def _sort_later(self, told: Callable[[Pins], object]) -> None:
         self._waiting.append(told)
         if not self._is_sorting:

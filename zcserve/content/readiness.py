@@ -3,6 +3,9 @@
 wanted    what preloading had room for, and could not read yet; and all that is pinned, whether there is room or not
 resident  what of that is there now
 
+Something that is wanted may never come: pinned files that have no room. Where the wanted share cannot be reached
+without these, waiting is of no use, and the phase says so: "incomplete".
+
 What was preloaded and is not pinned counts as it was found when it was loaded. It may be evicted later, or purged, and
 that is no fault of the node: the evictor found other content that is asked for more. So a node that is ready stays so,
 but for what is pinned, for a release that it cannot load, and for whoever drains it.
@@ -24,6 +27,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.naming import path_of
 from zcserve.cache.preload import Preloaded, cost_of, pinned_of
 from zcserve.cache.store import Store
+from zcserve.config.units import counted, size_text
 from zcserve.content.live import Live
 
 # So many representations are looked at in one step of the loop: half a millisecond.
@@ -47,7 +51,7 @@ class Ready(NamedTuple):
     wanted_share  how much of it is enough
     missing       the first MISSING_NAMED_MAX of `missing_total` representations
     draining      it was told to send its clients elsewhere, or ends
-    phase         "warming", "ready" or "draining"
+    phase         "warming", "incomplete", "ready" or "draining"
     why           why it is not ready, in words; "" where it is
     """
 
@@ -71,6 +75,8 @@ class _Survey:
     resident_bytes: int = 0
     missing: list[Missing] = field(default_factory=list)
     missing_total: int = 0
+    roomless: int = 0  # of these, those that do not fit; and their bytes
+    roomless_bytes: int = 0
 
 
 class Readiness:
@@ -116,6 +122,9 @@ class Readiness:
         share = resident / wanted if wanted else 1.0
         draining = self._is_draining()
         why = self._why_not(share, draining)
+        phase = "draining" if draining else "warming" if why else "ready"
+        if why and not draining and (never := self._never(found, wanted)):
+            phase, why = "incomplete", f"{why}; {never}"
         return Ready(
             not why,
             share,
@@ -125,7 +134,7 @@ class Readiness:
             tuple(found.missing),
             found.missing_total,
             draining,
-            "draining" if draining else "warming" if why else "ready",
+            phase,
             why,
         )
 
@@ -141,6 +150,15 @@ class Readiness:
         if share < self._wanted_share:
             return f"{share:.2%} of what is wanted is resident, and {self._wanted_share:.2%} are to be"
         return ""
+
+    def _never(self, found: _Survey, wanted: int) -> str:
+        """Why waiting is of no use, and what to do; "" where the wanted share may yet be reached."""
+        if self._is_filling() or wanted - found.roomless_bytes >= self._wanted_share * wanted:
+            return ""
+        files = f"{counted(found.roomless, 'wanted file')}, {size_text(found.roomless_bytes)}"
+        return (
+            f"waiting is of no use, there is no room for {files}: more --memory, fewer pins, or a lower --ready-share"
+        )
 
     # --- looking -------------------------------------------------------------------------------------------------
 
@@ -178,19 +196,26 @@ class Readiness:
             survey.resident_bytes += size
             return
         survey.missing_total += 1
+        if not self._has_room(one):
+            survey.roomless += 1
+            survey.roomless_bytes += size
         if len(survey.missing) < MISSING_NAMED_MAX:
             path = path_of(one).decode(errors="backslashreplace")
             survey.missing.append(Missing(path, size, self._why_missing(one, is_unread)))
 
+    def _has_room(self, one: Entry) -> bool:
+        size = max(one.size, 0)
+        return size <= self._store.largest and cost_of(size, self._store) <= self._store.evictable
+
     def _why_missing(self, one: Entry, is_unread: bool) -> str:
         if one.size > self._store.largest:
             return "it is larger than half of the memory budget: it stays on disk"
+        if not self._has_room(one):
+            return "it does not fit into memory beside what else is pinned"
         if self._is_loading():
             return "it is being loaded"
         if is_unread or one in self._report().unread:
             return "it cannot be read: the log says why"
-        if cost_of(max(one.size, 0), self._store) > self._store.evictable:
-            return "it does not fit into memory beside what else is pinned"
         return "it is loaded when it is asked for"
 
 

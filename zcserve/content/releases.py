@@ -23,6 +23,7 @@ from zcserve.cache.preload import Preloaded, preload, retire
 from zcserve.cache.shards import Shards, in_pieces, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
+from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError, close_soon
 from zcserve.content.jobs import Counters, Jobs, PausedError
 from zcserve.content.live import Live
@@ -50,6 +51,7 @@ COLLECTION_S = 0.005
 KEYS_TOLD_AT_ONCE = 500
 
 Step: TypeAlias = Callable[[], None]
+Told: TypeAlias = Callable[[str], object]
 
 
 class Releases:
@@ -83,24 +85,35 @@ class Releases:
         self._renewals = renewals
         self._counters = counters
         self._is_asked = False
+        self._waiting: list[Told] = []  # for what is built next
         self._tried_again_after = 0.0
         self._collection_after = 0  # so many reloads
         builder.rules_changed.subscribe(self.ask)
 
     # --- asking for one -----------------------------------------------------------------------------------
 
-    def ask(self) -> None:
-        """Have the next generation built; in any thread, and in a signal's handler, which must take no locks."""
+    def ask(self, told: Told | None = None) -> None:
+        """Have the next generation built; in any thread, and in a signal's handler, which must take no locks. `told` as
+        of `Content.reload`."""
         if not self._builder.closing.is_set():
+            if told is not None:
+                self._waiting.append(told)  # first: what is built from now on has what is there by now
             self._is_asked = True
             self._jobs.call_soon(partial(self._jobs.submit, self._jobs.builders, self._build_if_asked))
 
     def _build_if_asked(self) -> None:
         if self._is_asked:  # else the reload that just ended began after this one was asked for
             self._is_asked = False
+            waiting, self._waiting = self._waiting, []
+            why = "the log says why"
             try:
-                self._build_next()
+                why = self._build_next()
+            except PausedError:
+                why = "an upgrade is under way, and the new process reads the root"
+                raise
             finally:
+                for told in waiting:
+                    self._jobs.call_soon(partial(told, why))
                 if not self._is_asked:
                     self.reloaded()
 
@@ -163,7 +176,8 @@ class Releases:
 
     # --- in the builder's thread --------------------------------------------------------------------------
 
-    def _build_next(self) -> None:
+    def _build_next(self) -> str:
+        """Why it failed, or ""."""
         live = self._live
         last, watcher = self._site.live, live.watcher
         self.due = inf
@@ -174,7 +188,7 @@ class Releases:
             built, changed, over = self._build_and_compare(last)
         except (UsageError, OSError) as error:
             self._failed(error, last)
-            return
+            return str(error)
         except (ClosingError, PausedError):
             raise
         except Exception:
@@ -189,6 +203,7 @@ class Releases:
         self._jobs.await_passed()
         self._tidy_up(built, changed, over, self._jobs.in_loop)
         empty(changed)
+        return ""
 
     def _failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._live.is_adrift = isinstance(error, UsageError) or not last.root.is_in_place()
@@ -284,9 +299,8 @@ class Releases:
         self.report = report
         self._counters.flips += 1
         self._counters.live_since = time.time()
-        files = report.files - report.variants
-        told = files, len(changed), resident(report)
-        _log.info("%sreloaded: %d files, %d paths changed or gone, %s", self._site.label, *told)
+        files, paths = counted(report.files - report.variants, "file"), counted(len(changed), "path")
+        _log.info("%sreloaded: %s, %s changed or gone, %s", self._site.label, files, paths, resident(report))
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self.tidy_variants()

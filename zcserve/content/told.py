@@ -8,7 +8,7 @@ from zcserve.cache.budget import eaten
 from zcserve.cache.index import Problem
 from zcserve.cache.preload import Preloaded
 from zcserve.cache.store import Store
-from zcserve.config.units import size_text
+from zcserve.config.units import counted, size_text
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -21,7 +21,7 @@ PROGRESS_AFTER_S = 1.0
 
 def loading(done: int, total: int) -> str:
     """How far preloading is, for a terminal."""
-    return f"loading   {done} of {total} files ({100 * done // total}%)"
+    return f"loading   {done} of {counted(total, 'file')} ({100 * done // total}%)"
 
 
 def tell_problems(problems: Sequence[Problem]) -> None:
@@ -36,7 +36,7 @@ def report_problems(problems: Sequence[Problem]) -> None:
     """Say what is not served, in the log."""
     tell_problems(problems)
     if problems:
-        _log.warning("%d files are not served as they lie there", len(problems))
+        _log.warning("not served as they lie there: %s", counted(len(problems), "file"))
 
 
 def warn_of_memory(store: Store, report: Preloaded) -> None:
@@ -48,10 +48,10 @@ def warn_of_memory(store: Store, report: Preloaded) -> None:
 def resident(report: Preloaded) -> str:
     """What is in memory, in words."""
     files = report.resident_files - report.resident_variants
-    variants = f" with {report.resident_variants} variants" if report.resident_variants else ""
+    variants = f" with {counted(report.resident_variants, 'variant')}" if report.resident_variants else ""
     text = f"{files} resident{variants} ({size_text(report.resident_bytes)})"
     if report.left_out:
         missing = report.variants - report.resident_variants
-        text += f", {report.left_out - missing}" + (f" and {missing} variants" if missing else "")
+        text += f", {report.left_out - missing}" + (f" and {counted(missing, 'variant')}" if missing else "")
         text += f" stay on disk until asked for ({size_text(report.bytes - report.resident_bytes)})"
     return text

@@ -23,6 +23,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.preload import cost_of
 from zcserve.cache.store import Store
 from zcserve.cache.unseen import hide
+from zcserve.config.units import counted, size_text
 from zcserve.errors import HttpError, NotNowError
 from zcserve.http import canonical_path
 from zcserve.log import Log
@@ -319,13 +320,10 @@ class _List:
             return
         self._warm.clear()
         warmth.is_over = True
-        _log.info(
-            "warmed: %d of %d files are resident, %d bytes; %d are not",
-            warmth.resident,
-            warmth.paths,
-            warmth.resident_bytes,
-            warmth.failed_total,
-        )
+        if warmth.paths:
+            failed = f"; {warmth.failed_total} failed" if warmth.failed_total else ""
+            files, size = counted(warmth.paths, "file"), size_text(warmth.resident_bytes)
+            _log.info("warmed: resident are %d of %s, %s%s", warmth.resident, files, size, failed)
         self._over(warmth)
 
     def _is_served(self, entry: Entry) -> bool:

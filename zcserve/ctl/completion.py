@@ -98,6 +98,36 @@ def _is_of_files(flag: Flag) -> bool:
     return flag.metavar in _OF_FILES
 
 
+# ---- bash and zsh
+
+
+def _by_kind(words: str, cursor: str, first: int, cases: Iterable[str]) -> str:
+    """Which kind of command line it is, and what is offered in each. In `words`, the shell's array, the word behind
+    `zcserve` is the `first`, and the one that is typed stands at `cursor`."""
+    text = _KIND.replace("@WORDS@", words).replace("@CURSOR@", cursor).replace("@VALUED@", _VALUED)
+    return text.replace("@FIRST@", str(first)).replace("@SECOND@", str(first + 1)).replace("@CASES@", "".join(cases))
+
+
+_KIND = """\
+    if ((@CURSOR@ > @FIRST@)); then
+        kind=${@WORDS@[@FIRST@]}
+        if [[ $kind == ctl ]]; then
+            for ((at = @SECOND@; at < @CURSOR@; at++)); do
+                word=${@WORDS@[at]}
+                if [[ -n $is_value ]]; then is_value=; continue; fi
+                case $word in
+                    @VALUED@) is_value=1 ;;
+                    -*) ;;
+                    *) kind="ctl $word"; break ;;
+                esac
+            done
+        fi
+    fi
+    case $kind in
+@CASES@    esac
+"""
+
+
 # ---- bash
 
 
@@ -121,7 +151,7 @@ def bash(kinds: Sequence[Line]) -> str:
             f"        {pattern})\n            case $before in\n                {inner}\n            esac\n"
             f"            _zcserve_words {_quoted(offered)}{files} ;;\n"
         )
-    return _BASH.replace("@CASES@", "".join(cases)).replace("@VALUED@", _VALUED)
+    return _BASH.replace("@KIND@", _by_kind("COMP_WORDS", "COMP_CWORD", 1, cases))
 
 
 _BASH = """\
@@ -131,23 +161,7 @@ _zcserve_files() { compopt -o filenames 2> /dev/null; local IFS=$'\\n'; COMPREPL
 _zcserve() {
     local now=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} kind= at word is_value=
     COMPREPLY=()
-    if ((COMP_CWORD > 1)); then
-        kind=${COMP_WORDS[1]}
-        if [[ $kind == ctl ]]; then
-            for ((at = 2; at < COMP_CWORD; at++)); do
-                word=${COMP_WORDS[at]}
-                if [[ $is_value ]]; then is_value=; continue; fi
-                case $word in
-                    @VALUED@) is_value=1 ;;
-                    -*) ;;
-                    *) kind="ctl $word"; break ;;
-                esac
-            done
-        fi
-    fi
-    case $kind in
-@CASES@    esac
-}
+@KIND@}
 complete -F _zcserve zcserve
 """
 
@@ -172,7 +186,7 @@ def zsh(kinds: Sequence[Line]) -> str:
         if kind.takes_files:
             body += "            _files\n"
         cases.append(f"        {pattern})\n{body}            ;;\n")
-    return _ZSH.replace("@CASES@", "".join(cases)).replace("@VALUED@", _VALUED)
+    return _ZSH.replace("@KIND@", _by_kind("words", "CURRENT", 2, cases))
 
 
 def _zsh_value(flag: Flag) -> str:
@@ -192,23 +206,7 @@ _zcserve() {
     local before=${words[CURRENT-1]} kind= word is_value=
     local -i at
     local -a rows
-    if ((CURRENT > 2)); then
-        kind=${words[2]}
-        if [[ $kind == ctl ]]; then
-            for ((at = 3; at < CURRENT; at++)); do
-                word=${words[at]}
-                if [[ -n $is_value ]]; then is_value=; continue; fi
-                case $word in
-                    @VALUED@) is_value=1 ;;
-                    -*) ;;
-                    *) kind="ctl $word"; break ;;
-                esac
-            done
-        fi
-    fi
-    case $kind in
-@CASES@    esac
-}
+@KIND@}
 if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
     _zcserve "$@"
 else

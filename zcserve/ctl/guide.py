@@ -13,7 +13,7 @@ _LEFT = 24
 _EXIT_CODES = """\
 exit codes:
   0  done; `ready`: it is
-  1  the node refuses, or is not ready
+  1  the node refuses, is not ready, or has done only some of it
   2  wrong use: nothing was asked
   3  the node cannot be reached, or does not answer in time
 """

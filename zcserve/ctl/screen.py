@@ -117,7 +117,7 @@ def _generation(stats: Stats) -> str:
     text = f"{_told(count_text, number(stats, 'generation', 'number')):>12}"
     age = number(stats, "generation", "age_s")
     files, problems = number(stats, "generation", "files"), number(stats, "generation", "problems")
-    text += f"   {_told(span_text, age)} old   {_told(count_text, files)} files"
+    text += f"   {_told(span_text, age)} old   {_told(count_text, files)} {'file' if files == 1 else 'files'}"
     return text + (f"   {count_text(problems)} problems" if problems else "")
 
 

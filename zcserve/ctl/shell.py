@@ -1,7 +1,7 @@
 """`zcserve ctl COMMAND`: a command line -> a request, and its answer -> text and an exit code.
 
     0  done; `ready`: it is
-    1  the node refuses, or is not ready
+    1  the node refuses, is not ready, or has done only some of it
     2  wrong use: nothing was asked
     3  the node cannot be reached, or does not answer in time
 
@@ -204,7 +204,8 @@ def _show(command: Command, node: Node, answer: Answer, is_json: bool) -> int:
         from zcserve.ctl.figures import table
 
         say(table(value) or f"{command.name}: done\n")
-    return EXIT_DONE if is_fine and "error" not in value else EXIT_REFUSED  # a purge may have been cut short
+    is_whole = "error" not in value and not value.get("failed_total")  # a purge may have been cut short
+    return EXIT_DONE if is_fine and is_whole else EXIT_REFUSED
 
 
 def _refusal(value: dict[str, Any]) -> str:

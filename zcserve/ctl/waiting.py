@@ -81,4 +81,6 @@ def progress_text(readiness: dict[str, Any]) -> str:
     there, wanted = readiness.get("resident_bytes"), readiness.get("wanted_bytes")
     if isinstance(there, int | float) and isinstance(wanted, int | float) and wanted:
         parts.append(f"{figures.size_text(there)} of {figures.size_text(wanted)}")
+    if readiness.get("phase") == "incomplete":  # else it comes by itself
+        parts.append(figures.printable(str(readiness.get("why", ""))))
     return "  ".join(filter(None, parts))

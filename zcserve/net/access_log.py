@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import re
 import stat
@@ -19,8 +20,10 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from zcserve.errors import reason_of
+from zcserve.config.table import Config
+from zcserve.errors import UsageError, reason_of
 from zcserve.http import format_date
+from zcserve.journal import is_journal, marked
 from zcserve.log import Log
 from zcserve.net.fields import Fields
 from zcserve.net.prefixes import Prefixes
@@ -43,6 +46,16 @@ Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int, Behind]
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
+def open_log(config: Config, prefixes: Prefixes) -> AccessLog | None:
+    """The log that a configuration wants, if it does. Raises UsageError and NoThreadError."""
+    if not config.access_log:
+        return None
+    try:
+        return AccessLog(config.access_log, config.access_log_format, prefixes, config.access_log_sample)
+    except OSError as error:
+        raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
+
+
 class AccessLog(Writer["Record | bytes"]):
     """Writes to `path`, or to standard output for "-". Raises OSError when the file cannot be opened, NoThreadError."""
 
@@ -56,6 +69,7 @@ class AccessLog(Writer["Record | bytes"]):
         self._prefixes = prefixes
         self._reopen = False
         self._reopen_after = 0  # so many bytes have come
+        self._is_journal = path == "-" and is_journal(1, os.environ)  # which would cut what clients make long
         outlet = _open(path)
         try:
             super().__init__(outlet, "zcserve-access-log", WAITING_BYTES_MAX, FLUSH_INTERVAL_S)
@@ -65,7 +79,7 @@ class AccessLog(Writer["Record | bytes"]):
 
     @property
     def left_out(self) -> int:
-        """How many answers have no line since others stand for them, of the lanes, too."""
+        """How many answers have no line since others stand for them, those of lanes a second later."""
         return self._seen - (self._seen + self._every - 1) // self._every + self.left_out_by_lanes
 
     def record(
@@ -117,7 +131,8 @@ class AccessLog(Writer["Record | bytes"]):
         return item.count(b"\n") if isinstance(item, bytes) else 1
 
     def render(self, item: Record | bytes) -> bytes:
-        return item if isinstance(item, bytes) else self._format(item).encode()
+        lines = item if isinstance(item, bytes) else self._format(item).encode()
+        return marked(lines, logging.INFO) if self._is_journal else lines
 
     def between(self) -> None:
         if self._reopen and self._path != "-":

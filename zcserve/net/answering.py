@@ -154,7 +154,7 @@ class Answering:
         except HttpError as error:
             if error.close:
                 raise
-            return reply.page(error.status)
+            return self._site.refuse(error.status, (), error.reason)
 
     def give(self, answer: Answer) -> None:
         """The application has answered this request already, and may keep its body: `go_on` leads to its answer."""

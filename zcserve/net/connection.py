@@ -19,7 +19,7 @@ from zcserve.net.http1 import Http1
 from zcserve.net.output import Flushed, Output
 from zcserve.net.owner import Stop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
-from zcserve.net.service import Service
+from zcserve.net.service import Claim, Service
 from zcserve.net.states import MOVES, Clock, State
 from zcserve.net.stay import IDLE_S, Stay
 from zcserve.net.transport import SocketTransport, Transport
@@ -145,6 +145,19 @@ class Connection:
         if self.transport.unacknowledged() or self.transport.has_unread():
             return False
         self.end()
+        return True
+
+    @property
+    def claim(self) -> tuple[Claim, float]:
+        """What the client has to its place, and since when: of equals the first goes first."""
+        return self._clock.claim(self.state), self._clock.since
+
+    def make_way(self) -> bool:
+        """Close for a newcomer, whatever is on its way; False where the first request lies unread: it is read in the
+        next turn, and a reset would be its answer."""
+        if self.state in _READING and self._http.is_new and self.transport.has_unread():
+            return False
+        self.close()
         return True
 
     def drain(self) -> None:

@@ -5,7 +5,7 @@ and an event more for each. A client that sends nothing is told of after DEFER_S
 bytes of the kernel's, and is neither counted nor timed here. Nothing would close it sooner: it has `FRESH_S` to ask.
 
 Odd: what is kept back goes with its listener, and is reset when it asks. So a server that stops has the kernel say
-whether there is any (`let_in`; sock_diag(7)), and keeps the listener open for as long as such clients may still ask.
+whether there is any (`let_in`; sock_diag.py), and keeps the listener open for as long as such clients may still ask.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 import struct
 
+from zcserve.net.sock_diag import ask
 from zcserve.net.states import FRESH_S
 
 # In seconds. The kernel counts in its own steps, of which this is the first: one second, then it asks the client again.
@@ -21,16 +22,10 @@ DEFER_S = 1
 # trip.
 LET_IN_S = FRESH_S + 0.25
 
-# linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h. One such request gets all sockets of a state and a port.
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST_DUMP = 0x301
-_NLMSG_DONE = 3
+# linux/inet_diag.h. One such request gets all sockets of a state and a port.
 _SYN_RECV = 1 << 3
-_HEADER = struct.Struct("=IHHII")  # length, kind, flags, number, port
 _REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; behind it the socket's ports and the rest
 _PORTS = struct.Struct("!HH44x")
-_REPLY_BYTES_MAX = 1 << 16
 
 
 def defer(listener: socket.socket) -> None:
@@ -51,8 +46,4 @@ def let_in(listener: socket.socket) -> bool:
 def _is_any_kept(listener: socket.socket) -> bool:
     """Whether the kernel has clients of this port that are not established yet. Raises OSError."""
     asked = _REQUEST.pack(listener.family, socket.IPPROTO_TCP, 0, _SYN_RECV) + _PORTS.pack(listener.getsockname()[1], 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as diag:
-        header = _HEADER.pack(_HEADER.size + len(asked), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
-        diag.send(header + asked)
-        kind = _HEADER.unpack_from(diag.recv(_REPLY_BYTES_MAX))[1]
-    return bool(kind != _NLMSG_DONE)
+    return any(True for _ in ask(asked))

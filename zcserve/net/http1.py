@@ -30,7 +30,6 @@ from zcserve.net.sending import Sending
 from zcserve.net.service import Service
 from zcserve.net.slow import APPLICATION, LOAD, TURN
 from zcserve.net.writer import Writer
-from zcserve.site import reply
 from zcserve.site.exchange import Answer
 from zcserve.site.reply import Reply
 
@@ -172,6 +171,16 @@ class Http1:
         return request.resource is None or self._service.loop.calling.may_call(self._called)
 
     @property
+    def is_new(self) -> bool:
+        """Whether no request was answered yet, but for plain hits."""
+        return self._is_new
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the answer at hand comes piece by piece."""
+        return self._sending is not None
+
+    @property
     def is_quiet(self) -> bool:
         """Whether the client had an answer, and no application was called for it in this turn."""
         return self._called <= 1 and (self.plain > 0 or not self._is_new)
@@ -200,7 +209,7 @@ class Http1:
             if error.close:
                 self._request = self._asked(method, target, fields)
                 raise
-            found = reply.page(error.status)
+            found = self._site.refuse(error.status, (), error.reason)
         if isinstance(found, Reply):
             self._service.tally.left -= 1
             if not self._service.tally.left:
@@ -238,7 +247,7 @@ class Http1:
         else:
             self._output.owed += ((self._output.began, 1),)
         self._body = None
-        answer = reply.unavailable() if error.status == 503 else reply.page(error.status)
+        answer = self._site.refuse(error.status, (), error.reason)
         self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
         return Stop.END
 

@@ -9,13 +9,12 @@ nor removes a unix socket's name; clients in its queue wait for the next process
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 from collections.abc import Iterable, Mapping
 
 from zcserve.config.addresses import FdAddress, TcpAddress, UnixAddress
 from zcserve.errors import UsageError
+from zcserve.net.unix_names import give_back
 
 
 class Inherited:
@@ -118,9 +117,8 @@ def address_of(sock: socket.socket) -> TcpAddress | UnixAddress:
 
 
 def close(sock: socket.socket, *, keep_name: bool = False) -> None:
-    """Close a listening socket, and remove the name of a unix socket."""
-    path = sock.getsockname() if sock.family == socket.AF_UNIX and not keep_name else None
-    sock.close()
-    if isinstance(path, str):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+    """Close a listening socket, and remove the name of a unix socket where that is still its own."""
+    if sock.family == socket.AF_UNIX and not keep_name:
+        give_back(sock)
+    else:
+        sock.close()

@@ -53,6 +53,8 @@ def look_up(
         if target != b"*" and rules.has_answers and not _leads_somewhere(site, *_place(target, place)):
             return site.not_found()
         return reply.options(everywhere)
+    if site.refuse is not reply.refused:  # it says so in a form of its own
+        return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
     if method in KNOWN_METHODS:
         return reply.page(405, reply.ALLOW, everywhere)
     return reply.page(501, (), everywhere)

@@ -30,7 +30,6 @@ import os
 import resource
 import select
 import socket
-import stat
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -50,6 +49,7 @@ from zcserve.net.service import Service
 from zcserve.net.shortage import CONNECTIONS, DESCRIPTORS, Want
 from zcserve.net.states import FRESH_S
 from zcserve.net.transport import SocketTransport, Transport
+from zcserve.net.unix_names import bind_unix
 from zcserve.site import reply
 
 _log = Log(__name__)
@@ -70,6 +70,9 @@ KEEPALIVE_AFTER_S = 45
 KEEPALIVE_EVERY_S = 15
 KEEPALIVE_PROBES = 4
 
+# What names an address.
+FLAGS = "--port or --listen"
+
 # Errors of accept(2) for want of descriptors or memory: a client may be there, and is to be tried again.
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # The client, or its network, is gone already (accept(2)): the next one may be well.
@@ -79,18 +82,18 @@ _GONE = frozenset((
 ))  # fmt: skip
 
 
-def bind(address: Address, inherited: Inherited | None = None) -> list[socket.socket]:
+def bind(address: Address, inherited: Inherited | None = None, flags: str = FLAGS) -> list[socket.socket]:
     """Bound sockets for an address, one for each that its host name stands for; not yet listening, but for those that
-    are taken from `inherited`. Raises UsageError."""
+    are taken from `inherited`. `flags` are those that name another address. Raises UsageError."""
     listeners: list[socket.socket] = []
     inherited = inherited or Inherited()
     try:
         if isinstance(address, FdAddress):
             return inherited.take_named(address.name)
         if isinstance(address, UnixAddress):
-            return [inherited.take(socket.AF_UNIX, address.path) or _bind_unix(address.path)]
-        flags = socket.AI_PASSIVE
-        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=flags)
+            return [inherited.take(socket.AF_UNIX, address.path) or bind_unix(address.path, flags)]
+        kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
+        found = socket.getaddrinfo(address.host or None, address.port, type=kind, flags=passive)
         port = address.port
         for family, kind, protocol, _, where in dict.fromkeys(found):
             taken = inherited.take(family, str(where[0]), port)
@@ -105,14 +108,14 @@ def bind(address: Address, inherited: Inherited | None = None) -> list[socket.so
     except OSError as error:
         for sock in listeners:
             sock.close()
-        raise UsageError(f"cannot listen on {address}: {reason_of(error)}{_advice(error)}") from None
+        raise UsageError(f"cannot listen on {address}: {reason_of(error)}{_advice(error, flags)}") from None
 
 
-def _advice(error: OSError) -> str:
+def _advice(error: OSError, flags: str = FLAGS) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "; another program has it: stop that, or choose another with --port or --listen"
+        return f"; another program has it: stop that, or choose another with {flags}"
     if error.errno == errno.EACCES:
-        return "; ports below 1024 need privileges: choose another with --port or --listen"
+        return f"; ports below 1024 need privileges: choose another with {flags}"
     return ""
 
 
@@ -122,34 +125,6 @@ def _bind_tcp(sock: socket.socket, where: tuple[object, ...]) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.bind(where)
     sock.setblocking(False)
-
-
-def _bind_unix(path: str) -> socket.socket:
-    """A unix socket; one without a listener is replaced."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE or not _is_stale(path):
-            sock.close()
-            raise
-        os.unlink(path)
-        sock.bind(path)
-    sock.setblocking(False)
-    return sock
-
-
-def _is_stale(path: str) -> bool:
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
-    return False
 
 
 def _nothing() -> int:

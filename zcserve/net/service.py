@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,15 @@ from zcserve.site.hosts import Hosts
 from zcserve.site.site import Site
 
 
+class Claim(enum.IntEnum):
+    """What a client has to its place, where any may have to make way for a newcomer: the least goes first."""
+
+    NONE = 0  # it had its answer, or has kept the server waiting for FRESH_S: for a request, the rest of it, or to read
+    STREAM = 1  # it is sent what goes on, and can ask for that again
+    FRESH = 2  # its first request may be on its way, or it may be about to read
+    OWED = 3  # its answer is being made: it makes no way
+
+
 class Connected(Protocol):
     """What has to be known of a connection (connection.py) by all else."""
 
@@ -40,6 +50,13 @@ class Connected(Protocol):
 
     def shed(self) -> bool:
         """End to make room; False where something would be lost."""
+
+    @property
+    def claim(self) -> tuple[Claim, float]:
+        """What the client has to its place, and since when."""
+
+    def make_way(self) -> bool:
+        """Close for a newcomer; False where a first request lies unread."""
 
     def drain(self) -> None:
         """The server stops: end when nothing is owed."""

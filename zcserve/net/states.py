@@ -21,7 +21,7 @@ from math import inf
 
 from zcserve.net.http1 import Http1
 from zcserve.net.output import Output
-from zcserve.net.service import Service
+from zcserve.net.service import Claim, Service
 from zcserve.net.transport import Transport
 
 # A client that has just connected sends its first request within this time: a round trip, and a busy machine's delay.
@@ -113,6 +113,16 @@ class Clock:
         """Whether it is idle, was accepted `age_s` ago or earlier, and had the time to ask."""
         now = self._service.loop.now
         return self.idle_since(state) < now and self.accepted <= now - age_s and not self.is_fresh(state)
+
+    def claim(self, state: State) -> Claim:
+        """What the client has to its place."""
+        http = self._http
+        if state is State.WAIT and http.is_streaming:
+            return Claim.STREAM
+        if state is State.WAIT and (http.is_new or http.wait is not None or http.is_applications_turn):
+            return Claim.OWED
+        is_late = not http.is_new or self._service.loop.now >= self.since + FRESH_S
+        return Claim.NONE if is_late else Claim.FRESH
 
     def is_fresh(self, state: State) -> bool:
         """Whether nothing has been read of this client, and it may not have had the time to send anything."""

@@ -4,17 +4,12 @@
     look_up  the fast lane's short way: what calls a servlet that runs in the loop, and has its answer at once
     respond  everything else: methods, threads, tasks, streams, files, results that are kept
 
-**Edit and refresh.** A request that may lead to a servlet asks whether something in the folder has changed
-(folder_events.py). If so it waits, with all that come after it, until a thread has loaded what did; all others are
-served meanwhile. What was loaded is used from one step of the loop on: so what a request finds, and what is asked
-whether it has changed, belong together, also while a thread loads the next.
-
-What the lane was told of a target is forgotten when the folder or the site's files change: files go before servlets.
+A request that leads to a servlet which has changed waits until it is loaded anew (freshness.py). What the lane was told
+of a target is forgotten when the folder or the site's files change: files go before servlets.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
@@ -38,8 +33,8 @@ from zcserve.paths import SentPath
 from zcserve.rules.compiled import Rules, owned_by
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
-from zcserve.servlets.folder import NOTHING_LOADED, Folder, Module
-from zcserve.servlets.folder_events import FolderEvents
+from zcserve.servlets.folder import NOTHING_LOADED, Folder, Loaded, Module
+from zcserve.servlets.freshness import SURE_S, Freshness
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
 from zcserve.servlets.request import SERVLET_PATH, SLOTS, Request
@@ -51,8 +46,6 @@ from zcserve.site.exchange import Answer, Exchange, Owned, Quick, Resource, Stor
 from zcserve.site.reply import HTML_FIELDS, Reply, page
 from zcserve.site.site import Site
 
-# How long the folder's files are not asked for their status while the kernel tells of no change. It cannot tell of all.
-SURE_S = 0.1
 # How often a request waits for servlets to be loaded anew, when they change again and again.
 REFRESHES_MAX = 5
 
@@ -121,15 +114,16 @@ class Broken:
 class Refreshing:
     """Where something changed that must be loaded first."""
 
-    def __init__(self, owner: Servlets) -> None:
+    def __init__(self, owner: Servlets, freshness: Freshness) -> None:
         self.body_bytes_max = owner.config.servlet_body_bytes_max
         self._owner = owner
+        self._freshness = freshness
 
     def respond(self, exchange: Exchange) -> Answer | None:
         """Load, and go on."""
         waiting = [exchange]
         exchange.abandoned = waiting.clear  # a body is not held for one that is gone
-        self._owner.refresh(partial(self._again, waiting, REFRESHES_MAX))
+        self._freshness.refresh(partial(self._again, waiting, REFRESHES_MAX))
         return None
 
     def _again(self, waiting: list[Exchange], left: int) -> None:
@@ -140,7 +134,7 @@ class Refreshing:
         found = owner.find(path, query)
         if found is self:
             if left:
-                owner.refresh(partial(self._again, waiting, left - 1))
+                self._freshness.refresh(partial(self._again, waiting, left - 1))
                 return
             found = owner.find_as_it_is(path, query)
         answer = found.respond(exchange) if found is not None else owner.not_found()
@@ -165,7 +159,7 @@ class Servlets:
         """Loads the folder and imports the applications; without `keeping` no result is kept. Raises UsageError; but
         where an application does not load, that goes to `faults`, if they are given."""
         self.config = config
-        self._folder = Folder(Path(config.servlets)) if config.servlets else None
+        folder = Folder(Path(config.servlets)) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
@@ -174,39 +168,28 @@ class Servlets:
         self._caller = Caller(self.context, self._loop_guard)
         self.results: Results | None = None
         if keeping is not None:
-            self.results = Results(
-                self.context, self._caller, keeping, answer_of=self._answer_of, look=self._load_what_changed
-            )
-        self._refreshing = Refreshing(self)
+            self.results = Results(self.context, self._caller, keeping, answer_of=self._answer_of, look=self._look)
         self._no_websockets = NoWebSockets()
-        self._loader = Pool(1, 1)
-        self._waiting: list[Callable[[], None]] = []
-        self._folder_events: FolderEvents  # of the folder
-        self._in_use = NOTHING_LOADED
-        self._found: dict[bytes, Servlet | Broken] = {}  # in it, by key, or "/csp?NAME"
-        self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
-        self._sure_until = 0.0
-        self._is_late = False  # what is being loaded takes long: nothing waits for it
-        self._everything = False  # the next load is of all, whether it changed or not
+        self._found: dict[bytes, Servlet | Broken] = {}  # of what is in use, by key, or "/csp?NAME"
         self._shelf = front.shelf(site.id)
         self._rules: tuple[Rules, ...] = (site.root.rules,)
+        self.freshness: Freshness | None = None  # of the folder, if there is one
         try:
             self._mounts = Mounts(config.mount, self.context, faults)
         except BaseException:
             self.context.tasks.close()
             raise
-        if self._folder is not None:
-            self._folder.refresh()
-            self._folder.late.subscribe(partial(call_soon, self._load_is_late))
-            self._folder_events = self._folder.listen()
-            self._in_use = self._folder.loaded
+        if folder is not None:
+            self.freshness = Freshness(folder, self._shelf, call_soon)
+            self.freshness.loaded.subscribe(self._loaded)
+            self._refreshing = Refreshing(self, self.freshness)
 
     def start(self) -> None:
         """Be ready for requests. Raises UsageError where an application cannot; `close` is due then, too."""
         self.context.pool.begin()
         self.context.tasks.begin()
-        if self._folder is not None:
-            self._loader.begin()
+        if self.freshness is not None:
+            self.freshness.begin()
         self._loop_guard.begin()
         self._mounts.start()
         self.context.call_soon(self._loop_guard.look_at_this_thread)
@@ -217,22 +200,26 @@ class Servlets:
         self._rules = tuple(rules)
         self._have_front_consult()
 
+    @property
+    def _in_use(self) -> Loaded:
+        return self.freshness.in_use if self.freshness is not None else NOTHING_LOADED
+
     def _have_front_consult(self) -> None:
         """Tell the front what there is, anew when that has changed."""
         segments, mounted = self._in_use.table.first_segments(), self._mounts.first_segments()
         ruled = owned_by(self._rules)
         mounted = None if mounted is None or ruled is None else {*mounted, *ruled}
         owned = None if segments is None or mounted is None else {SERVLET_PATH[1:], *segments, *mounted}
-        if self._folder is None:
+        if self.freshness is None:
             self._shelf.consult(None, Owned(mounted))
         else:
             is_fresh = lambda: not self._is_stale(None)  # noqa: E731
-            self._shelf.consult(self.look_up, Owned(owned, self._folder_events.fd, SURE_S, is_fresh))
+            self._shelf.consult(self.look_up, Owned(owned, self.freshness.notice, SURE_S, is_fresh))
 
     def describe(self) -> str:
         """What there is, for people."""
         told = []
-        if self._folder is not None:
+        if self.freshness is not None:
             modules = self._in_use.modules.values()
             broken = sum(bool(module.error) for module in modules)
             told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
@@ -261,7 +248,7 @@ class Servlets:
         if websocket:
             return self._no_websockets if self.find_as_it_is(path, query) is not None else None
         found = self._look_up(path, query)
-        if self._folder is not None and self._is_stale(found):
+        if self._is_stale(found.names if found is not None else None):
             return self._refreshing
         return found or self._mounts.find(path.key)
 
@@ -270,7 +257,7 @@ class Servlets:
         return self._look_up(path, query) or self._mounts.find(path.key)
 
     def _look_up(self, path: SentPath, query: bytes | None) -> Servlet | Broken | None:
-        if self._folder is None or not path.is_plain:
+        if self.freshness is None or not path.is_plain:
             return None
         key = path.key if path.key != SERVLET_PATH else b"%b?%b" % (SERVLET_PATH, (query or b"").partition(b"&")[0])
         if (known := self._found.get(key)) is not None:
@@ -321,75 +308,28 @@ class Servlets:
 
     # --- edit and refresh ---------------------------------------------------------------------------------
 
-    def _is_stale(self, found: Servlet | Broken | None) -> bool:
-        """Whether something must be loaded before a request that leads to this, or nowhere, may be answered."""
-        if self._is_late:
-            return False
-        now = time.monotonic()
-        if self._folder_events.is_told:
-            self._shelf.doubt()
-        if self._folder_events.take() or now > self._sure_until:
-            self._sure_until = now + SURE_S
-            changes = self._in_use.changes()
-            if changes != self._changes:
-                self._changes = changes
-                self._shelf.forget_quick()
-        if found is None:
-            return bool(self._changes)
-        return not self._changes.isdisjoint(found.names)
+    def _is_stale(self, names: Collection[str] | None) -> bool:
+        """As `Freshness.is_stale`."""
+        return self.freshness is not None and self.freshness.is_stale(names)
 
-    def refresh(self, then: Callable[[], None]) -> None:
-        """Have the folder loaded anew by a thread, then call `then`."""
-        self._waiting.append(then)
-        if len(self._waiting) == 1 and not self._is_late:
-            everything, self._everything = self._everything, False
-            self._loader.submit(partial(self._load, everything))
-
-    def _load_what_changed(self) -> None:
-        """Look at all files, though no request asks."""
-        if self._folder is not None and self._is_stale(None):
-            self.refresh(lambda: None)
+    def _look(self) -> None:
+        """As `Freshness.look`."""
+        if self.freshness is not None:
+            self.freshness.look()
 
     def reload(self) -> None:
-        """Load all servlets anew, for the sake of what they import from elsewhere, and all applications."""
+        """Load all servlets and applications anew."""
         self._mounts.reload()
-        if self._folder is not None:
-            self._everything = True
-            self.refresh(lambda: None)
-
-    def _load(self, everything: bool) -> None:
-        assert self._folder is not None
-        try:
-            self._folder.refresh(everything=everything)
-        finally:
-            self.context.call_soon(self._loaded)
-
-    def _load_is_late(self) -> None:
-        """Requests that wait are answered by what there is, and so is what comes until it has ended."""
-        self._is_late = True
-        self._go_on()
-
-    def _go_on(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for then in waiting:
-            self.context.call_soon(then)
+        if self.freshness is not None:
+            self.freshness.refresh_all()
 
     def _loaded(self) -> None:
-        assert self._folder is not None
-        self._is_late = False
-        self._changes = frozenset()
-        self._sure_until = 0.0  # what was written while it was loaded is not loaded
-        self._shelf.doubt()
-        self._folder_events.close()
-        self._folder_events = self._folder.listen()
-        self._in_use, self._found = self._folder.loaded, {}
+        """Other servlets are in use."""
+        self._found = {}
         self._have_front_consult()
         if self.results is not None:
             modules = self._in_use.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
-        self._go_on()
-        if self._everything:  # it was asked for meanwhile
-            self.refresh(lambda: None)
 
     # --- answers ------------------------------------------------------------------------------------------
 
@@ -403,14 +343,15 @@ class Servlets:
         except HttpError:
             return None
         found = self._look_up(path, query)
-        if not isinstance(found, Servlet) or not self._changes.isdisjoint(found.names):
+        freshness = self.freshness
+        if freshness is None or not isinstance(found, Servlet) or not freshness.is_known_fresh(found.names):
             return None
         route = found.quick(method)
         if route is None or (method == b"GET" and self.context.site.has_own(path.key, query)):
             return None
-        return self._quick(found, route, target)
+        return self._quick(freshness, found, route, target)
 
-    def _quick(self, found: Servlet, route: Route, target: bytes) -> Quick:
+    def _quick(self, freshness: Freshness, found: Servlet, route: Route, target: bytes) -> Quick:
         """How a servlet that runs in the loop is called by the lane."""
         params = found.params
         return Quick(
@@ -421,9 +362,9 @@ class Servlets:
             fields=encode_fields(HTML_FIELDS),
             where=route.where,
             body_bytes_max=min(found.body_bytes_max, self.config.servlet_bodies_bytes()),
-            notice=self._folder_events.fd,
+            notice=freshness.notice,
             sure_s=SURE_S,
-            is_fresh=lambda: not self._is_stale(found),
+            is_fresh=lambda: not freshness.is_stale(found.names),
             finish=lambda method, value: self._finish(value, route, _Line(method, target)),
             fail=lambda method, error: self.context.fail(route.where, _Line(method, target), error),
         )
@@ -487,9 +428,8 @@ class Servlets:
         if self.results is not None:
             self.results.close()
         self._loop_guard.close()
-        self._loader.close()
-        if self._folder is not None:
-            self._folder_events.close()
+        if self.freshness is not None:
+            self.freshness.close()
         self.context.pool.close()
         self.context.tasks.close()
 

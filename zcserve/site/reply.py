@@ -195,6 +195,11 @@ def page(status: int, more: FieldLines = (), fields: HeadFields = NO_FIELDS) -> 
     return new_page(status, more, fields=fields)
 
 
+def refused(status: int, fields: FieldLines = (), reason: str = "") -> Reply:
+    """The page of a request that is refused before it leads to anything; the reason is not told."""
+    return unavailable() if status == 503 else page(status, fields)
+
+
 def unavailable() -> Reply:
     """503 (RFC 9110 section 15.6.4)."""
     return page(503, RETRY)

@@ -6,7 +6,7 @@ together; another thread may read it at any time, and finds one state of it or t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry, Redirect
@@ -14,8 +14,9 @@ from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
+from zcserve.http import FieldLines
 from zcserve.site.exchange import Application
-from zcserve.site.reply import Reply, not_found, redirect
+from zcserve.site.reply import Reply, not_found, redirect, refused
 
 # What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: to make two of them is
 # 4% of a request that is no plain hit.
@@ -41,13 +42,16 @@ class Site:
                  of the loop
     pins         what is never evicted
     application  answers what no file does; None: nothing
+    refuse       (status, fields, reason) -> what is said to a request that leads to nothing, since it cannot be
+                 understood, is too large, or has a method that nothing here takes
     hits         uses of what was resident, but for those of the front's lanes (`Front.uses`)
     misses       uses of what had to be loaded, or read from disk, first
     sampler      hears of each use, once there are misses; one for all sites
     """
 
     __slots__ = (
-        "application", "generations", "hits", "id", "is_nowhere", "live", "misses", "name", "names", "pins", "sampler",
+        "application", "generations", "hits", "id", "is_nowhere", "live", "misses", "name", "names", "pins", "refuse",
+        "sampler",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +72,7 @@ class Site:
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
         self.application: Application | None = None
+        self.refuse: Callable[[int, FieldLines, str], Reply] = refused
         self.sampler: Sampler | None = None
         self.hits = self.misses = 0
 

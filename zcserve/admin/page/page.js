@@ -21,11 +21,11 @@ const TILES = [
     sub: (now) => `${shareText(share(at(now, "cache.resident_bytes"), at(now, "cache.budget_bytes")))} of ${bytesText(at(now, "cache.budget_bytes"))}`,
   },
   { label: "Evictions", of: (now, sample) => `${countText(sample.evictions)}/s`, sub: (now) => `${countText(at(now, "cache.evictions_total"))} since the start` },
-  { label: "Generation", of: (now) => wholeText(at(now, "generation.number")), sub: (now) => `${ageText(at(now, "generation.age_s"))} old, ${countText(at(now, "generation.files"))} files` },
+  { label: "Generation", of: (now) => wholeText(at(now, "generation.number")), sub: (now) => `${ageText(at(now, "generation.age_s"))} old, ${countText(at(now, "generation.files"))} ${at(now, "generation.files") === 1 ? "file" : "files"}` },
   { label: "Up", of: (now) => ageText(at(now, "uptime_s")), sub: (now) => `process ${at(now, "pid") ?? UNKNOWN}` },
 ];
 
-const PHASE_TONES = { ready: "good", warming: "busy", starting: "busy", draining: "busy" };
+const PHASE_TONES = { ready: "good", warming: "busy", incomplete: "bad", starting: "busy", draining: "busy" };
 const LINK_STATES = {
   live: ["live", "good"],
   connecting: ["connecting", "busy"],
