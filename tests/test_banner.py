@@ -119,7 +119,7 @@ class Ready:
             "ready_after_s": 0.25,
         }
         budget = more.pop("budget", Budget(server.config.memory))
-        banner.say_ready(server.config, server.content, server.loader, budget, **given | more)
+        banner.say_ready(server.config, server.contents, server.store, budget, **given | more)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import re
 import select
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.site import Serve, Site
 from zcserve import Config
 from zcserve.cache.compress import codecs
 from zcserve.check import check
+from zcserve.config.site import SiteTable
 from zcserve.errors import UsageError
 
 
@@ -167,3 +169,21 @@ def test_check_leaves_no_trace_of_an_access_log_that_can_be_written(site: Site, 
     assert not poll.poll(0)  # no HANG_UP: no writer has come and gone
     os.close(reader)
     assert {path: path.lstat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]} == before
+
+
+def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.write("page", bytes(300_000))
+    table = SiteTable(name="blog", hosts=("blog.example",), values={"root": site.root})
+    lost = SiteTable(name="lost", hosts=("lost.example",), values={"root": tmp_path / "lost"})
+    assert check(Config(root=site.root, memory=600_000, sites=(table,))) == 0
+    assert [line.partition("; ")[2] for line in capsys.readouterr().out.splitlines() if "resident" in line] == [
+        "0 stay out",
+        "1 stay out",
+    ]
+    with pytest.raises(UsageError, match=r"sites\.lost: root .* does not exist"):
+        check(Config(root=site.root, sites=(table, lost)))
+    greedy = replace(table, memory_min=64 << 20)
+    with pytest.raises(UsageError, match="memory_min"):
+        check(Config(root=site.root, memory=32 << 20, sites=(greedy,)))

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,7 +82,7 @@ def test_a_wrong_key_of_the_file_and_a_wrong_variable_are_wrong_use(tmp_path: Pa
     done = run("www", "--config", "web.toml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
-        "zcserve: web.toml: unknown key 'memry'; the nearest known is memory\n",
+        "zcserve: web.toml:1:1: unknown key 'memry'; the nearest known is memory\n",
     )
     assert run("www", cwd=tmp_path, ZCSERVE_CONFIG="web.toml").stderr == done.stderr
     done = run("www", cwd=tmp_path, ZCSERVE_MEMRY="1")
@@ -128,7 +129,8 @@ class Served:
         self.checked.append(config)
         return 1
 
-    def Server(self, config: Config) -> SimpleNamespace:
+    def Server(self, config: Config, reread: Callable[[], Config] | None) -> SimpleNamespace:
+        assert reread is None or reread() == config
         return SimpleNamespace(run=lambda: self._run(config), ends_by=0.0)
 
     def _run(self, config: Config) -> int:

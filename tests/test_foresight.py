@@ -22,7 +22,7 @@ class Desk:
         self.server = server = Server(Config(root=site.root, port=0, **settings))
         server.open()
         stack.callback(server.close)
-        self.foresight = Foresight(server.service, server.store, server.content)
+        self.foresight = Foresight(server.service, server.store, server.contents)
 
     def after(self, seconds: float) -> None:
         """A second's work, so much later."""

@@ -39,8 +39,8 @@ FLOORS = (
     ("servlets",),
     ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
-    ("check", "banner", "foresight", "succession", "activation"),
-    ("foreground",),
+    ("check", "banner", "foresight", "succession", "activation", "sites"),
+    ("reconfigure", "foreground"),
     ("server", "ctl"),
     ("cli",),
     ("command",),
@@ -52,18 +52,20 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FLOORS_WITHIN = {
     "config": (
         ("refusal",),
-        ("units", "addresses", "globs", "log_fields", "places"),
-        ("checks",),
+        ("units", "addresses", "hosts", "globs", "log_fields", "places"),
+        ("checks", "site"),
         ("option",),
         ("tables",),
         ("table",),
         ("keys",),
+        ("sites",),
         ("sources",),
     ),
     "site": (
         ("reply",),
         ("exchange",),
         ("site",),
+        ("hosts",),
     ),
     "ctl": (
         ("commands", "client", "figures"),
@@ -79,6 +81,7 @@ FLOORS_WITHIN = {
         ("patches", "pinning"),
         ("purging",),
         ("content",),
+        ("contents",),
     ),
 }
 

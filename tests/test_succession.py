@@ -73,7 +73,7 @@ class Desk:
             predecessor,
             listeners=[],
             loader=server.loader,
-            content=server.content,
+            content=server.contents,
             service=server.service,
             drain=self.drain,
             supervisor=Supervisor(os.environ),

@@ -6,16 +6,17 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from zcserve import log
 from zcserve.cache.budget import Budget
 from zcserve.cache.compress import missing_codecs
-from zcserve.cache.loader import Loader
+from zcserve.cache.store import Store
 from zcserve.config.keys import of_no_use
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
 from zcserve.content.content import Content
+from zcserve.content.contents import Contents
 from zcserve.content.told import report_problems, resident
 from zcserve.log import Log, printable
 from zcserve.net.fastlane import why_not_native
@@ -28,8 +29,8 @@ DESCRIPTORS_BESIDE = 32
 
 def say_ready(
     config: Config,
-    content: Content,
-    loader: Loader,
+    contents: Contents,
+    store: Store,
     budget: Budget,
     *,
     engine: str,
@@ -40,20 +41,20 @@ def say_ready(
 ) -> None:
     """Warn of what is amiss, and print the lines that begin with `root:`."""
     _warn_of_descriptors(config)
-    report_problems(content.site.live.problems)
-    if not content.is_loading:
-        content.warn_of_memory()
+    for content in contents:
+        report_problems(content.site.live.problems)
+        if not content.is_loading:
+            content.warn_of_memory()
     for line in of_no_use(config):
         _log.warning("%s", line)
     if config.compress and missing_codecs():
         _log.warning("compress: only gzip can be made here; for brotli and zstd: %s", missing_codecs())
     if not _log.isEnabledFor(logging.INFO):
         return
-    report, store, pending = content.report, loader.store, loader.variants.pending
+    pending = sum(content.variants_pending for content in contents)
     memory = f"{size_text(store.committed)} of {size_text(store.budget)}"
     lines = (
-        f"root: {config.root}",
-        f"files: {report.files - report.variants}, {_loaded(content)}",
+        *_told_of_sites(contents),
         *((f"compress: the variants of {counted(pending, 'file')} follow",) if pending else ()),
         f"memory: {memory}, ready in {ready_after_s:.2f} s",
         *((f"budget: {budget.note}",) if budget.note else ()),
@@ -62,6 +63,16 @@ def say_ready(
         *(f"serving {address}" for address in addresses),
     )
     log.say("\n".join(lines))
+
+
+def _told_of_sites(contents: Contents) -> Iterator[str]:
+    for content in contents:
+        files = f"files: {content.report.files - content.report.variants}, {_loaded(content)}"
+        if len(contents) == 1:
+            yield f"root: {content.site.root.path}"
+            yield files
+        else:
+            yield f"site {content.site.name}: {content.site.root.path}, {files}"
 
 
 def _loaded(content: Content) -> str:

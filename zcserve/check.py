@@ -4,6 +4,7 @@ Nothing is left behind."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import filterfalse
 
@@ -17,10 +18,12 @@ from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.keys import of_no_use
+from zcserve.config.site import check_shares
+from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
 from zcserve.content.told import report_problems
-from zcserve.errors import reason_of
+from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log, printable
 from zcserve.net.access_log import try_to_open
 from zcserve.net.fastlane import lanes_of
@@ -39,31 +42,43 @@ def check(config: Config) -> int:
     config = replace(config, memory=budget.bytes)
     if budget.warning:
         _log.warning("%s", budget.warning)
-    _check_content(config)
+    check_shares(config.sites, config.memory)
+    sites = configs_of(config)
+    with closing(_store_of(config)) as store:
+        taken = 0  # bytes of the sites before
+        for number, (name, own) in enumerate(sites.items()):
+            try:
+                taken = _check_content("" if len(sites) == 1 else f"site {name}: ", own, store, number, taken)
+            except UsageError as error:
+                raise UsageError(f"sites.{name}: {error}" if len(sites) > 1 else str(error)) from None
     print(f"lanes: {lanes}")
-    faults = _check_applications(config) if config.servlets or config.mount else []
+    faults = [fault for own in sites.values() if own.servlets or own.mount for fault in _check_applications(own)]
     faults += _check_log(config)
     print("configuration is not valid" if faults else "configuration is valid")
     return 1 if faults else 0
 
 
-def _check_content(config: Config) -> None:
+def _store_of(config: Config) -> Store:
+    return Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
+
+
+def _check_content(label: str, config: Config, store: Store, site: int, before: int) -> int:
+    """Look at a site, of which lines begin with `label`; the bytes that the sites `before` and this one would take."""
     rules = Rulebook(config).rules()
-    generation = walk(Root(config.root, rules), index=config.index)
+    generation = walk(Root(config.directory, rules), index=config.index)
     try_to_open_files(generation)
-    store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
-    store.count_index(0, generation.index_bytes)
+    store.count_index(site, generation.index_bytes)
     loader = Loader(store, config)
     entries = list(generation.entries())
     judge_siblings(generation, loader, entries)
     report_problems(generation.problems)
     pinned = Pinned(config.pin)
     for glob in pinned.newly_idle(generation):
-        _log.warning("--pin %s matches no file", glob)
+        _log.warning("%s--pin %s matches no file", label, glob)
     found = [one for entry in entries for one in representations(entry)]
-    taken = _taken(entries, pinned, store)
+    taken = _taken(entries, pinned, store, before)
     left_out = len(found) - len(taken)
-    print(f"root {printable(str(config.root))}: {_counted(found)}")
+    print(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
     print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
     files = sum(not one.encoding for one in found)  # as the server counts them
     if left_out and (told := eaten(store, files, _bytes(found))):
@@ -72,15 +87,19 @@ def _check_content(config: Config) -> None:
         coded = [entry for entry in entries if loader.codings.may_apply(entry)]
         print(f"compress: {_counted(coded)}, would get variants besides")
     print(f"not served as they lie there: {len(generation.problems)}")
-    store.close()
+    return before + _cost(taken, store)
 
 
-def _taken(entries: Sequence[Entry], pinned: Pinned, store: Store) -> list[Entry]:
-    """What would be resident: what is pinned first, and of the rest what then fits."""
+def _cost(taken: Sequence[Entry], store: Store) -> int:
+    return sum(cost_of(one.size, store) for one in taken)
+
+
+def _taken(entries: Sequence[Entry], pinned: Pinned, store: Store, before: int) -> list[Entry]:
+    """What would be resident beside so many bytes: what is pinned first, and of the rest what then fits."""
     taken: list[Entry] = []
     for part in (filter(pinned, entries), filterfalse(pinned, entries)):
         found = list(part)
-        wanted = Plan(found, store, sum(cost_of(one.size, store) for one in taken))
+        wanted = Plan(found, store, before + _cost(taken, store))
         taken += [one for entry in found for one in representations(entry) if wanted.takes(one)]
     return taken
 

@@ -16,7 +16,9 @@ import io
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from zcserve import __version__, threads
@@ -199,7 +201,7 @@ def _run(argv: list[str]) -> tuple[int, float]:
             raise UsageError(f"the server cannot start: {error}") from error
         if check:
             return server.check(config), 0.0
-        running = server.Server(config)
+        running = server.Server(config, partial(_configure, given) if _file_of(given) else None)
         return running.run(), running.ends_by
 
 
@@ -216,9 +218,16 @@ def _check_descriptors(config: Config) -> None:
         )
 
 
+def _file_of(given: Mapping[str, Any]) -> str | None:
+    """The TOML file that was named, if one was."""
+    return given.get("config") or os.environ.get(ENV_CONFIG_FILE) or None
+
+
 def _configure(given: dict[str, Any]) -> Config:
     """The Config of what was given on the command line, in the environment and in the file."""
-    toml_path = given.pop("config", None) or os.environ.get(ENV_CONFIG_FILE) or None
+    given = dict(given)
+    toml_path = _file_of(given)
+    given.pop("config", None)
     positional = given.pop("ROOT", None)
     if positional is not None and given.setdefault("root", positional) != positional:
         raise UsageError(f"two roots given, {positional!r} and --root {given['root']!r}; accepted: one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.store import Store
 from zcserve.config.units import size_text
-from zcserve.content.content import Content
+from zcserve.content.contents import Contents
 from zcserve.log import Log
 from zcserve.net.sampler import Sampler
 from zcserve.net.service import Service
@@ -19,7 +19,7 @@ MEMORY_TOLD_EVERY_S = 600.0
 class Foresight:
     """In the loop."""
 
-    def __init__(self, service: Service, store: Store, content: Content) -> None:
+    def __init__(self, service: Service, store: Store, content: Contents) -> None:
         self._service = service
         self._store = store
         self._content = content
@@ -38,7 +38,7 @@ class Foresight:
             if now >= self._tell_at:
                 self._tell_at = now + MEMORY_TOLD_EVERY_S
                 self._tell(sampler)
-        elif self._store.evictions or self._content.report.left_out:
+        elif self._store.evictions or self._content.left_out:
             self._sampler = Sampler(self._service.loop.front)
             for site in self._service.sites:
                 site.sampler = self._sampler

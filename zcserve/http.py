@@ -364,6 +364,15 @@ def is_host(value: bytes) -> bool:
     return True
 
 
+def host_name(value: bytes) -> bytes:
+    """The name or address of what `is_host` takes: in lower case, without the port and a dot at its end (the same name
+    in DNS); an IPv6 address with its brackets."""
+    name, colon, port = value.rpartition(b":")
+    if not colon or (port and not port.isdigit()):  # or the colon is one of an address
+        name = value
+    return name.lower().removesuffix(b".")
+
+
 # What stands for itself in a canonical path: pchar without its percent, and the slash (RFC 3986 section 3.3).
 _CANONICAL_BYTES = _ALNUM + b"-._~!$&'()*+,;=:@/"
 # What is accepted raw: printable ASCII but the two that end a path; browsers send some of `|^[]{}"` so.

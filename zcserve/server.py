@@ -28,14 +28,10 @@ from zcserve.cache import closing
 from zcserve.cache.budget import budget_of
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.fetcher import Fetcher
-from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
-from zcserve.cache.pinned import Pinned
-from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config.table import Config
-from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import UsageError
@@ -55,26 +51,31 @@ from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.slow import SlowRequests
+from zcserve.reconfigure import Reconfigure
+from zcserve.site.hosts import NOWHERE
 from zcserve.site.site import Site
+from zcserve.sites import Sites
 from zcserve.succession import Succession, build_first
 from zcserve.supervisor import Supervisor
 from zcserve.upgrade import Predecessor
 
 if TYPE_CHECKING:
     from zcserve.admin.office import Office
-    from zcserve.servlets.application import Servlets
 
 _log = Log(__name__)
 
 
 class Server:
-    """A server of one root.
+    """A server of one site, or several.
 
     As a context manager it serves from a thread of its own; `run` serves in the calling thread until a signal ends
-    it. Raises UsageError when the root, an address or an option cannot be used.
+    it. Raises UsageError when a root, an address or an option cannot be used.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
+        """`reread` reads the configuration again, for a reload; None: its sites do not change."""
+        self._reread = reread
+        self._reconfigure: Reconfigure | None = None
         self._budget = budget_of(config)
         self.config = config = replace(config, memory=self._budget.bytes)
         self._thread: threading.Thread | None = None
@@ -82,7 +83,6 @@ class Server:
         self._supervisor = Supervisor({})
         self._foreground: Foreground | None = None  # the process is ours alone
         self.access_log: AccessLog | None = None
-        self._application: Servlets | None = None
         self._predecessor: Predecessor | None = None
         self._inherited = Inherited()
         self._foresight: Foresight | None = None  # there is nothing to foresee while the content is loaded
@@ -106,16 +106,17 @@ class Server:
             _log.warning("%s", self._budget.warning)
         with ExitStack() as undo:
             sockets = self._bind(undo)
-            builder = self._open_memory(undo)
+            self._open_memory(undo)
             self._open_loop(undo)
             self._open_admin(undo)
             with self.loop.turning():  # what is built must not touch it
-                built = build_first(builder, self._predecessor, progress=progress)
+                built = build_first([one.builder for one in self.sites], self._predecessor, progress=progress)
             if self._foreground is not None:
                 self._foreground.settle()
-            self.site.serve(built.generation)
+            for tenant, first in zip(self.sites, built, strict=True):
+                tenant.serve(first)
             self._open_service(undo)
-            self._open_content(builder, built, undo)
+            self._open_content(undo)
             self._listen(sockets, undo)
             undo.pop_all()
         self.ready_after_s = time.monotonic() - began
@@ -130,25 +131,21 @@ class Server:
         self.port = next((sock.getsockname()[1] for sock, _ in sockets if sock.family != socket.AF_UNIX), 0)
         return sockets
 
-    def _open_memory(self, undo: ExitStack) -> Builder:
+    def _open_memory(self, undo: ExitStack) -> None:
         """Where content lies, and what fills it."""
         config = self.config
         closing.start()
-        self.site = Site(0, Generation(Root(config.root)), pins=Pinned(config.pin))
         self.store = Store(
             config.memory,
             slab_bytes=config.slab_bytes,
             small_body_bytes_max=config.small_body_bytes_max,
             policy=config.evict,
-            pinned=self.site.pins,
         )
         undo.callback(self.store.close)
-        self.loader = Loader(self.store, config)
-        undo.callback(self.loader.variants.close)
-        self.loader.variants.progress.subscribe(self._supervisor.compressing)
-        builder = Builder(config, self.store, self.loader, self.site)
-        builder.progress.subscribe(self._supervisor.loading)
-        return builder
+        self.sites = Sites(config, self.store, undo)
+        for tenant in self.sites:
+            tenant.loader.variants.progress.subscribe(self._supervisor.compressing)
+            tenant.builder.progress.subscribe(self._supervisor.loading)
 
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
@@ -183,7 +180,7 @@ class Server:
     def _open_service(self, undo: ExitStack) -> None:
         """What connections share, and what answers where no file does."""
         config, loop = self.config, self.loop
-        fetcher = Fetcher(self.loader, config.loader_threads, loop.call_soon, config.load_timeout_s)
+        fetcher = Fetcher(self.sites.loaders, config.loader_threads, loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
         is_noted = self._slow is not None or (self.access_log is not None and bool(config.access_log_fields))
         self._service = Service(
@@ -192,49 +189,34 @@ class Server:
             parser=Parser(config, log_fields=self.access_log is not None),
             prefixes=self._prefixes,
             fetcher=fetcher,
-            sites=(self.site,),
+            sites=tuple(tenant.site for tenant in self.sites),
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self.access_log.record if self.access_log is not None and not is_noted else None,
             notes=Notes(config, self.access_log, self._slow) if is_noted else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
-        shelf = loop.front.shelf(self.site.id)
-        shelf.reserve(self.site.count_keys())
-        shelf.learn(self.site.lasting)
+        if self._service.hosts is not None:
+            loop.front.shelf(NOWHERE)  # of all hosts: nothing of it is taught, so that all is handed over
+        for tenant in self.sites:
+            tenant.teach(loop.front)
         loop.handed_over.subscribe(partial(take_over, self._service))
-        if config.servlets or config.mount:
-            self._open_application(undo)
+        for tenant in self.sites:
+            tenant.open_application(self._service, undo)
 
-    def _open_application(self, undo: ExitStack) -> None:
-        from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
-        from zcserve.servlets.results import Keeping
-
-        service, front = self._service, self.loop.front
-        application = Servlets(
-            self.config,
-            self.site,
-            call_soon=self.loop.call_soon,
-            front=front,
-            keeping=Keeping(self.loader, service.fetcher, self.loop.timers, front),
-            failures=service.failures,
-        )
-        self._application = self.site.application = application
-        undo.callback(application.close)
-        application.start()
-
-    def _open_content(self, builder: Builder, built: Built, undo: ExitStack) -> None:
-        """What follows the root from now on."""
-        results = self._application.results if self._application is not None else None
-        purge_results = results.purge if results is not None else None
-        self.content = Content(builder, built, self._service, purge_results=purge_results)
-        self.content.reloaded.subscribe(self._supervisor.reloaded)
-        undo.callback(self.content.close)
-        self.loop.each_turn.subscribe(self.content.each_turn)
-        self._foresight = Foresight(self._service, self.store, self.content)
+    def _open_content(self, undo: ExitStack) -> None:
+        """What follows the roots from now on."""
+        self.contents = self.sites.open_content(self._service, undo)
+        self.contents.reloaded.subscribe(self._supervisor.reloaded)
+        self.loop.each_turn.subscribe(self.contents.each_turn)
+        self._foresight = Foresight(self._service, self.store, self.contents)
+        if self._reread is not None:
+            parts = self.sites, self.contents, self._service
+            self._reconfigure = Reconfigure(self.config, self._reread, *parts)
         if self._admin is not None:
             node = self._admin.node
-            node.service, node.content, node.store = self._service, self.content, self.store
-            node.application, node.curve = self._application, self._foresight.curve
+            node.service, node.store = self._service, self.store
+            node.contents = self.contents
+            node.application, node.curve = self.sites.first.application, self._foresight.curve
             node.access_log, node.slow = self.access_log, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
@@ -259,7 +241,7 @@ class Server:
             listeners=listeners,
             admin=self._admin.door if self._admin is not None else None,
             loader=self.loader,
-            content=self.content,
+            content=self.contents,
             service=self._service,
             drain=self._drain,
             supervisor=self._supervisor,
@@ -271,6 +253,21 @@ class Server:
             self._foresight.each_second()
 
     # --- running ------------------------------------------------------------------------------------------
+
+    @property
+    def site(self) -> Site:
+        """The default one, or the first that the configuration names; `loader` and `content` are its own."""
+        return self.sites.first.site
+
+    @property
+    def loader(self) -> Loader:
+        """What loads its files."""
+        return self.sites.first.loader
+
+    @property
+    def content(self) -> Content:
+        """Its content."""
+        return self.contents.first
 
     @property
     def service(self) -> Service:
@@ -333,7 +330,7 @@ class Server:
             self._succession.begin(lambda: self._stopping)
         except OSError as error:
             raise UsageError(f"the server cannot take over: {error}") from error
-        self._supervisor.follow(self.loop, self.content.status)
+        self._supervisor.follow(self.loop, self.contents.status)
         self._say_ready()  # from here on a signal means what it says
         try:
             self.loop.run()
@@ -372,10 +369,9 @@ class Server:
         for ending in list(self._service.endings):
             ending.close()
         until = time.monotonic() + CLOSE_WITHIN_S
-        self.loader.variants.close()
-        ended = self.content.close()
-        if self._application is not None:
-            self._application.close()
+        self.sites.close_variants()
+        ended = self.contents.close()
+        self.sites.close_applications()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         self._reserve.close()
         if self._admin is not None:
@@ -397,19 +393,20 @@ class Server:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once; `told` as of `Content.reload`."""
         self._supervisor.reloading()
-        self.content.reload(told)
-        if self._application is not None:
-            self.loop.call_soon(self._application.reload)
+        if self._reconfigure is not None:
+            self._reconfigure.reload()
+        self.contents.reload(told)
+        self.sites.reload_applications(self._service)
 
     def _say_ready(self) -> None:
         say_ready(
             self.config,
-            self.content,
-            self.loader,
+            self.contents,
+            self.store,
             self._budget,
             engine=self.loop.front.engine,
             lanes=self.loop.front.lanes,
-            servlets=self._application.describe() if self._application is not None else "",
+            servlets=self.sites.describe_applications(),
             addresses=self._addresses,
             ready_after_s=self.ready_after_s,
         )

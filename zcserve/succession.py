@@ -17,9 +17,10 @@ from zcserve.admin.door import Door
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
+from zcserve.cache.manifest import Heir
 from zcserve.cache.preload import retire
 from zcserve.content.builder import Builder, Built
-from zcserve.content.content import Content
+from zcserve.content.contents import Contents
 from zcserve.drain import Drain
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
@@ -38,22 +39,28 @@ QUIET_S = 2.0
 Told: TypeAlias = Callable[[int, str], object]
 
 
-def build_first(builder: Builder, predecessor: Predecessor | None, *, progress: bool) -> Built:
-    """The first generation, with what the process before this one has in memory. It is loaded unless clients are not to
-    wait for that; behind another process in any case: else they would get from disk what they had from memory."""
-    store, loader = builder.store, builder.loader
+def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *, progress: bool) -> list[Built]:
+    """The first generation of each site, with what the process before this one has in memory. It is loaded unless
+    clients are not to wait for that; behind another process in any case: else they would get from disk what they had
+    from memory. Raises UsageError."""
+    store = builders[0].store
     gc.disable()  # a hundred thousand new objects, and not one of them garbage
     try:
         if predecessor is not None:
-            builder.site.serve(Generation(builder.open_root()))  # heads in its memory are compared by the rules
-        last = predecessor.adopt(loader, builder.site) if predecessor is not None else None
-        load = builder.config.listen_when == "ready" or predecessor is not None
+            for one in builders:
+                one.site.serve(Generation(one.open_root()))  # heads in its memory are compared by the rules
+        heirs = {one.site.name: Heir(one.site.id, one.site.root, one.loader) for one in builders}
+        known = predecessor.adopt(heirs) if predecessor is not None else {}
         store.starting = True
-        built = builder.build(last=last, progress=progress, load=load)
+        built = []
+        for builder in builders:
+            last = known.get(builder.site.name)
+            load = builder.config.listen_when == "ready" or predecessor is not None
+            built.append(builder.build(last=last, progress=progress, load=load))
+            if last is not None:
+                retire(last, built[-1].generation, builder.loader)
+                builder.loader.want_what_is_missing(built[-1].generation)
         store.starting = False
-        if last is not None:
-            retire(last, built.generation, loader)
-            loader.want_what_is_missing(built.generation)
     finally:
         gc.enable()
     return built
@@ -68,7 +75,7 @@ class Succession:
         *,
         listeners: Sequence[tuple[Listener, int]],
         loader: Loader,
-        content: Content,
+        content: Contents,
         service: Service,
         drain: Drain,
         supervisor: Supervisor,
@@ -153,7 +160,8 @@ class Succession:
             listeners = [(listener.fileno(), port) for listener, port in self._listeners]
             if self._admin is not None:
                 listeners.append((self._admin.fileno(), self._admin.port))
-            write = partial(manifest.write, generation=self._content.site.live, loader=self._loader)
+            served = {content.site.name: content.site.live for content in self._content}
+            write = partial(manifest.write, served=served, loader=self._loader)
             self._successor = Successor(
                 self._loop, self._succeeded, self._not_succeeded, self._before_it_serves, lambda: self._service.draining
             )

@@ -55,7 +55,7 @@ from math import inf
 from zcserve import log, threads
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import Loader
+from zcserve.cache.manifest import Heir
 from zcserve.cache.takeover import Memory
 from zcserve.config.units import counted
 from zcserve.errors import NoThreadError, reason_of
@@ -63,7 +63,6 @@ from zcserve.log import Log
 from zcserve.net.inherited import Inherited
 from zcserve.net.loop import Loop
 from zcserve.program import Program
-from zcserve.site.site import Site
 
 _log = Log(__name__)
 
@@ -146,16 +145,18 @@ class Predecessor:
         lent = {int(fd): name for fd, name in json.loads(environ.get(LENT, "{}")).items()}
         return cls(Handover(**json.loads(text)), awaits_ready=awaits_ready, lent=lent)
 
-    def adopt(self, loader: Loader, site: Site) -> Generation | None:
-        """What it serves of this site, its bodies resident here as well; None where that cannot be used."""
-        generation = manifest.adopt(self._manifest, self._memory, loader, site.root, site.id)
+    def adopt(self, heirs: Mapping[str, Heir]) -> dict[str, Generation]:
+        """What it serves of each of these sites, its bodies resident here as well; of those left out it had nothing
+        that can be used."""
+        served = manifest.adopt(self._manifest, self._memory, heirs)
         os.close(self._manifest)
-        if generation is None:
-            _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)
-        else:
-            files = counted(loader.store.resident, "resident file")
+        if served:
+            store = next(iter(heirs.values())).loader.store
+            files = counted(store.resident, "resident file")
             _log.info("upgrade: %s taken over from process %d", files, self.pid)
-        return generation
+        else:
+            _log.warning("upgrade: what process %d has in memory is of another shape, all is loaded anew", self.pid)
+        return served
 
     def await_go(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
         """Wait until the old process changes nothing any more in what it serves: then what changed before is known here

@@ -19,6 +19,7 @@ from zcserve.cache import manifest, siblings
 from zcserve.cache.entry import Entry, MadeVariant, Sibling, SiblingVariant
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
+from zcserve.cache.manifest import Heir
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.preload import preload, retire
 from zcserve.cache.root import Root
@@ -64,9 +65,9 @@ def take_over(tree: Tree, old: Loader, generation: Generation, **settings: Any) 
     fd = os.memfd_create("manifest")
     try:
         memory = handed(old)
-        manifest.write(fd, memory, generation, old)
+        manifest.write(fd, memory, {"a": generation}, old)
         new = tree.loader(**settings)
-        return new, manifest.adopt(fd, memory, new, Root(tree.path, tree.rules), 0)
+        return new, manifest.adopt(fd, memory, {"a": Heir(0, Root(tree.path, tree.rules), new)}).get("a")
     finally:
         os.close(fd)
 
@@ -219,9 +220,9 @@ def test_a_manifest_of_another_format_is_not_read(tree: Tree, monkeypatch: pytes
     old, generation = loaded(tree)
     fd = os.memfd_create("manifest")
     memory = handed(old)
-    manifest.write(fd, memory, generation, old)
+    manifest.write(fd, memory, {"a": generation}, old)
     monkeypatch.setattr(manifest, "FORMAT", manifest.FORMAT + 1)
-    assert manifest.adopt(fd, memory, tree.loader(), Root(tree.path), 0) is None
+    assert manifest.adopt(fd, memory, {"a": Heir(0, Root(tree.path, tree.rules), tree.loader())}).get("a") is None
     for closed in (*memory.slabs, memory.pages):
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(closed)
@@ -302,8 +303,10 @@ def test_what_is_new_in_a_frozen_store_goes_beside_what_another_process_has(tree
     assert all(entry.body is not None for entry in entries)
     assert [os.pread(fd, 1 << 16, 0) for fd in memory.slabs] == before
     fd = os.memfd_create("manifest")
-    manifest.write(fd, memory, generation, old)
-    got = manifest.adopt(fd, memory, tree.loader(slab_bytes="64K"), Root(tree.path), 0)
+    manifest.write(fd, memory, {"a": generation}, old)
+    got = manifest.adopt(fd, memory, {"a": Heir(0, Root(tree.path, tree.rules), tree.loader(slab_bytes="64K"))}).get(
+        "a"
+    )
     os.close(fd)
     assert got is not None
     assert [entry.body is None for entry in got.entries()] == [entry in dropped for entry in entries]
@@ -412,3 +415,25 @@ def test_a_key_as_long_as_paths_can_be_comes_along(tree: Tree) -> None:
     (entry,) = got.entries()
     assert len(entry.key) > PAGE_BYTES
     assert content_of(body_at(got, entry.key)) == b"deep"
+
+
+def test_each_site_has_its_own_and_one_that_is_gone_is_passed_over(tree: Tree) -> None:
+    tree.plant({"page": b"a page", "large": noise(50_000)})
+    old, first = loaded(tree)
+    second, third = tree.walk(), tree.walk()
+    for generation in (second, third):
+        preload(generation, old)
+    fd, new = os.memfd_create("manifest"), tree.loader()
+    memory = handed(old)
+    manifest.write(fd, memory, {"one": first, "gone": second, "two": third}, old)
+    pinning = Loader(new.store, new.config, lambda entry: True)
+    root = Root(tree.path)
+    heirs = {"two": Heir(2, root, pinning), "new": Heir(3, root, new), "one": Heir(1, root, new)}
+    served = manifest.adopt(fd, memory, heirs)
+    os.close(fd)
+    assert set(served) == {"one", "two"}
+    for generation in served.values():
+        assert {entry.key for entry in generation.entries() if entry.body is not None} == {b"/page", b"/large"}
+    assert new.store.resident == 4
+    assert len(new.store.held) == 2
+    pinning.variants.close()

@@ -84,7 +84,7 @@ def test_what_is_held_is_counted_and_so_is_how_often_some_came_or_went(tree: Tre
     generation, pinned = tree.walk(), Pinned([])
     loader = tree.loader(memory="1M")
     store = loader.store
-    store.is_pinned = pinned
+    loader.is_pinned = pinned
     preload(generation, loader)
     entries = [entry_of(generation, key) for key in (b"/small.css", b"/large.css", b"/page")]
     assert (len(store.held), store.held.bytes, store.resident) == (0, 0, 3)
@@ -93,13 +93,13 @@ def test_what_is_held_is_counted_and_so_is_how_often_some_came_or_went(tree: Tre
         pinned.change(add=globs, remove=["*.css"])
         for _ in range(2):  # the second time nothing is sorted anew
             for entry in entries:
-                store.repin(entry)
+                store.repin(entry, pinned)
         assert (len(store.held), store.held.changes, store.resident) == (count, changes, 3)
         assert store.evictable == evictable - store.held.bytes
     pinned.change(add=["*.css"], remove=[])
-    store.repin(entries[1])
+    store.repin(entries[1], pinned)
     assert 50_000 <= store.held.bytes < 60_000
     store.drop(entries[1])
     assert (store.held.bytes, store.resident, store.held.changes) == (0, 2, 6)
-    store.repin(entries[1])  # it is not there
+    store.repin(entries[1], pinned)  # it is not there
     assert len(store.held) == 0

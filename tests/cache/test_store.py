@@ -372,7 +372,7 @@ def test_what_waits_to_be_sent_is_passed_over_by_every_policy(make_store: MakeSt
 def pinning(request: pytest.FixtureRequest, make_store: MakeStore) -> tuple[Store, set[Entry]]:
     """A store of each policy, and the entries that are pinned in it."""
     pinned: set[Entry] = set()
-    return make_store(policy=request.param, pinned=pinned.__contains__), pinned
+    return make_store(policy=request.param), pinned
 
 
 def put_pinned(pinning: tuple[Store, set[Entry]], content: bytes) -> Entry | None:
@@ -381,12 +381,12 @@ def put_pinned(pinning: tuple[Store, set[Entry]], content: bytes) -> Entry | Non
     entry = new_entry(len(content))
     pinned.add(entry)
     if len(content) <= SMALL:
-        return entry if store.place([(entry, HEAD, content)]) else None
+        return entry if store.place([(entry, HEAD, content)], is_pinned=pinned.__contains__) else None
     extent = store.reserve(len(content))
     if extent is None:
         return None
     os.pwrite(store.pages_fd, content, extent.offset)
-    store.admit(entry, Paged(HEAD, store.pages_fd, extent.offset, len(content), extent))
+    store.admit(entry, Paged(HEAD, store.pages_fd, extent.offset, len(content), extent), pinned.__contains__)
     return entry
 
 
@@ -448,12 +448,10 @@ def test_what_is_pinned_can_be_dropped_and_its_room_comes_back(pinning: tuple[St
 
 
 def test_a_pinned_body_keeps_its_own_descriptor(make_store: MakeStore) -> None:
-    pinned: set[Entry] = set()
-    store = make_store(pinned=pinned.__contains__)
+    store = make_store()
     first, _ = put_in_place(store, tick=1)
     kept = new_entry(100_000)
-    pinned.add(kept)
-    store.admit(kept, InPlace(HEAD, OpenFile(os.open(os.devnull, os.O_RDONLY), b""), 100_000))
+    store.admit(kept, InPlace(HEAD, OpenFile(os.open(os.devnull, os.O_RDONLY), b""), 100_000), lambda _: True)
     assert store.shed_descriptor()
     assert first.body is None
     assert not store.shed_descriptor()

@@ -14,6 +14,7 @@ from tests.support.trees import Tree, noise
 from zcserve.cache import manifest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.manifest import Heir
 from zcserve.cache.patch import Patch
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
@@ -107,8 +108,8 @@ def test_what_another_process_hands_over_is_not_seen(tree: Tree) -> None:
     slabs, pages, numbers = old.store.freeze()
     memory = Memory(tuple(map(os.dup, slabs)), os.dup(pages), numbers)
     fd = os.memfd_create("manifest")
-    manifest.write(fd, memory, generation, old)
-    got = manifest.adopt(fd, memory, new, Root(tree.path), 0)
+    manifest.write(fd, memory, {"a": generation}, old)
+    got = manifest.adopt(fd, memory, {"a": Heir(0, Root(tree.path, tree.rules), new)}).get("a")
     os.close(fd)
     assert got is not None
     assert all(entry.body is not None for entry in got.entries())

@@ -12,7 +12,7 @@ from zcserve.config.table import TABLES, Config
 
 
 def test_every_field_has_a_key_and_every_limit_a_reason() -> None:
-    assert list(KEYS) == [f.name for f in fields(Config) if f.name not in TABLES]
+    assert list(KEYS) == [f.name for f in fields(Config) if f.name not in (*TABLES, "sites")]
     assert len({key.flag for key in KEYS.values()}) == len(KEYS)
     limits = [key for key in KEYS.values() if key.name.endswith(("_max", "_min", "_timeout_s"))]
     assert len(limits) >= 15
@@ -38,6 +38,9 @@ def test_the_reference_has_one_table_row_for_every_key() -> None:
         ({"pin_cpus": True, "engine": "python"}, ["--pin-cpus"]),
         ({"pin_cpus": True}, []),
         ({"port": 81, "compress_dir": "kept"}, ["--compress-dir"]),
+        ({"hosts": ("a.example",)}, ["--hosts"]),
+        ({"hosts": ("a.example",), "unknown_host": "421"}, []),
+        ({"unknown_host": "421"}, ["--unknown-host"]),
     ],
 )
 def test_what_is_set_for_nothing_is_told(given: dict[str, Any], told: list[str]) -> None:

@@ -14,7 +14,7 @@ from zcserve.config.units import MIB
 from zcserve.errors import UsageError, nearest
 
 # What keys accept that do not take any text.
-ODD = {"--type": "ts=text/plain", "--proxy-headers": "unix:", "--access-log-fields": "host"}
+ODD = {"--hosts": "a.example", "--type": "ts=text/plain", "--proxy-headers": "unix:", "--access-log-fields": "host"}
 
 
 def write(directory: Path, text: str) -> Path:

@@ -52,6 +52,29 @@ def test_the_body_is_as_long_as_its_framing_says(lines: list[bytes], body: int) 
     assert fields_of(*lines).body == body
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        (b"example.org", b"example.org"),
+        (b"Example.ORG:8080", b"example.org"),
+        (b"example.org.", b"example.org"),
+        (b"example.org.:80", b"example.org"),
+        (b"example.org:", b"example.org"),
+        (b"192.0.2.1:80", b"192.0.2.1"),
+        (b"[2001:DB8::1]", b"[2001:db8::1]"),
+        (b"[2001:db8::1]:80", b"[2001:db8::1]"),
+        (b"[::123]", b"[::123]"),
+        (b"", b""),
+    ],
+)
+def test_the_host_is_a_name_in_lower_case_without_port_and_last_dot(host: bytes, name: bytes) -> None:
+    assert fields_of(host=b"Host: " + host + b"\r\n").host == name
+
+
+def test_a_client_of_http_10_need_not_name_a_host() -> None:
+    assert fields_of(version=b"1.0", host=b"").host == b""
+
+
 TAG = EntityTag(b'"x"', weak=False)
 WEAK = EntityTag(b'"y"', weak=True)
 

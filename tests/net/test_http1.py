@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.support.house import ABSENT, COLD, CONTENT, GET, LAST, House, statuse
 from tests.support.memory import body_of, large_body_of
 from tests.support.places import Place, Places
 from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.root import Root
 from zcserve.errors import HttpError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.net import calling
@@ -26,6 +29,7 @@ from zcserve.net.owner import Stop
 from zcserve.net.stay import PLAIN_MAX
 from zcserve.site.exchange import Answer
 from zcserve.site.reply import Give, Reply
+from zcserve.site.site import Site
 
 POST = b"POST /page HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST /page HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -101,6 +105,33 @@ def test_a_hit_is_a_use_of_the_entry(house: House_) -> None:
     client.here.loop.tick = 7
     client.comes(GET)
     assert (entry.uses, entry.tick) == (1, 7)
+
+
+def test_each_request_is_for_the_site_that_it_names(house: House_, tmp_path: Path) -> None:
+    here = house()
+    client = Client(here)
+    client.comes(GET)
+    other = Generation(Root(tmp_path))
+    here.service.serve(
+        (*here.service.sites, Site(1, other, name="other", names=frozenset((b"b.example", b"*.b.example"))))
+    )
+    there = GET.replace(b"Host: test", b"Host: B.example.:80")
+    absolute = there.replace(b"/page", b"http://test/page")
+    client.comes(GET + there + absolute + GET.replace(b"/page", b"http://x.b.example/page") + GET)
+    assert client.statuses() == [200, 200, 404, 200, 404, 200]
+    here.service.serve((here.service.sites[1],))
+    client.comes(GET + there + POST + GET.replace(b"/page", b"nothing"))
+    assert client.statuses() == [421, 404, 421, 400]
+
+
+def test_a_body_for_a_name_that_no_site_has_is_read_and_the_connection_goes_on(house: House_) -> None:
+    here = house(unknown_host="421", hosts=("a.example",))
+    client = Client(here)
+    client.comes(POST + b"hello" + GET + GET.replace(b"1.1\r\nHost: test", b"1.0\r\nConnection: keep-alive"))
+    sent = client.sent().partition(b"HTTP/1.1 200 ")
+    assert sent[0].count(b"HTTP/1.1 421 Misdirected Request\r\n") == 2
+    assert b"Connection: close" not in sent[0]
+    assert sent[1]
 
 
 def test_a_turn_has_its_share_of_requests_however_they_come(house: House_) -> None:

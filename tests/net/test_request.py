@@ -16,7 +16,7 @@ import pytest
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.net import request
-from zcserve.net.request import MEMO_ENTRIES_MAX, Parser, split_target
+from zcserve.net.request import MEMO_ENTRIES_MAX, Parser, host_of, split_target
 
 
 def config(**limits: int) -> Config:
@@ -194,3 +194,23 @@ def test_what_is_no_target_raises_400(target: bytes) -> None:
     with pytest.raises(HttpError) as caught:
         split_target(target)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"/", b"field.example"),
+        (b"//a.example/", b"field.example"),
+        (b"*", b"field.example"),
+        (b"http://A.example/", b"a.example"),
+        (b"HTTPS://a.example.:8080?q", b"a.example"),
+        (b"http://[::1]:80/", b"[::1]"),
+        (b"a.example:80", b"field.example"),
+    ],
+)
+def test_the_authority_of_a_target_replaces_host(target: bytes, host: bytes) -> None:
+    parser = Parser(Config(root="."))
+    for named in (b"Field.example:80", b"field.example"):
+        parsed = parser.parse(b"GET " + target + b" HTTP/1.1\r\nHost: " + named + b"\r\n\r\n", 0)
+        assert parsed is not None
+        assert host_of(parsed[1], parsed[2]) == host

@@ -11,6 +11,7 @@ import pytest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
+from zcserve.config.site import DEFAULT_NAME
 from zcserve.config.table import Config
 from zcserve.net.bodies import Allowance
 from zcserve.net.front import Front
@@ -28,7 +29,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     for number, names in enumerate([(), (b"one.example", b"www.one.example"), (b"two.example",)]):
         keys = [b"/%d" % key for key in range(number + 1)]
         live = Generation(Root(tmp_path), {key: Entry(key, b"", 0, None) for key in keys})
-        sites.append(Site(number, live, names=frozenset(names)))
+        sites.append(Site(number, live, name=str(number) if number else DEFAULT_NAME, names=frozenset(names)))
     unused: Any = None
     yield Service(
         config=config,
@@ -48,3 +49,11 @@ def service(tmp_path: Path) -> Iterator[Service]:
 )
 def test_a_name_that_is_no_other_sites_belongs_to_the_first(service: Service, name: bytes, site: int) -> None:
     assert service.site_of(name).id == site
+
+
+def test_sites_may_come_and_go(service: Service) -> None:
+    service.serve((service.sites[2],))
+    assert service.site_of(b"two.example").id == 2
+    assert service.site_of(b"one.example").is_nowhere
+    service.serve((Site(0, service.sites[0].live),))
+    assert service.site_of(b"two.example").id == 0

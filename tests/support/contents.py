@@ -54,9 +54,8 @@ class Shop:
             config.memory,
             slab_bytes=config.slab_bytes,
             small_body_bytes_max=config.small_body_bytes_max,
-            pinned=self.site.pins,
         )
-        self.loader = Loader(self.store, config)
+        self.loader = Loader(self.store, config, self.site.pins)
         self.builder = Builder(config, self.store, self.loader, self.site)
         self._built: list[Built] = []
 

@@ -183,7 +183,7 @@ PIPELINE = [
 
 @pytest.mark.parametrize("pipeline_max", [1, 3, 64])
 def test_pipelined_requests_are_answered_in_order(server: Server, serve: Serve, pipeline_max: int) -> None:
-    limited = serve(Path(server.config.root), pipeline_max=pipeline_max)
+    limited = serve(Path(server.config.directory), pipeline_max=pipeline_max)
     asked = PIPELINE * 5
     with Client(limited.port) as client:
         client.send(b"".join(request(target, *lines, method=method) for target, lines, method, _, _ in asked))

@@ -217,7 +217,7 @@ def half_a_body(server: Server) -> None:
 
 
 def reloads(server: Server) -> None:
-    page = Path(server.config.root) / "page"
+    page = Path(server.config.directory) / "page"
     with StageClient(server.port) as client:
         for n in range(TIMES):
             content = b"version %d" % n * 100

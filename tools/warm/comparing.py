@@ -150,7 +150,7 @@ def compare(
     """Ask the server at `url` for all that `config.root` holds. Raises UsageError, also when no server answers."""
     began = time.perf_counter()
     connect = connector(url, timeout_s)
-    root = Root(config.root)
+    root = Root(config.directory)
     generation = walk(root, index=config.index)
     judge_siblings(generation, Loader(new_store(config), config), generation.entries())
     listed, unknown = resolve(generation, lines)
@@ -159,7 +159,7 @@ def compare(
     asks = asks_of(generation, listed)
     answers = Asking(asks, connect, Comparer(root, config)).run(connections, progress)
     return Compared(
-        root=str(config.root),
+        root=str(config.directory),
         url=url,
         classes=_count(answers),
         faults=_faults(answers),

@@ -118,7 +118,7 @@ def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, i
     store = new_store(config)
     loader = TimedLoader(store, config)
     began = time.perf_counter()
-    generation = walk(Root(config.root), index=config.index)
+    generation = walk(Root(config.directory), index=config.index)
     listed, unknown = resolve(generation, lines)
     walked = time.perf_counter()
     try:
@@ -127,7 +127,7 @@ def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, i
         # Each once: what was given up when it was loaded first is met again in its directory's turn.
         problems = list(dict.fromkeys(generation.problems))
         return Loaded(
-            root=str(config.root),
+            root=str(config.directory),
             budget=store.budget,
             committed=store.committed,
             classes=_count(generation, problems, loader.seconds),

@@ -62,7 +62,7 @@ _PEER_CREDENTIALS = struct.Struct("3i")  # SO_PEERCRED (unix(7)): process, user,
 def service_of(config: Config, loop: Loop, prefixes: Prefixes, fetcher: Fetcher, site: Site) -> Service:
     """What the connections of an admin listener share. They have the server's limits, but those that are about many
     clients."""
-    own = replace(config, connections_max=CONNECTIONS_MAX, access_log="", app_timeout_s=0.0)
+    own = replace(config, connections_max=CONNECTIONS_MAX, access_log="", app_timeout_s=0.0, unknown_host="default")
     return Service(
         config=own,
         loop=loop,

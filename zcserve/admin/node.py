@@ -13,6 +13,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.store import Store
 from zcserve.config.table import Config
 from zcserve.content.content import Content
+from zcserve.content.contents import Contents
 from zcserve.drain import Drain
 from zcserve.net.loop import Loop
 from zcserve.net.service import Service
@@ -73,7 +74,7 @@ class Node:
     """A server, as its operator sees it. All in the loop's thread.
 
     reload, upgrade  what the signals SIGHUP and SIGUSR2 do, and what hears how it ended; `upgrade` tells why not, or ""
-    service, content, store, drain  None while the server starts
+    service, contents, store, drain  None while the server starts
     application      None where there are no servlets and mounts
     access_log, slow  None where there is none (--access-log, --slow-log)
     curve            what more memory would give; None as long as all is resident
@@ -85,7 +86,7 @@ class Node:
     reload: Callable[[Reloaded | None], object]
     upgrade: Callable[[Upgraded | None], str]
     service: Service | None = None
-    content: Content | None = None
+    contents: Contents | None = None
     store: Store | None = None
     application: Servlets | None = None
     access_log: AccessLog | None = None
@@ -95,6 +96,11 @@ class Node:
     drain: Drain | None = None
     since: float = field(default_factory=time.time)  # of the wall clock, in seconds
 
+    @property
+    def content(self) -> Content | None:
+        """That of the first site; None while the server starts."""
+        return self.contents.first if self.contents is not None else None
+
     def __post_init__(self) -> None:
         self.survey = Survey(self.loop, self._live)
 
@@ -103,9 +109,9 @@ class Node:
 
     def readiness(self) -> Readiness:
         """Whether it is to be asked: what it was to load is resident, and it does not end."""
-        if self.content is None:
+        if self.contents is None:
             return {"is_ready": False, "phase": "starting"}
-        ready = self.content.readiness.ask()
+        ready = self.contents.readiness()
         return {
             "is_ready": ready.is_ready,
             "phase": ready.phase,

@@ -51,7 +51,7 @@ class Office:
         self.address = address
         self.node = Node(config, loop, reload, upgrade)
         guard = _guard_of(config, address)
-        site = Site(0, Generation(Root(config.root)))
+        site = Site(0, Generation(Root("/")))  # no file is its
         routes = (*PROBES, *STATS, Events(), Dashboard())
         site.application = Admin(self.node, guard, routes, VERBS)
         site.refuse = refused

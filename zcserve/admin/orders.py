@@ -16,11 +16,12 @@ from zcserve.admin.node import Node
 from zcserve.admin.verbs import Finish, Verb
 from zcserve.admin.words import Done, VerbError
 from zcserve.content.content import Content
+from zcserve.content.contents import Contents
 from zcserve.content.pinning import Pins
 from zcserve.content.purging import Aim, Purged
 from zcserve.content.warming import Warmth
 from zcserve.drain import Drain
-from zcserve.errors import HttpError, NotNowError, UsageError
+from zcserve.errors import HttpError, NotNowError, UsageError, nearest
 
 T = TypeVar("T")
 
@@ -131,8 +132,19 @@ _AIMS: dict[str, Callable[[Any], Aim]] = {
 }
 
 
+def _content_of(node: Node, site: str | None) -> Content:
+    """Of the site of this name; the first one's where none is named."""
+    contents: Contents = _there(node.contents)
+    if site is None:
+        return contents.first
+    if (content := contents.named(site)) is None:
+        names = [one.site.name for one in contents]
+        raise VerbError(400, f"there is no site {site}; the nearest known is {nearest(site, names)}")
+    return content
+
+
 def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
-    content: Content = _there(node.content)
+    content = _content_of(node, given["site"])
     aims = [name for name in _AIMS if given[name] is not None]
     if len(aims) != 1:
         raise VerbError(400, f"purge needs one of {', '.join(_AIMS)}, and got {len(aims)}", tuple(_AIMS))
@@ -156,7 +168,7 @@ def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
 
 
 def _warm(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
-    content: Content = _there(node.content)
+    content = _content_of(node, given["site"])
     paths = given["paths"]
 
     def tell(warmth: Warmth) -> None:
@@ -175,7 +187,7 @@ def _warm(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
 
 
 def _pin(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
-    content: Content = _there(node.content)
+    content = _content_of(node, given["site"])
     add, remove = given["add"], given["remove"]
     if not add and not remove:
         return {"pins": list(content.site.pins.globs)}

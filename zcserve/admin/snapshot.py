@@ -23,6 +23,7 @@ from zcserve import __version__, log
 from zcserve.admin.node import Node
 from zcserve.cache.memfd import PAGE_BYTES
 from zcserve.cache.store import Store
+from zcserve.config.sites import configs_of
 from zcserve.content.content import Content
 from zcserve.net.counts import Counts, Histogram, turns_of
 from zcserve.net.service import Service
@@ -77,8 +78,10 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
 
 
 def _release(node: Node) -> Told:
-    root = node.content.site.root.path if node.content is not None else node.config.root
-    return {"root": os.fspath(root), "since": node.content.counters.live_since if node.content is not None else None}
+    if node.content is None:
+        root = next(iter(configs_of(node.config).values())).directory
+        return {"root": os.fspath(root), "since": None}
+    return {"root": node.content.site.root.path, "since": node.content.counters.live_since}
 
 
 def histogram(found: Histogram) -> Told:
@@ -141,7 +144,7 @@ def _cache(node: Node, counts: Counts, service: Service, store: Store) -> Told:
         "budget_bytes": store.budget,
         "pinned_bytes": store.pinned_bytes,
         "entries": store.resident,
-        "files": _files(node.content) if node.content is not None else 0,
+        "files": sum(map(_files, node.contents)) if node.contents is not None else 0,
         "curve": _curve(node, store),
     }
 

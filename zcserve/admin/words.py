@@ -141,6 +141,7 @@ PINNED_BYTES_MAX = 4 * 1024
 # As `--log-level` has them (config/table.py), which is a table that takes long to import.
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
+_SITE = Word(str, "the site that is meant, by its name; else the first one")
 _WAIT = {"wait": Word(bool, "answer when it has ended, and say how; else when it has begun", default=False)}
 
 RELOAD = Wording("reload", "read the root again, and flip to what is there; all servlets are loaded anew", _WAIT)
@@ -156,6 +157,7 @@ PURGE = Wording(
         "prefix": Word(str, "all paths that begin so: /assets/"),
         "glob": Word(str, "all that a pattern matches: *.css, /fonts/"),
         "hard": Word(bool, "drop it at once; else it is compared with its file", default=False),
+        "site": _SITE,
     },
     LIST_BYTES_MAX,
     PURGED_ITEMS_MAX,
@@ -164,7 +166,7 @@ PURGE = Wording(
 WARM = Wording(
     "warm",
     "load files before they are asked for, in this order, as far as there is room",
-    {"paths": Word(list, "paths as in a URL", optional=False, operand="FILE|-", is_lines=True)},
+    {"paths": Word(list, "paths as in a URL", optional=False, operand="FILE|-", is_lines=True), "site": _SITE},
     LIST_BYTES_MAX,
     adds_up=True,
 )
@@ -174,6 +176,7 @@ PIN = Wording(
     {
         "add": Word(list, "patterns to be pinned: *.css, /fonts/", default=(), operand="GLOB"),
         "remove": Word(list, "patterns to be pinned no more", default=()),
+        "site": _SITE,
     },
     PINNED_BYTES_MAX,
     PINNED_ITEMS_MAX,

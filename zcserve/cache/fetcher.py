@@ -19,7 +19,7 @@ from typing import Any
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew, Job
 from zcserve.cache.entry import Body, Entry, device_of
 from zcserve.cache.index import Generation
-from zcserve.cache.loader import Loader
+from zcserve.cache.loaders import Loads
 from zcserve.cache.naming import path_of
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import NO_NEWS
@@ -90,8 +90,8 @@ class _Running:
 
 
 class Fetcher:
-    """Loader threads. `call_soon` runs a function in the loop's thread. A job without progress for `stuck_s` is stuck,
-    and not waited for.
+    """Loader threads, for all sites. `call_soon` runs a function in the loop's thread. A job without progress for
+    `stuck_s` is stuck, and not waited for.
 
     outdated  event: an entry is not what lies at its path now, in a loader's thread. True: a subscriber has put what
               lies there into its place
@@ -99,10 +99,15 @@ class Fetcher:
     """
 
     def __init__(
-        self, loader: Loader, threads: int, call_soon: Callable[[Callable[[], None]], None], stuck_s: float = inf
+        self,
+        loads: Loads,
+        threads: int,
+        call_soon: Callable[[Callable[[], None]], None],
+        stuck_s: float = inf,
     ) -> None:
         """Raises NoThreadError."""
-        self._loader = loader
+        self._loads = loads
+        self._opened = loads.store.opened
         self._call_soon = call_soon
         self.outdated: Event[Generation, Entry] = Event()
         self._crew = Crew(threads, "zcserve-loader", stuck_s=stuck_s)
@@ -123,7 +128,7 @@ class Fetcher:
 
     def opened(self, entry: Entry) -> Body | None:
         """The body of a file that stays on disk, where it is open already: there is nothing to fetch."""
-        return self._loader.store.opened.get(entry)
+        return self._opened.get(entry)
 
     def remake(self, generation: Generation, base: Entry, variant: Entry) -> None:
         """Make a variant again that was evicted, for later requests; one at a time, since it is work."""
@@ -203,18 +208,19 @@ class Fetcher:
             self._call_soon(partial(self._hand_out, waiting[HANDED_OUT_MAX:], result))
 
     def _load(self, generation: Generation, base: Entry, chosen: Entry) -> Fetched:
+        loader = self._loads.of(generation.root)
         try:
             if chosen is not base:
-                self._loader.judge.tell_refused(map(path_of, self._loader.judge_siblings(generation.root, base)))
+                loader.judge.tell_refused(map(path_of, loader.judge_siblings(generation.root, base)))
                 if chosen not in base.variants:  # refused, now or since it was asked for
                     return Renewed()
-                if self._loader.judge.is_due(chosen):  # one of the two changed meanwhile
+                if loader.judge.is_due(chosen):  # one of the two changed meanwhile
                     raise ChangedError
             if chosen.body is not None:
                 return chosen.body
-            body = self._loader.load(generation.root, chosen)
+            body = loader.load(generation.root, chosen)
             if generation.resources.get(base.key) is not base:  # replaced meanwhile: nothing will drop it
-                self._loader.store.drop(chosen)
+                loader.store.drop(chosen)
             return body
         except ChangedError:
             _log.info("%s changed since it was last read", _shown(chosen))

@@ -46,7 +46,7 @@ def open_kept(config: Config) -> VariantDirectory | None:
     if not config.compress or not config.compress_dir:
         return None
     directory = Path(config.compress_dir)
-    below = os.path.relpath(os.path.realpath(directory), os.path.realpath(config.root)).split("/")
+    below = os.path.relpath(os.path.realpath(directory), os.path.realpath(config.directory)).split("/")
     hidden = below[1:] if below[0] in (".", ".well-known") else below
     if below[0] != ".." and not any(part.startswith(".") for part in hidden):
         raise UsageError(f"compress_dir: {str(directory)!r} lies in the root and would be served; accepted: another")

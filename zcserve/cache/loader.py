@@ -36,6 +36,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.naming import name_of, path_of
 from zcserve.cache.pages import Extent
 from zcserve.cache.pairing import entry_at
+from zcserve.cache.pinned import Pin, nothing
 from zcserve.cache.reading import ChangedError, Reader, learn
 from zcserve.cache.root import Root
 from zcserve.cache.siblings import Judge
@@ -54,11 +55,15 @@ def call(step: Callable[[], None]) -> None:
 
 
 class Loader:
-    """Makes bodies for entries. Thread-safe; the store does the accounting."""
+    """Makes bodies for the entries of a site. Thread-safe; the store does the accounting.
 
-    def __init__(self, store: Store, config: Config) -> None:
+    is_pinned  whether an entry is never evicted
+    """
+
+    def __init__(self, store: Store, config: Config, is_pinned: Pin = nothing) -> None:
         self.store = store
         self.config = config
+        self.is_pinned = is_pinned
         self.types = MediaTypes(config.charset, config.type)
         self.judge = Judge(trust=config.trust_siblings)
         self.codings = Codings(config, self.types, store.largest)
@@ -66,6 +71,10 @@ class Loader:
         self._reader = Reader(config.hash_bytes_max)
         # Pages of siblings, by identity: as a variant and under its own name a sibling has the same bytes.
         self._pages_of: weakref.WeakValueDictionary[bytes, Extent] = weakref.WeakValueDictionary()
+
+    def of(self, _: Root) -> Loader:
+        """Itself, whatever the root: as `Loaders.of` where there is one site."""
+        return self
 
     def load(self, root: Root, entry: Entry, *, evict: bool = True) -> Body:
         """Read an entry's content; resident if there is room, or others may be evicted for it (`evict`).
@@ -91,7 +100,7 @@ class Loader:
         body = self._load_large(root, file, entry, evict)
         if isinstance(body, Paged):
             self._drop_cache(fd)
-            self.store.admit(entry, body)
+            self.store.admit(entry, body, self.is_pinned)
         return body
 
     def read(self, root: Root, entry: Entry) -> bytes:
@@ -181,7 +190,7 @@ class Loader:
             variant = entry.coded(coding, len(coded))
             variant.etag = tag_of(coded)
             body = self.keep(variant, coded, evict=evict, root=root)
-            if body is None and not evict and entry.body is not None and not self.store.is_pinned(entry):
+            if body is None and not evict and entry.body is not None and not self.is_pinned(entry):
                 self.store.drop(entry)
                 body = self.keep(variant, coded, evict=False, root=root)
             if body is not None:
@@ -234,7 +243,7 @@ class Loader:
         return body or self._on_disk(root, file, entry)
 
     def _place(self, entry: Entry, head: bytes, content: bytes, evict: bool) -> Body | None:
-        self.store.place([(entry, head, content)], evict=evict)
+        self.store.place([(entry, head, content)], evict=evict, is_pinned=self.is_pinned)
         return entry.body
 
     def _drop_cache(self, fd: int) -> None:
@@ -254,7 +263,7 @@ class Loader:
         except RefusedError:
             return None
         body = Paged(self.head_of(root, entry), self.store.pages_fd, extent.offset, entry.size, extent)
-        self.store.admit(entry, body)
+        self.store.admit(entry, body, self.is_pinned)
         return body
 
     def _load_large(self, root: Root, file: OpenFile, entry: Entry, evict: bool) -> Body:

@@ -1,10 +1,13 @@
-"""A generation written down, for the process that takes over (upgrade.py).
+"""The generation of each site written down, for the process that takes over (upgrade.py).
 
 A manifest says of every entry what it is, and where its bytes lie in memory that both processes map. Its reader has
-the generation that the writer served, bodies, ETags and all, and has read no file. From there on an upgrade is a reload
-like any other: a walk shares what is the same on disk, and the rest is loaded.
+the generations that the writer served, bodies, ETags and all, and has read no file. From there on an upgrade is a
+reload like any other: a walk shares what is the same on disk, and the rest is loaded.
 
-    first line | record key | record | record key | ...        a record without a key is a variant of the one before
+    first line | section name record key record record key ... | section name ...
+
+A section is of a site; a record without a key is a variant of the one before. A site that the reader does not have is
+passed over, and one that the writer did not have is loaded as at any start.
 
 The first line tells the format, and the settings that decide what an entry and its body are made of. Where the reader
 would write another line, it reads no further, and everything is loaded as at any start. Heads are made anew and
@@ -20,6 +23,7 @@ import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
 
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling, SiblingVariant
 from zcserve.cache.index import PIECE_MAX, Generation
@@ -33,8 +37,10 @@ from zcserve.cache.slab import shared
 from zcserve.cache.takeover import Memory
 from zcserve.cache.unseen import hide
 
-FORMAT = 2
+FORMAT = 3
 
+# Of a site: the length of its name, and of its records.
+_SECTION = struct.Struct("=HQ")
 # Length of the key, content coding, kind of entry (_KINDS), what was found when it was compared with its base;
 # identity, ETag; size, Last-Modified, tick; and where: a slab's number, the length of the head, the offset.
 _RECORD = struct.Struct("=HBBB40s34sqqQiIQ")
@@ -47,10 +53,19 @@ _NOWHERE, _PAGES = -1, -2  # instead of a slab's number
 _BUFFER_BYTES = 1 << 20
 
 
+class Heir(NamedTuple):
+    """A site of the process that takes over: its number, its root, and what loads its files."""
+
+    site: int
+    root: Root
+    loader: Loader
+
+
 @dataclass(slots=True)
 class _Place:
     """Where a representation's bytes lie, and when they were used last."""
 
+    heir: Heir
     entry: Entry
     tick: int
     slab: int
@@ -64,15 +79,28 @@ def _first_line(loader: Loader) -> bytes:
     return b"zcserve manifest %d %b\n" % (FORMAT, " ".join(map(str, settings)).encode())
 
 
-def write(fd: int, memory: Memory, generation: Generation, loader: Loader) -> None:
-    """Write a generation down in the empty file `fd`, in any thread. The store must be frozen: it gave `memory`."""
+def write(fd: int, memory: Memory, served: Mapping[str, Generation], loader: Loader) -> None:
+    """Write what each site serves down in the empty file `fd`, in any thread. The store must be frozen: it gave
+    `memory`. `loader` is that of any site: what the first line has is the same for all."""
     places = {number: place for place, number in enumerate(memory.numbers)}
     with open(fd, "wb", _BUFFER_BYTES, closefd=False) as file:
         file.write(_first_line(loader))
-        for entry in generation.entries():
-            file.write(_record(entry, entry.key, places, _base_of(entry, generation)))
-            for variant in entry.variants:
-                file.write(_record(variant, b"", places, entry))
+        for name, generation in served.items():
+            begin = file.tell()
+            file.write(_SECTION.pack(len(name), 0) + name.encode())
+            records = file.tell()
+            _write_records(file, places, generation)
+            end = file.tell()
+            file.seek(begin)
+            file.write(_SECTION.pack(len(name), end - records))
+            file.seek(end)
+
+
+def _write_records(file: BinaryIO, places: Mapping[int, int], generation: Generation) -> None:
+    for entry in generation.entries():
+        file.write(_record(entry, entry.key, places, _base_of(entry, generation)))
+        for variant in entry.variants:
+            file.write(_record(variant, b"", places, entry))
 
 
 def _base_of(entry: Entry, generation: Generation) -> Entry | None:
@@ -106,35 +134,57 @@ def _verdict(entry: Entry, base: Entry | None) -> int:
     return _UNJUDGED + 1 + FAULTS.index(variant.fault)
 
 
-def adopt(fd: int, memory: Memory, loader: Loader, root: Root, site: int) -> Generation | None:
-    """The generation of a site that the manifest `fd` tells of, its bodies in `memory`, which the store takes over.
+def adopt(fd: int, memory: Memory, heirs: Mapping[str, Heir]) -> dict[str, Generation]:
+    """The generations of these sites that the manifest `fd` tells of, their bodies in `memory`, which the store takes
+    over.
 
-    None where manifest or memory are not what this process would have made; then the memory is closed. `loader`'s store
-    must be empty, and holds what it took over until `release`.
+    None of them where manifest or memory are not what this process would have made; then the memory is closed. The
+    store must be empty, and holds what it took over until `release`.
     """
+    loader = next(iter(heirs.values())).loader
     line = _first_line(loader)
+    served: dict[str, Generation] = {}
     with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as manifest:
         if manifest[: len(line)] != line or not loader.store.takeover.adopt(memory):
             memory.close()
-            return None
-        generation = Generation(root)
-        siblings: list[tuple[Sibling, int]] = []
-        found = _read(manifest, len(line), generation, siblings)
-        places = [place for place in found if not loader.judge.is_due(place.entry)]
-        for sibling, verdict in siblings:
-            _pair(sibling, _UNJUDGED if loader.judge.trusts else verdict, generation)
-        hide(generation.resources)
-        loader.store.count_index(site, generation.index_bytes)
-        _claim(places, loader, root)
+            return served
+        places: list[_Place] = []
+        for name, begin, end in _sections(manifest, len(line)):
+            if (heir := heirs.get(name)) is not None:
+                served[name] = _adopt(manifest, begin, end, heir, places)
+        _claim(places)
+    return served
+
+
+def _sections(manifest: mmap.mmap, at: int) -> Iterator[tuple[str, int, int]]:
+    """The name of each site, and where its records begin and end."""
+    while at < len(manifest):
+        length, records = _SECTION.unpack_from(manifest, at)
+        at += _SECTION.size
+        name = manifest[at : at + length].decode()
+        yield name, at + length, at + length + records
+        at += length + records
+
+
+def _adopt(manifest: mmap.mmap, begin: int, end: int, heir: Heir, places: list[_Place]) -> Generation:
+    """What one site served; `places` gets where its bytes lie."""
+    generation = Generation(heir.root)
+    judge = heir.loader.judge
+    siblings: list[tuple[Sibling, int]] = []
+    found = _read(manifest, begin, end, generation, siblings, heir)
+    places += [place for place in found if not judge.is_due(place.entry)]
+    for sibling, verdict in siblings:
+        _pair(sibling, _UNJUDGED if judge.trusts else verdict, generation)
+    hide(generation.resources)
+    heir.loader.store.count_index(heir.site, generation.index_bytes)
     return generation
 
 
 def _read(
-    manifest: mmap.mmap, at: int, generation: Generation, siblings: list[tuple[Sibling, int]]
+    manifest: mmap.mmap, at: int, end: int, generation: Generation, siblings: list[tuple[Sibling, int]], heir: Heir
 ) -> Iterator[_Place]:
     """Enter what the records say; where the bytes lie, of each that was resident. `siblings` are put down with what was
     found when they were compared, to be paired with their variants."""
-    end = len(manifest)
     unpack, record_bytes = _RECORD.unpack_from, _RECORD.size
     base = Entry(b"", b"", 0, None)
     while at < end:
@@ -162,7 +212,7 @@ def _read(
         elif isinstance(entry, SiblingVariant) and verdict != _UNJUDGED:
             entry.judged = base.identity
         if slab != _NOWHERE:
-            yield _Place(entry, tick, slab, head_bytes, offset)
+            yield _Place(heir, entry, tick, slab, head_bytes, offset)
 
 
 def _pair(sibling: Sibling, verdict: int, generation: Generation) -> None:
@@ -180,23 +230,25 @@ def _pair(sibling: Sibling, verdict: int, generation: Generation) -> None:
         sibling.variant.fault = FAULTS[verdict - _UNJUDGED - 1]
 
 
-def _claim(places: list[_Place], loader: Loader, root: Root) -> None:
+def _claim(places: list[_Place]) -> None:
     """Make resident what lies in the memory that was taken over: should it be too much, what was used last; and in the
     order in which it was used."""
     places.sort(key=lambda place: place.tick)
     bodies = []
     extents: dict[int, Extent] = {}  # by offset; a sibling's two entries share one
     for place in reversed(places):
-        body = _body(place, loader, root, extents)
+        body = _body(place, extents)
         if body is not None:
-            bodies.append((place.entry, body))
-    for entry, body in reversed(bodies):
-        loader.store.admit(entry, body)
+            bodies.append((place, body))
+    for place, body in reversed(bodies):
+        loader = place.heir.loader
+        loader.store.admit(place.entry, body, loader.is_pinned)
 
 
-def _body(place: _Place, loader: Loader, root: Root, extents: dict[int, Extent]) -> Body | None:
-    entry, store = place.entry, loader.store
-    head = loader.head_of(root, entry)
+def _body(place: _Place, extents: dict[int, Extent]) -> Body | None:
+    entry, loader = place.entry, place.heir.loader
+    store = loader.store
+    head = loader.head_of(place.heir.root, entry)
     if place.slab == _PAGES:
         extent = extents.get(place.offset) or store.takeover.claim_pages(place.offset, entry.size)
         if extent is None:
@@ -207,5 +259,6 @@ def _body(place: _Place, loader: Loader, root: Root, extents: dict[int, Extent])
     there = store.takeover.look(place.slab, place.offset, place.head_bytes + entry.size)
     if there[: place.head_bytes] == head:
         return store.takeover.claim(place.slab, place.offset, place.head_bytes, entry.size)
-    store.place([(entry, head, bytes(there[place.head_bytes :]))], evict=False)
+    content = bytes(there[place.head_bytes :])
+    store.place([(entry, head, content)], evict=False, is_pinned=loader.is_pinned)
     return None

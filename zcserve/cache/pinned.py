@@ -9,7 +9,8 @@ Globs may come and go while the server runs (content/pinning.py): then what is r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeAlias
 
 from zcserve.cache.entry import Body, Entry, Packed, Paged, each_coding
 from zcserve.cache.index import Generation
@@ -25,8 +26,17 @@ from zcserve.paths import decoded
 GLOBS_MAX = 1000
 
 
+# Tells of an entry of one site whether it is never evicted.
+Pin: TypeAlias = Callable[[Entry], bool]
+
+
+def nothing(_: Entry) -> bool:
+    """A `Pin` of no entry."""
+    return False
+
+
 class Pinned:
-    """Tells of an entry whether it is pinned: the predicate that a Store is given."""
+    """Tells of an entry of its site whether it is pinned: a `Pin`."""
 
     def __init__(self, globs: Sequence[str]) -> None:
         self._patterns = {glob: parse_glob(glob) for glob in globs}

@@ -303,10 +303,10 @@ class _Directory:
                 self._place()
 
     def _place(self) -> None:
-        store = self._loader.store
-        if not store.place(self._batch, evict=False):
+        place = partial(self._loader.store.place, evict=False, is_pinned=self._loader.is_pinned)
+        if not place(self._batch):
             for one in self._batch:  # near the budget: some may fit
-                store.place([one], evict=False)
+                place([one])
         self._batch = []
         self._batch_bytes = 0
 

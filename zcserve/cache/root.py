@@ -41,15 +41,17 @@ class OutsideRootError(OSError):
 class Root:
     """An open root directory. `path` is what the user named; the descriptor is what counts.
 
+    site   the number of the site whose directory it is
     rules  what its files are served with; they do not change once a walk has begun
     """
 
-    __slots__ = ("_fd", "path", "rules")
+    __slots__ = ("_fd", "path", "rules", "site")
 
-    def __init__(self, path: str | os.PathLike[str], rules: Rules = NO_RULES) -> None:
+    def __init__(self, path: str | os.PathLike[str], rules: Rules = NO_RULES, site: int = 0) -> None:
         """Raises UsageError when there is no such directory or it cannot be read."""
         self.path = os.fspath(path)
         self.rules = rules
+        self.site = site
         self._fd = -1
         try:
             self._fd = os.open(self.path, _DIRECTORY_FLAGS)

@@ -13,9 +13,9 @@ from zcserve.rules.book import FILES, Rulebook
 from zcserve.rules.lines import FILE_BYTES_MAX
 
 
-def open_root(path: str | os.PathLike[str], book: Rulebook) -> Root:
-    """The root as it is now, with its rules. Raises UsageError."""
-    root = Root(path)
+def open_root(path: str | os.PathLike[str], book: Rulebook, site: int = 0) -> Root:
+    """The root of a site as it is now, with its rules. Raises UsageError."""
+    root = Root(path, site=site)
     root.rules = book.rules(*_files_of(root))
     return root
 

@@ -30,7 +30,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from zcserve.cache import closing
@@ -40,7 +40,7 @@ from zcserve.cache.evictor import LeastRecentlyUsed, Policy
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.opened import Opened
 from zcserve.cache.pages import Extent, Pages
-from zcserve.cache.pinned import Held
+from zcserve.cache.pinned import Held, Pin, nothing
 from zcserve.cache.room import Room
 from zcserve.cache.s3fifo import S3Fifo
 from zcserve.cache.sieve import Sieve
@@ -97,10 +97,6 @@ def _holds_descriptor(body: Body | None) -> bool:
     return isinstance(body, Paged) and body.holds_descriptor
 
 
-def _nothing(entry: Entry) -> bool:
-    return False
-
-
 class _Refusals:
     """Says, now and then, why something stays on disk."""
 
@@ -125,10 +121,10 @@ class _Refusals:
 class Store:
     """Bodies in memory, at most `budget` bytes of them.
 
-    `policy` is one of POLICIES and says what goes when they are too many; `pinned` tells what never does.
+    `policy` is one of POLICIES and says what goes when they are too many. What never does, those say that make it
+    resident (`Pin`): only they know of which site it is.
 
     takeover    memory of the process before this one
-    is_pinned   whether an entry is never evicted
     held        what is pinned and resident
     evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
                 refers to it still, and is about to let go of it
@@ -144,7 +140,6 @@ class Store:
         slab_bytes: int,
         small_body_bytes_max: int,
         policy: str = "lru",
-        pinned: Callable[[Entry], bool] = _nothing,
     ) -> None:
         self.budget = budget
         self.small_body_bytes_max = small_body_bytes_max
@@ -158,7 +153,6 @@ class Store:
         self._pages = Pages()
         self._room = Room(budget, self._slabs, self._pages, block_bytes_max)
         self._policy = POLICIES[policy]()
-        self.is_pinned = pinned
         self.held = Held()
         self.opened = Opened()
         self._holders = 0  # bodies that hold a descriptor of their own
@@ -220,19 +214,21 @@ class Store:
         """The largest body, in bytes, that is ever made resident."""
         return int(self.budget * LARGEST_SHARE)
 
-    def place(self, batch: Sequence[tuple[Entry, bytes, bytes]], *, evict: bool = True) -> bool:
+    def place(
+        self, batch: Sequence[tuple[Entry, bytes, bytes]], *, evict: bool = True, is_pinned: Pin = nothing
+    ) -> bool:
         """Make small bodies (entry, head, content) resident together, copied into slabs.
 
         False: there is no room for all of them and none can be made; then none is.
         """
         with self._lock:
             try:
-                return self._place(batch, evict)
+                return self._place(batch, evict, is_pinned)
             except OSError as error:
                 self._refuse(error)
                 return False
 
-    def _place(self, batch: Sequence[tuple[Entry, bytes, bytes]], evict: bool) -> bool:
+    def _place(self, batch: Sequence[tuple[Entry, bytes, bytes]], evict: bool, is_pinned: Pin) -> bool:
         # A block may begin in a page, or end in one, that the kernel has taken back: one page more than its bytes.
         length = sum(len(head) + len(content) for _, head, content in batch)
         if batch and not self._make_room(round_up(length) + PAGE_BYTES, evict):
@@ -243,7 +239,7 @@ class Store:
             self._reclaim()
             return False
         for (entry, _, _), body in zip(batch, bodies, strict=True):
-            self._admit(entry, body)
+            self._admit(entry, body, is_pinned)
         return True
 
     def reserve(self, size: int, *, evict: bool = True) -> Extent | None:
@@ -279,12 +275,12 @@ class Store:
         """The memfd that extents lie in."""
         return self._pages.fd
 
-    def admit(self, entry: Entry, body: Body) -> None:
-        """Make `body` the entry's resident body, from now on subject to eviction."""
+    def admit(self, entry: Entry, body: Body, is_pinned: Pin = nothing) -> None:
+        """Make `body` the entry's resident body, from now on subject to eviction, unless it is pinned."""
         with self._lock:
-            self._admit(entry, body)
+            self._admit(entry, body, is_pinned)
 
-    def _admit(self, entry: Entry, body: Body) -> None:
+    def _admit(self, entry: Entry, body: Body, is_pinned: Pin) -> None:
         if entry.body is None:
             entry.body = body
             self._holders += _holds_descriptor(body)
@@ -293,22 +289,22 @@ class Store:
             elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
                 body.keeper.sharers += 1
                 self._pages.pardon(body.keeper)
-            self._sort(entry)
+            self._sort(entry, is_pinned)
 
-    def _sort(self, entry: Entry) -> None:
-        if self.is_pinned(entry):
+    def _sort(self, entry: Entry, is_pinned: Pin) -> None:
+        if is_pinned(entry):
             self.held.add(entry)
         else:
             self._policy.add(entry)
 
-    def repin(self, entry: Entry) -> None:
+    def repin(self, entry: Entry, is_pinned: Pin) -> None:
         """What is pinned has changed: an entry that is resident is evicted from now on when its time comes, or never.
         Any thread may call it."""
         with self._lock:
-            if entry.body is not None and self.is_pinned(entry) != (entry in self.held):
+            if entry.body is not None and is_pinned(entry) != (entry in self.held):
                 self.held.discard(entry)
                 self._policy.discard(entry)
-                self._sort(entry)
+                self._sort(entry, is_pinned)
 
     def _forget(self, entry: Entry) -> None:
         """A body is not resident any more. Nothing else makes it so."""

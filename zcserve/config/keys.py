@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from zcserve.config.option import Option, option_of
-from zcserve.config.table import TABLES, Config
+from zcserve.config.table import Config
 
 
 class Key(NamedTuple):
@@ -32,11 +32,11 @@ KEYS: dict[str, Key] = {
     f.name: Key(
         f.name,
         _flag(f.name),
-        None if f.default is MISSING else f.default,
+        f.default,
         option_of(f),
     )
     for f in fields(Config)
-    if f.name not in TABLES
+    if f.metadata
 }
 
 # By every word that means it in a file or, with the prefix and in upper case, in the environment.
@@ -54,6 +54,10 @@ def of_no_use(config: Config) -> Iterator[str]:
         yield "--compress-dir is of no use without --compress"
     if config.pin_cpus and config.engine == "python":
         yield "--pin-cpus is of no use with --engine python, which has no lanes"
+    if config.hosts and config.unknown_host == "default" and not config.sites:
+        yield "--hosts is of no use without other sites or --unknown-host 421; every name is this site's"
+    if config.unknown_host == "421" and not config.hosts and config.root is not None:
+        yield "--unknown-host 421 leaves the default site no client but of HTTP/1.0; it needs names of its own: --hosts"
     if config.listen and (config.host, config.port) != (KEYS["host"].default, KEYS["port"].default):
         yield "--host and --port are of no use beside --listen; the addresses of --listen are all there are"
 

@@ -6,8 +6,8 @@ It knows no key: table.py says which option each has. Every value goes through `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import Field
+from collections.abc import Callable, Collection
+from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,6 +163,19 @@ def about(
     """The metadata of a dataclass field: an option whose bounds and metavar are its kind's where none are given."""
     metavar = metavar or kind.metavar
     return {_METADATA: Option(kind, help, bounds or kind.bounds, choices, metavar, check, status, why)}
+
+
+def key(default: object, kind: Kind, help: str, **more: Any) -> Any:
+    """A dataclass field with a default, and an option as `about` makes it."""
+    return field(default=default, metadata=about(kind, help, **more))
+
+
+def accept_all(config: Any, *, but: Collection[str] = ()) -> None:
+    """Have a frozen dataclass hold what its options make of what it was given, `but` for some. Raises UsageError."""
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if one.metadata and one.name not in but and value is not one.default:  # which is accepted as it is
+            object.__setattr__(config, one.name, option_of(one).accept_as(one.name, value))
 
 
 def option_of(field: Field[Any]) -> Option:

@@ -17,6 +17,7 @@ from zcserve.config.table import TABLES, Config
 from zcserve.config.tables import Source, tables_of
 from zcserve.errors import UsageError, nearest, reason_of
 
+SITES = "sites"  # the tables of a file that are no keys, and no list
 ENV_CONFIG_FILE = "ZCSERVE_CONFIG"  # names the TOML file, as --config does; not a key itself
 _ENV_PREFIX = "ZCSERVE_"
 _BY_VARIABLE = {_ENV_PREFIX + word.upper(): key for word, key in BY_WORD.items()}
@@ -47,8 +48,6 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
         elif "listen" in layer:
             merged = {name: value for name, value in merged.items() if name not in ("host", "port")}
         merged |= layer
-    if "root" not in merged:
-        raise UsageError("no root given; say which directory to serve: zcserve --root DIR")
     return Config(**merged)
 
 
@@ -90,11 +89,15 @@ def _listed(variable: str, text: str) -> str | list[str]:
 
 def _from_file(path: str | Path) -> dict[str, Any]:
     def unknown(word: str) -> str:
-        known = nearest(word.replace("-", "_"), [*BY_WORD, *TABLES])
+        known = nearest(word.replace("-", "_"), [*BY_WORD, *TABLES, SITES])
         return f"unknown key {shown(word)}; the nearest known is {known}"
 
     values, source = _read_toml(path)
-    tables = {word: tables_of(values.pop(word), (word,), source) for word in TABLES if word in values}
+    tables: dict[str, Any] = {word: tables_of(values.pop(word), (word,), source) for word in TABLES if word in values}
+    if SITES in values:
+        from zcserve.config.sites import read_sites  # late: most servers have one
+
+        tables[SITES] = read_sites(values.pop(SITES), source)
     return _by_key(values, BY_WORD, unknown, where=lambda word: f"{source.where((word,))}: ") | tables
 
 

@@ -6,36 +6,18 @@ The order of the fields is the order of `--help` and of README's tables. A field
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from zcserve.config.addresses import Address, TcpAddress, parse_host, parse_listen
-from zcserve.config.checks import (
-    check_admin,
-    check_field_value,
-    check_log_path,
-    check_name,
-    check_trusted,
-    each,
-)
+from zcserve.config.checks import check_admin, check_field_value, check_log_path, check_name, check_trusted, each
 from zcserve.config.globs import parse_glob
+from zcserve.config.hosts import parse_site_host
 from zcserve.config.log_fields import read_names
-from zcserve.config.option import (
-    COUNT,
-    DURATION,
-    LANES,
-    MEMORY,
-    PART,
-    PATH,
-    SIZE,
-    SWITCH,
-    TEXT,
-    TEXTS,
-    Kind,
-    about,
-    option_of,
-)
+from zcserve.config.option import COUNT, DURATION, LANES, MEMORY, PART, PATH, SIZE, SWITCH, TEXT, TEXTS, accept_all
+from zcserve.config.option import key as _key
+from zcserve.config.site import SiteTable, check_together
 from zcserve.config.tables import tables_of
 from zcserve.config.units import DAY_S, GIB, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
@@ -45,14 +27,11 @@ AccessLogFormat: TypeAlias = Literal["combined", "json"]
 ListenWhen: TypeAlias = Literal["ready", "start"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
+UnknownHost: TypeAlias = Literal["default", "421"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
 
 
 TABLES = ("rules", "redirects")  # fields that are no keys: lists of tables, which only a file can hold
-
-
-def _key(default: object, kind: Kind, help: str, **more: Any) -> Any:
-    return field(default=default, metadata=about(kind, help, **more))
 
 
 # ruff: noqa: RUF009 (what `_key` returns is a field, made once)
@@ -64,7 +43,20 @@ class Config:
     given as text. Raises UsageError that names the key, the value and what is accepted.
     """
 
-    root: Path | str = field(metadata=about(PATH, "the directory to serve"))
+    root: Path | str | None = _key(None, PATH, "the directory to serve; none where a file has sites alone")
+    hosts: tuple[str, ...] = _key(
+        (),
+        TEXTS,
+        "host names of this directory: example.org, *.example.org; all that no other site has, unless --unknown-host",
+        metavar="NAME",
+        check=each(parse_site_host),
+    )
+    unknown_host: UnknownHost = _key(
+        "default",
+        TEXT,
+        "what a request for another host name gets: the default site, or 421 (Misdirected Request)",
+        choices=get_args(UnknownHost),
+    )
     listen: tuple[str, ...] = _key(
         (),
         TEXTS,
@@ -74,11 +66,7 @@ class Config:
         check=each(parse_listen),
     )
     host: str = _key(
-        "127.0.0.1",
-        TEXT,
-        "listen at this name or address; * for all interfaces",
-        metavar="HOST",
-        check=parse_host,
+        "127.0.0.1", TEXT, "listen at this name or address; * for all interfaces", metavar="HOST", check=parse_host
     )
     port: int = _key(8080, COUNT, "listen at this port; 0 for any free one", metavar="PORT", bounds=(0, 65535))
     listen_when: ListenWhen = _key(
@@ -124,11 +112,7 @@ class Config:
     immutable: bool = _key(False, SWITCH, "have files with a hash in their names kept for a year: app-BVqDs1Xt.js")
     secure_headers: bool = _key(False, SWITCH, "send fields that have browsers be careful: docs/rules.md has them")
     charset: str = _key(
-        DEFAULT_CHARSET,
-        TEXT,
-        "the charset that text is sent with; none for none",
-        metavar="NAME",
-        check=check_charset,
+        DEFAULT_CHARSET, TEXT, "the charset that text is sent with; none for none", metavar="NAME", check=check_charset
     )
     type: tuple[str, ...] = _key(
         (),
@@ -474,18 +458,26 @@ class Config:
     # Of a file alone (rules/): what files are sent with, and where paths lead that no file has.
     rules: tuple[Mapping[str, Any], ...] = ()
     redirects: tuple[Mapping[str, Any], ...] = ()
+    sites: tuple[SiteTable, ...] = ()  # `[sites.NAME]`
 
     def __post_init__(self) -> None:
         for name in TABLES:
             object.__setattr__(self, name, tables_of(getattr(self, name), (name,)))
-        for f in fields(self):
-            if f.name not in TABLES and (value := getattr(self, f.name)) is not f.default:  # which is accepted as it is
-                object.__setattr__(self, f.name, option_of(f).accept_as(f.name, value))
+        accept_all(self, but=("root",) if self.root is None else ())
         if self.slab_bytes < 2 * self.small_body_bytes_max:
             raise UsageError(
                 f"slab_bytes: {self.slab_bytes} is too small; accepted: at least twice small_body_bytes_max, "
                 f"which is {self.small_body_bytes_max}"
             )
+        if self.root is None and not self.sites:
+            raise UsageError("no root given; say which directory to serve: zcserve --root DIR")
+        check_together(self.sites, map(parse_site_host, self.hosts))
+
+    @property
+    def directory(self) -> Path | str:
+        """The root of a site's own configuration: the server's has none where there are sites alone."""
+        assert self.root is not None
+        return self.root
 
     def servlet_bodies_bytes(self) -> int:
         """What bodies that are held may take together."""

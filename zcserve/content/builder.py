@@ -90,10 +90,10 @@ class Builder:
 
     def open_root(self) -> Root:
         """The root as it is now, with its rules; what is wrong in its own files of rules is told. Raises UsageError."""
-        root = open_root(self.config.root, self.book)
+        root = open_root(self.config.directory, self.book, self.site.id)
         told, self.book.told = self.book.told, []
         for line in told:
-            _log.warning("%s", line)
+            _log.warning("%s%s", self.site.label, line)
         return root
 
     def build(self, *, last: Generation | None = None, progress: bool = False, load: bool = True) -> Built:
@@ -131,7 +131,7 @@ class Builder:
                 watcher.look_again(name, time.monotonic())
         self.read_not_found_page(generation)
         for glob in self.site.pins.newly_idle(generation):
-            _log.warning("--pin %s matches no file", glob)
+            _log.warning("%s--pin %s matches no file", self.site.label, glob)
         return Built(generation, watcher, report, load)
 
     def _load_all(
@@ -142,7 +142,7 @@ class Builder:
         report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults)
         if left := self.site.pins.left_out(generation):
             files, size = counted(len(left), "file"), size_text(sum(one.size for one in left))
-            _log.warning("pinned files do not fit into memory: %s, %s: sent from disk", files, size)
+            _log.warning("%spinned files do not fit into memory: %s, %s: sent from disk", self.site.label, files, size)
         return report
 
     def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:
@@ -173,7 +173,8 @@ class Builder:
             return Watcher(root)
         except OSError as error:
             _log.warning(
-                "the root is not watched (%s%s): changes are seen after SIGHUP only",
+                "%sthe root is not watched (%s%s): changes are seen after SIGHUP only",
+                self.site.label,
                 reason_of(error),
                 "; raise fs.inotify.max_user_instances or ulimit -n" if error.errno in SCARCE else "",
             )

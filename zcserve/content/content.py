@@ -28,6 +28,7 @@ from zcserve.content.releases import Releases
 from zcserve.content.renewals import Ask, Begun, Renewals
 from zcserve.content.told import warn_of_memory
 from zcserve.content.warming import Warming
+from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.net.service import Service
 from zcserve.site.site import Site
@@ -38,6 +39,7 @@ _log = Log(__name__)
 class Content:
     """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
 
+    planned                    event: something is due at this time of the loop, perhaps earlier than before
     reloaded                   event: nothing that was asked for by `reload` is to be built any more, in the builder's
                                thread
     purging, warming, pinning  what an operator may have done to it
@@ -57,6 +59,7 @@ class Content:
         config, loop = builder.config, service.loop
         self.counters = counters = Counters()
         self.due = inf  # when `each_turn` has something to do
+        self.planned: Event[float] = Event()
         self._builder = builder
         self._loader = builder.loader
         self._loop = loop
@@ -67,7 +70,7 @@ class Content:
         self.reloaded = self._releases.reloaded
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
-        self._filling = Filling(builder, live, jobs, self._renew, self._on_filled)
+        self._filling = Filling(builder, live, jobs, self.renew, self._on_filled)
         self.warming = warming = Warming(builder.site, service, builder.store)
         self.pinning = Pinning(live, jobs, builder.store, warming)
         self.purging = Purging(builder, live, jobs, self._patches, self._releases, warming, purge_results)
@@ -81,7 +84,6 @@ class Content:
             call_soon=loop.call_soon,
             wanted_share=config.ready_share,
         )
-        service.fetcher.outdated.subscribe(self._renew)
         if built.generation.is_disturbed:
             again = self._releases.try_again_later()
             _log.warning("a file system does not work: all is walked again in %g s", again)
@@ -116,17 +118,30 @@ class Content:
         """What of the live generation is resident."""
         return self._releases.report
 
+    @property
+    def variants_pending(self) -> int:
+        """Of how many files variants are still to be made."""
+        return self._loader.variants.pending
+
     def warn_of_memory(self) -> None:
         """Say so where what is known of the files leaves no room for their content."""
         warn_of_memory(self._builder.store, self.report)
 
     def status(self) -> str:
         """What is served, in a line. In any thread."""
-        there = counted(self._builder.store.resident, "file or variant", "files and variants")
-        told = f"serving: {there} in memory"
+        told = f"serving: {self.told_of_memory()}"
         if self.is_loading:
             told += ", more are being loaded"
-        return told + ("; the last reload failed, and is tried again" if self._releases.due < inf else "")
+        return told + ("; the last reload failed, and is tried again" if self.has_failed else "")
+
+    def told_of_memory(self) -> str:
+        """How much of all sites is resident."""
+        return f"{counted(self._builder.store.resident, 'file or variant', 'files and variants')} in memory"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last reload failed; it is tried again."""
+        return self._releases.due < inf
 
     def _on_filled(self, report: Preloaded) -> None:
         self._releases.report = report
@@ -186,6 +201,7 @@ class Content:
             due = min(self._patches.due(self._loop.now), self._releases.due, self._rechecks.due())
         self.due = min(due, self._live.next_over())
         self._loop.wake_at(self.due, self)
+        self.planned(self.due)
 
     def each_turn(self) -> None:
         """Hand what is due to the threads."""
@@ -210,7 +226,7 @@ class Content:
 
     # --- in the loaders' threads ----------------------------------------------------------------------------
 
-    def _renew(self, generation: Generation, entry: Entry) -> bool:
+    def renew(self, generation: Generation, entry: Entry) -> bool:
         """As `Fetcher.outdated`: what lies at a path now takes its entry's place, before the watcher tells of it. Not
         while the file is being written, and not when the root leads elsewhere: changes of the old root are no news."""
         if generation is not self.site.live:
@@ -240,6 +256,18 @@ class Content:
         return None if self.watcher is not None and self.watcher.holds(path) else self._renewals.begin()
 
     # --- ending -------------------------------------------------------------------------------------------
+
+    def unfollow(self) -> None:
+        """The site is served no more: hear of no change, and have nothing due. In the loop."""
+        self.stand_still()
+        self.end()
+        if self.watcher is not None:
+            self._loop.forget(self.watcher.fd)
+        self._loop.wake_at(inf, self)
+
+    def end(self) -> None:
+        """Have the threads end, and wait for none: `close` does."""
+        self._builder.closing.set()
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""

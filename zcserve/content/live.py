@@ -70,7 +70,9 @@ class Live:
         if watcher is not None:
             self._loop.add(watcher.fd, lambda _: self.read_events())
             if watcher.blind is not None:
-                _log.warning("not everything is watched: %s; everything is walked now and then", watcher.blind)
+                _log.warning(
+                    "%snot everything is watched: %s; everything is walked now and then", self.site.label, watcher.blind
+                )
         if self.watcher is not None:
             self.events_before += self.watcher.events
         self.watcher = watcher
@@ -89,7 +91,7 @@ class Live:
                 self._loop.again(self.read_events)
         except OSError as error:
             assert watcher is not None
-            _log.warning("events of the root cannot be read: %s", error)
+            _log.warning("%sevents of the root cannot be read: %s", self.site.label, error)
             watcher.rescan_later(f"events could not be read ({reason_of(error)})", self._loop.now)
         self.plan()
         return is_over

@@ -84,16 +84,18 @@ class Patches:
                 return  # it belongs to a generation that is gone
             changes = watcher.take(now)
             if changes.everything is not None:
-                _log.info("everything is walked anew: %s", changes.everything)
+                _log.info("%severything is walked anew: %s", self._site.label, changes.everything)
                 self._releases.build_for(watcher)
             elif changes and (self._live.is_adrift or not self._site.live.root.is_in_place()):
-                _log.info("changes are not followed: the root leads elsewhere by now, or could not be loaded")
+                why = "the root leads elsewhere by now, or could not be loaded"
+                _log.info("%schanges are not followed: %s", self._site.label, why)
             elif changes:
                 self._patch(watcher, changes)
         except OSError as error:
             self._counters.rescans += 1
             again, why = self._releases.try_again_later(), reason_of(error)
-            _log.error("an update failed, the old content goes on and is compared in %g s: %s", again, why)
+            label = self._site.label
+            _log.error("%san update failed, the old content goes on and is compared in %g s: %s", label, again, why)
             self._counters.failed += 1
         except Exception:
             self._counters.rescans += 1
@@ -123,7 +125,7 @@ class Patches:
         if patch.resources:
             self._counters.patches += 1
             self._counters.changed += len(patch.resources)
-            _log.info("%s", patch.told())
+            _log.info("%s%s", self._site.label, patch.told())
         patch.clear()
         tell_problems(patch.problems)
 

@@ -103,7 +103,7 @@ class Pinning:
         for generation in self._site.generations:
             for entry in generation.entries():
                 for one in each_coding(entry):
-                    self._store.repin(one)
+                    self._store.repin(one, self._site.pins)
         live = self._site.live
         first = self._site.pins.first(live)
         live.pinned = dict.fromkeys(entry.key for entry in first)

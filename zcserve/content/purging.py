@@ -262,7 +262,7 @@ class Purging:
                     _put_in_doubt(each)  # what is loaded next is compared with its ETag, and shares no memory
                     self._store.drop(each)
                     told[each.key] = None
-                    if self._store.is_pinned(each):
+                    if self._site.pins(each):
                         again.append(each.key)
             for some in in_pieces(told, PURGED_AT_ONCE):
                 self._jobs.in_loop(partial(self._live.forget, some))

@@ -188,7 +188,7 @@ class Readiness:
         self._found, self._known, self._is_looking = survey, known, False
 
     def _count(self, survey: _Survey, one: Entry, is_unread: bool) -> None:
-        if is_unread and self._store.is_pinned(one):
+        if is_unread and self._live.site.pins(one):
             return  # it is among these
         size = max(one.size, 0)
         survey.wanted_bytes += size

@@ -208,7 +208,7 @@ class Releases:
     def _failed(self, error: UsageError | OSError, last: Generation) -> None:
         self._live.is_adrift = isinstance(error, UsageError) or not last.root.is_in_place()
         again = self.try_again_later()
-        _log.error("reload failed, the old content goes on; tried again in %g s: %s", again, error)
+        _log.error("%sreload failed, the old content goes on; tried again in %g s: %s", self._site.label, again, error)
         self._counters.failed += 1  # last: what sees it counted finds it told
 
     def _build_and_compare(self, last: Generation) -> tuple[Built, Shards[bytes, bool], list[Generation]]:
@@ -300,7 +300,7 @@ class Releases:
         self._counters.flips += 1
         self._counters.live_since = time.time()
         files, paths = counted(report.files - report.variants, "file"), counted(len(changed), "path")
-        _log.info("reloaded: %s, %s changed or gone, %s", files, paths, resident(report))
+        _log.info("%sreloaded: %s, %s changed or gone, %s", self._site.label, files, paths, resident(report))
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self.tidy_variants()

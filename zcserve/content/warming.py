@@ -234,7 +234,7 @@ class _List:
         """Whether there is room, also for what is resident already: else it would leave for what comes later."""
         if self._config.in_place and one.size > self._store.small_body_bytes_max:
             return True  # what is sent in place takes none
-        if one.body is not None and self._store.is_pinned(one):
+        if one.body is not None and self._site.pins(one):
             return True  # it leaves for nothing, and its room is not counted
         cost = cost_of(max(one.size, 0), self._store)
         if one.size > self._store.largest or cost > self._room:

@@ -16,6 +16,7 @@ from zcserve.http import (
     AnyTag,
     EntityTag,
     coding_quality,
+    host_name,
     is_host,
     is_token,
     parse_accept_encoding,
@@ -62,6 +63,7 @@ class Fields:
     """What a head's fields say together; immutable once made.
 
     version      b"HTTP/1.1" or b"HTTP/1.0", for the log
+    host         the name that Host says, as `host_name` gives it; b"" for none
     plain        no condition, no range, no body, and identity is acceptable: the answer depends on the target alone,
                  and on `accept` where there are variants
     mode         KEEP, KEEP_10 or CLOSE: what becomes of the connection (RFC 9112 section 9.3)
@@ -78,6 +80,7 @@ class Fields:
         "accept",
         "body",
         "expects",
+        "host",
         "if_range",
         "match",
         "mode",
@@ -93,6 +96,7 @@ class Fields:
     )
 
     version: bytes
+    host: bytes
     plain: bool
     mode: int
     body: int
@@ -116,7 +120,7 @@ def combine(lines: tuple[Line, ...], version_11: bool) -> Fields:
         values.setdefault(line.name, []).append(line.value)
     fields = Fields()
     fields.version = b"HTTP/1.1" if version_11 else b"HTTP/1.0"
-    _check_host(values.get(_HOST, []), version_11)
+    fields.host = _host(values.get(_HOST, []), version_11)
     fields.body = _body_length(values.get(_LENGTH, []), values.get(_CODING, []), version_11)
     fields.mode = mode_of(values.get(_CONNECTION, []), version_11)
     fields.expects = _expects(values.get(_EXPECT, []), version_11) and bool(fields.body)
@@ -138,14 +142,15 @@ def combine(lines: tuple[Line, ...], version_11: bool) -> Fields:
     return fields
 
 
-def _check_host(hosts: list[bytes], version_11: bool) -> None:
-    """RFC 9112 section 3.2."""
+def _host(hosts: list[bytes], version_11: bool) -> bytes:
+    """As `Fields.host` (RFC 9112 section 3.2)."""
     if len(hosts) > 1:
         raise HttpError(400, "more than one Host", close=True)
     if not hosts and version_11:
         raise HttpError(400, "no Host", close=True)
     if hosts and not is_host(hosts[0]):
         raise HttpError(400, "an invalid Host", close=True)
+    return host_name(hosts[0]) if hosts else b""
 
 
 def _body_length(lengths: list[bytes], codings: list[bytes], version_11: bool) -> int:

@@ -25,7 +25,7 @@ from zcserve.net.owner import Owner, Stop
 from zcserve.net.pace import Pace
 from zcserve.net.prefixes import CONTINUE
 from zcserve.net.received import Discard
-from zcserve.net.request import Parsed
+from zcserve.net.request import Parsed, host_of
 from zcserve.net.sending import Sending
 from zcserve.net.service import Service
 from zcserve.net.slow import APPLICATION, LOAD, TURN
@@ -61,7 +61,7 @@ class Http1:
         """`peer` and `addresses` as of `Transport`."""
         self._service = service
         self.addresses = addresses
-        self._site = service.site_of(b"")  # for every request: the parser keeps no Host
+        self._site = service.site_of(b"")  # of the request at hand
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
         self._peer = peer
@@ -84,7 +84,8 @@ class Http1:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
         parse = service.parser.parse if self._proxies is None and service.notes is None else self._parse
-        site, writer, loop, live = self._site, self._writer, service.loop, self._site.live
+        site, writer, loop, hosts = self._site, self._writer, service.loop, service.hosts
+        live = site.live
         # A hit is what `Site.hit` finds, without a call for each.
         resources = live.resources if not live.root.rules.has_forced else {}
         data = self.inbox
@@ -106,6 +107,10 @@ class Http1:
                     return Stop.BYTES
                 method, target, fields, at = parsed
                 count += 1
+                if hosts is not None:
+                    site = self._site = hosts.find(host_of(target, fields))
+                    live = site.live
+                    resources = live.resources if not live.root.rules.has_forced else {}
                 base = resources.get(target)
                 if base is None and b"?" in target:  # a query changes nothing of a file
                     base = resources.get(target.partition(b"?")[0])
@@ -306,6 +311,7 @@ class Http1:
         parsed = self._parse(self.inbox, 0, request_id)
         assert parsed is not None
         method, target, fields, at = parsed
+        self._site = self._service.site_of(host_of(target, fields))
         self._request = self._asked(method, target, fields)
         self._head = self._writer.shown(self.inbox[:at])
         self._request.give(answer)

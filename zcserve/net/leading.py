@@ -30,6 +30,10 @@ def look_up(
 ) -> Reply | Stored | tuple[Generation, Entry]:
     """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
     target's path and query, where they were read. Raises HttpError 400."""
+    if site.is_nowhere:
+        if method in (b"GET", b"HEAD"):
+            split_target(target)
+        return reply.page(421)
     if method in (b"GET", b"HEAD"):
         if site.live.root.rules.has_answers:
             return _look_up_by_rules(site, *_place(target, place))
@@ -49,6 +53,8 @@ def look_up(
         if target != b"*" and rules.has_answers and not _leads_somewhere(site, *_place(target, place)):
             return site.not_found()
         return reply.options(everywhere)
+    if site.refuse is not reply.refused:  # it says so in a form of its own
+        return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
     if method in KNOWN_METHODS:
         return site.refuse(405, everywhere + reply.ALLOW, "")
     return site.refuse(501, everywhere, "")

@@ -107,8 +107,11 @@ class Loop:
 
     def wake_at(self, at: float, owner: object) -> None:
         """A turn is wanted then, for what a timer's slot is too coarse. An owner has one such time; inf: none."""
-        self._wake_times[owner] = at
-        self._wake_at = min(self._wake_times.values())
+        if at < inf:
+            self._wake_times[owner] = at
+        else:
+            self._wake_times.pop(owner, None)
+        self._wake_at = min(self._wake_times.values(), default=inf)
 
     def stop(self) -> None:
         """End `run` after this turn."""

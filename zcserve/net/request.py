@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
-from zcserve.http import FIELD_VALUE_BYTES, KNOWN_METHODS, is_host, is_token
+from zcserve.http import FIELD_VALUE_BYTES, KNOWN_METHODS, host_name, is_host, is_token
 from zcserve.net.fields import CONDITIONAL, LOGGED, SIGNIFICANT, Fields, Line, combine
 
 # Lines longer than this are judged each time: a memo of them would hold little and weigh much.
@@ -211,8 +211,7 @@ def _judge_partial(head: bytes) -> None:
 def split_target(target: bytes) -> tuple[bytes, bytes | None]:
     """Path and query (None: no question mark) of a request target in origin-form or absolute-form.
 
-    RFC 9112 section 3.2. The authority of an absolute-form (`authority`) must be well-formed; with one site it decides
-    nothing. Raises HttpError 400.
+    RFC 9112 section 3.2. The authority of an absolute-form (`authority`) must be well-formed. Raises HttpError 400.
     """
     if not target.startswith(b"/"):
         match = _ABSOLUTE.fullmatch(target)
@@ -221,6 +220,13 @@ def split_target(target: bytes) -> tuple[bytes, bytes | None]:
         target = match[2] if match[2].startswith(b"/") else b"/" + match[2]
     path, mark, query = target.partition(b"?")
     return path, query if mark else None
+
+
+def host_of(target: bytes, fields: Fields) -> bytes:
+    """The name of the host that a request is for, as `host_name` gives it: that of an absolute-form, else the Host
+    field's. Where `split_target` does not take the target, any."""
+    named = authority(target)
+    return fields.host if named is None else host_name(named)
 
 
 def authority(target: bytes) -> bytes | None:

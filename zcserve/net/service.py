@@ -25,6 +25,7 @@ from zcserve.net.notes import Notes
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.shortage import QUESTIONS, Shortage
+from zcserve.site.hosts import Hosts
 from zcserve.site.site import Site
 
 
@@ -80,6 +81,7 @@ class Leaving(Protocol):
 @dataclass(slots=True)
 class Service:
     """What all connections share. `log` writes a line of the access log; None: there is none, or `notes` see to it.
+    `hosts` tells the site of each request; None: all are for the one that there is.
     `closed` is an event: a connection has ended. `kind`: clients, which the front may have; or streams, which are
     Python's and no clients."""
 
@@ -104,16 +106,23 @@ class Service:
     tally: Tally = field(default_factory=Tally)
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
-    _site_of: dict[bytes, Site] = field(init=False)
+    hosts: Hosts | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
-        self._site_of = {name: site for site in self.sites for name in site.names}
+        hosts = Hosts(self.sites, refuses_unknown=self.config.unknown_host == "421")
+        self.hosts = None if hosts.is_one else hosts
+
+    def serve(self, sites: tuple[Site, ...], *, refuses_unknown: bool = False) -> None:
+        """From the next request on these are the sites, by the names that they have now. In the loop's thread, between
+        two turns."""
+        self.sites = sites  # and each request asks: connections remember the site that was the only one
+        self.hosts = Hosts(sites, refuses_unknown=refuses_unknown)
 
     def site_of(self, name: bytes) -> Site:
-        """The site that a host name belongs to: the first one, where it is no other's."""
-        return self._site_of.get(name, self.sites[0])
+        """The site that a host name belongs to (`http.host_name`), b"" for a request that names none."""
+        return self.sites[0] if self.hosts is None else self.hosts.find(name)
 
     def generations(self) -> Iterator[Generation]:
         """All that is served, of every site."""

@@ -447,7 +447,7 @@ def check(config: Config) -> Checked:
     faults: list[str] = []
     application = Servlets(
         config,
-        Site(0, Generation(Root(config.root))),
+        Site(0, Generation(Root(config.directory))),
         call_soon=lambda call: None,
         front=Front(),
         faults=faults,

@@ -13,6 +13,7 @@ from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
+from zcserve.config.site import DEFAULT_NAME
 from zcserve.http import FieldLines
 from zcserve.site.exchange import Application
 from zcserve.site.reply import Reply, not_found, redirect, refused
@@ -32,8 +33,10 @@ class Sampler(Protocol):
 class Site:
     """One site. What writes it is in the loop's thread.
 
-    id           its number in the server
-    names        host names in lower case, without a port; the first site of a server has all that no other one has
+    id           its number in the server, which no other one gets
+    name         in the log and for the operator; that of DEFAULT_NAME has all names that no other one has
+    names        host names in lower case, without a port; b"*.example.org" is all below that
+    is_nowhere   it stands for names that no site has: all requests are misdirected (hosts.py)
     live         the generation that is served
     generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
                  of the loop
@@ -46,13 +49,25 @@ class Site:
     sampler      hears of each use, once there are misses; one for all sites
     """
 
-    __slots__ = ("application", "generations", "hits", "id", "live", "misses", "names", "pins", "refuse", "sampler")
+    __slots__ = (
+        "application", "generations", "hits", "id", "is_nowhere", "live", "misses", "name", "names", "pins", "refuse",
+        "sampler",
+    )  # fmt: skip
 
     def __init__(
-        self, id: int, live: Generation, *, names: frozenset[bytes] = frozenset(), pins: Pinned | None = None
+        self,
+        id: int,
+        live: Generation,
+        *,
+        name: str = DEFAULT_NAME,
+        names: frozenset[bytes] = frozenset(),
+        pins: Pinned | None = None,
+        is_nowhere: bool = False,
     ) -> None:
         self.id = id
+        self.name = name
         self.names = names
+        self.is_nowhere = is_nowhere
         self.live = live
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
@@ -60,6 +75,11 @@ class Site:
         self.refuse: Callable[[int, FieldLines, str], Reply] = refused
         self.sampler: Sampler | None = None
         self.hits = self.misses = 0
+
+    @property
+    def label(self) -> str:
+        """Begins a line of the log; "" for the default site."""
+        return "" if self.name == DEFAULT_NAME else f"site {self.name}: "
 
     @property
     def root(self) -> Root:

@@ -1,0 +1,144 @@
+"""zcserve.reconfigure: a reload has a server serve the sites that its configuration names by now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Client
+from tests.support.waiting import WaitUntil
+from zcserve import Config, Server
+from zcserve.config.sources import load
+
+
+class Node:
+    """A server of a file that the test writes."""
+
+    def __init__(self, path: Path, engine: str) -> None:
+        self.path = path
+        self.file = path / "web.toml"
+        self.engine = engine
+        self.write("a", "b")
+        self.server = Server(self.read(), self.read)
+
+    def read(self) -> Config:
+        return load({"port": 0, "engine": self.engine}, {}, self.file)
+
+    def write(self, *names: str, more: str = "", **hosts: str) -> None:
+        """Let the file name these sites, each with a page that names it."""
+        text = more
+        for name in names:
+            root = self.path / name
+            root.mkdir(exist_ok=True)
+            (root / "page").write_text(name)
+            text += f'\n[sites.{name}]\nroot = "{root}"\nhosts = ["{hosts.get(name, name)}.example"]\n'
+        self.file.write_text(text)
+
+    def says(self, client: Client, host: str) -> bytes:
+        client.send(f"GET /page HTTP/1.1\r\nHost: {host}.example\r\n\r\n".encode())
+        answer = client.read()
+        return answer.body if answer.status == 200 else str(answer.status).encode()
+
+
+@pytest.fixture(params=["python", "native"])
+def node(request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Node]:
+    if request.param == "native":
+        pytest.importorskip("zcserve.net._lane")
+    caplog.set_level("INFO")
+    made = Node(tmp_path, request.param)
+    with made.server:
+        yield made
+
+
+def reloads(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> Callable[[str], None]:
+    def wait(told: str) -> None:
+        caplog.clear()
+        node.server.reload()
+        wait_until(lambda: told in caplog.text)
+
+    return wait
+
+
+def test_sites_come_go_and_change_beside_a_client_of_another(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    store = node.server.store
+    with Client(node.server.port) as client, Client(node.server.port) as other:
+        assert [node.says(client, name) for name in ("a", "b", "c")] == [b"a", b"b", b"421"]
+        node.write("a", "b", "c")
+        reload("reloaded: 3 sites; come or changed: c; gone or changed: none")
+        assert [node.says(client, name) for name in ("a", "b", "c")] == [b"a", b"b", b"c"]
+        wait_until(lambda: store.resident == 3)
+        node.write("a", "c", a="renamed")
+        reload("reloaded: 2 sites; come or changed: none; gone or changed: b")
+        assert [node.says(other, name) for name in ("a", "b", "c", "renamed")] == [b"421", b"421", b"c", b"a"]
+        wait_until(lambda: store.resident == 2)
+        (node.path / "a" / "page").write_text("patched")
+        wait_until(lambda: node.says(client, "renamed") == b"patched")
+        first = node.server.sites.first.site
+        node.write("a", "c", more=f'root = "{node.path / "b"}"\n')
+        (node.path / "a" / "page").write_text("patched")
+        reload("reloaded: 3 sites; come or changed: default; gone or changed: none")
+        assert [node.says(client, name) for name in ("a", "x", "c")] == [b"patched", b"b", b"c"]
+        assert node.server.site.name == "default"
+        assert [one.site for one in node.server.sites][1] is first
+
+
+def test_a_site_that_changes_is_built_beside_the_old_one_and_its_memory_comes_back(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    with Client(node.server.port) as client:
+        assert node.says(client, "a") == b"a"
+        text = node.file.read_text()
+        node.file.write_text(text.replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
+        reload("reloaded: 2 sites; come or changed: a; gone or changed: a")
+        client.send(b"GET /page HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        assert client.read()["Cache-Control"] == b"max-age=9"
+    wait_until(lambda: node.server.store.resident == 2)
+    assert len(node.server.contents) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[sites.a]\nrot = 1", "unknown key 'rot'; the nearest known is root"),
+        ('[sites.a]\nroot = "nothing"\nhosts = "a.example"', "site a is as it was: root 'nothing' does not exist"),
+        ('[sites.a]\nroot = "."\nhosts = "a.example"\nservlets = "csp"', "site a is as it was: it has applications"),
+    ],
+)
+def test_what_is_wrong_changes_nothing_and_the_log_says_so(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, text: str, told: str
+) -> None:
+    rest = node.file.read_text().partition("[sites.b]")
+    node.file.write_text(text + "\n[sites.b]" + rest[2])
+    reloads(node, wait_until, caplog)(told)
+    with Client(node.server.port) as client:
+        assert [node.says(client, name) for name in ("a", "b")] == [b"a", b"b"]
+
+
+def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:
+    node.write("a", "b", more='access_log = "elsewhere"\n')
+    reloads(node, wait_until, caplog)("reload: access_log is another by now")
+
+
+def test_one_site_that_stays_keeps_the_lane(
+    tmp_path: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file without sites is read again, too; one that has some then needs another start, with the native engine."""
+    pytest.importorskip("zcserve.net._lane")
+    (tmp_path / "page").write_text("page")
+    config = Config(root=tmp_path, port=0, engine="native")
+    told = [config]
+    with Server(config, lambda: told[-1]) as server, Client(server.port) as client:
+        server.reload()
+        wait_until(lambda: server.content.counters.flips == 1)
+        assert client.get("/page").body == b"page"
+        assert server.service.hosts is None
+        told.append(Config(root=tmp_path, port=0, engine="native", hosts=("a.example",), unknown_host="421"))
+        server.reload()
+        wait_until(lambda: "the lane serves one site, and knows no hosts" in caplog.text)
+        assert client.get("/page").body == b"page"

@@ -1,0 +1,118 @@
+"""One table `[sites.NAME]`: what a site has of its own, and what several sites may not say together.
+
+A site has most keys of the server's, and where it does not say one, the server's value is its own (`configs_of`). But
+what is served, its names, its applications and its rules are told for each site: a directory or an application that
+answers on another name than its own would be no default, but a leak.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zcserve.config.hosts import parse_site_host
+from zcserve.config.units import PIB, Share, show_memory, size_text
+from zcserve.errors import UsageError
+
+# What the site at the top of the file is called in the log, in figures and by an operator.
+DEFAULT_NAME = "default"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
+
+# Keys that a site has from the server where it does not say them, and those that are its own.
+INHERITED = (
+    "index",
+    "pin",
+    "cache_control",
+    "clean_urls",
+    "spa",
+    "immutable",
+    "secure_headers",
+    "charset",
+    "type",
+    "keep_generations",
+    "keep_for_s",
+)
+OWN = ("root", "servlets", "mount", "rules", "redirects")
+# What a site has that is no key of the server's, or means another thing there.
+SITES_OWN = ("hosts", "memory_min", "memory_max")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteTable:
+    """One site beside the default one.
+
+    name        in the log, in figures, and as an operator calls it
+    hosts       the names that it answers to: exact, or `*.` and a name for all below that; one at least
+    values      keys of `INHERITED` and `OWN`; `root` at least
+    memory_min  what others leave it of the server's memory; a `Share` is a part of that
+    memory_max  what it takes of the server's memory at most
+    where       begins each error: the file and the place, if there is one
+
+    Raises UsageError.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    memory_min: int = 0
+    memory_max: int = Share(100)
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            self._check()
+        except UsageError as error:
+            raise UsageError(f"{self.where}{error}") from None
+
+    def _check(self) -> None:
+        if self.name == DEFAULT_NAME:
+            raise UsageError(f"sites.{self.name}: the site at the top of the file is called so; accepted: another name")
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"sites.{self.name!r} is not a name; accepted: up to 63 letters, digits, '.', '-' and '_'")
+        if not self.hosts:
+            raise UsageError(f"sites.{self.name} has no hosts; accepted: the names that it answers to")
+        if "root" not in self.values:
+            raise UsageError(f"sites.{self.name} has no root; accepted: the directory that it serves")
+        if unknown := self.values.keys() - {*INHERITED, *OWN}:
+            raise UsageError(f"sites.{self.name}: no site has {min(unknown)}")
+        object.__setattr__(self, "hosts", tuple(map(parse_site_host, self.hosts)))
+        least, most = self.memory_min, self.memory_max
+        is_share = isinstance(least, Share)
+        # A share and a size are compared when it is known what there is (`check_shares`).
+        if is_share == isinstance(most, Share) and part_of(least, PIB) > part_of(most, PIB):
+            raise UsageError(f"memory_min: {show_memory(least)} is more than memory_max, which is {show_memory(most)}")
+
+
+def part_of(share: int, budget: int) -> int:
+    """What a share of the server's memory comes to, in bytes, where that is `budget`."""
+    return min(int(budget * share.percent / 100), share) if isinstance(share, Share) else share
+
+
+def check_together(tables: Iterable[SiteTable], hosts: Iterable[str]) -> None:
+    """Whether each name is of one site, and each host; `hosts` are the default site's. Raises UsageError."""
+    owner = dict.fromkeys(hosts, DEFAULT_NAME)
+    names: set[str] = set()
+    for table in tables:
+        if table.name in names:
+            raise UsageError(f"{table.where}two sites are called {table.name}")
+        names.add(table.name)
+        for host in table.hosts:
+            if (other := owner.setdefault(host, table.name)) != table.name:
+                raise UsageError(f"{table.where}hosts: {host} is a name of the site {other} already")
+
+
+def check_shares(tables: Iterable[SiteTable], budget: int) -> None:
+    """Whether what sites are guaranteed is there, once it is known what there is. Raises UsageError."""
+    guaranteed = 0
+    for table in tables:
+        least = part_of(table.memory_min, budget)
+        guaranteed += least
+        if least > part_of(table.memory_max, budget):
+            raise UsageError(f"{table.where}memory_min: {size_text(least)} is more than memory_max")
+        if guaranteed > budget:
+            raise UsageError(
+                f"{table.where}memory_min: all sites together are guaranteed {size_text(guaranteed)}, and there is "
+                f"{size_text(budget)} (--memory)"
+            )

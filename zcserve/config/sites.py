@@ -1,0 +1,97 @@
+"""The sites of a server: the tables `[sites.NAME]` of a file, read into `SiteTable`s, and the configuration of each.
+
+What is wrong with a table is told with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from zcserve.config.checks import each
+from zcserve.config.hosts import parse_site_host
+from zcserve.config.keys import BY_WORD, Key
+from zcserve.config.option import MEMORY, TEXTS, Option
+from zcserve.config.refusal import shown
+from zcserve.config.site import DEFAULT_NAME, INHERITED, OWN, SITES_OWN, SiteTable
+from zcserve.config.table import TABLES, Config
+from zcserve.config.tables import Source, tables_of
+from zcserve.config.units import PIB
+from zcserve.errors import UsageError, nearest
+
+_KEYS: dict[str, Key] = {word: key for word, key in BY_WORD.items() if key.name in (*INHERITED, *OWN)}
+_SHARE = Option(MEMORY, "", (0, PIB), (), "", None, 0, "")
+_OWN: dict[str, Option] = {
+    "hosts": Option(TEXTS, "", None, (), "", each(parse_site_host), 0, ""),
+    "memory_min": _SHARE,
+    "memory_max": _SHARE,
+}
+assert tuple(_OWN) == SITES_OWN
+
+
+def configs_of(config: Config) -> dict[str, Config]:
+    """The configuration of each site by its name, that of the default site first, if there is one. Of what a site does
+    not say, `INHERITED` is the server's. Raises UsageError."""
+    found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
+    for table in config.sites:
+        values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), **table.values}
+        try:
+            found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
+        except UsageError as error:
+            raise UsageError(f"{table.where}sites.{table.name}: {error}") from None
+    return found
+
+
+def read_sites(given: object, source: Source) -> tuple[SiteTable, ...]:
+    """What a file has under `sites`. Raises UsageError."""
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{source.where(('sites',))}: sites: is no table; accepted: tables such as [sites.blog]")
+    return tuple(_Reader(name, source).read(table) for name, table in given.items())
+
+
+class _Reader:
+    """Reads one table. Raises UsageError."""
+
+    def __init__(self, name: str, source: Source) -> None:
+        self._name = name
+        self._source = source
+
+    def _where(self, *path: str | int) -> str:
+        """Begins an error about what stands there."""
+        return f"{self._source.where(('sites', self._name, *path))}: "
+
+    def read(self, table: object) -> SiteTable:
+        """All of it."""
+        name = self._name
+        if not isinstance(table, Mapping):
+            raise UsageError(f"{self._where()}sites.{name}: is no table; accepted: [sites.{name}]")
+        own: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        words: dict[str, str] = {}
+        for word, value in table.items():
+            if (option := _OWN.get(word)) is not None:
+                own[word] = self._accepted(option, word, value)
+            elif word in TABLES:
+                values[word] = tables_of(value, ("sites", name, word), self._source)
+            elif (key := _KEYS.get(word)) is not None:
+                if (other := words.setdefault(key.name, word)) != word:
+                    raise UsageError(f"{self._where(word)}{other} and {word} are the same key; accepted: one of them")
+                values[key.name] = self._accepted(key.option, word, value)
+            else:
+                raise UsageError(self._where(word) + _about_unknown(word))
+        return SiteTable(name=name, hosts=own.pop("hosts", ()), values=values, where=self._where(), **own)
+
+    def _accepted(self, option: Option, word: str, value: Any) -> Any:
+        """The value, checked; of a list the element is told that is wrong, if it is one."""
+        if option.kind is TEXTS and isinstance(value, list):
+            for number, item in enumerate(value):
+                option.accept_as(f"{self._where(word, number)}{word}", [item])
+        return option.accept_as(f"{self._where(word)}{word}", value)
+
+
+def _about_unknown(word: str) -> str:
+    if word in BY_WORD:
+        return f"{word} is the server's key, and no site's; accepted: it stands at the top of the file"
+    known = nearest(word.replace("-", "_"), [*_OWN, *_KEYS, *TABLES])
+    return f"unknown key {shown(word)}; the nearest known is {known}"

@@ -1,0 +1,186 @@
+"""A reload reads the configuration's sites again: they come, go and change, and no request of another one is lost.
+
+    reload -> a thread reads the file -> which sites differ -> a thread builds what comes -> one step of the loop
+                                                                                               |
+                                               what goes: its threads end, its content is forgotten, by a thread
+
+A site that differs in more than its names is built anew beside the old one, which serves until then; one that cannot be
+built goes on as it was, and the log names it. What is no site's own (addresses, limits, memory) takes a restart or an
+upgrade, and so does a site with applications: these are loaded before a server serves. The wish that is read last wins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from zcserve import threads
+from zcserve.cache.crew import CLOSE_WITHIN_S
+from zcserve.config.site import INHERITED, OWN, check_shares
+from zcserve.config.sites import configs_of
+from zcserve.config.table import Config
+from zcserve.content.builder import Built, ClosingError
+from zcserve.content.content import Content
+from zcserve.content.contents import Contents
+from zcserve.errors import NoThreadError, UsageError, reason_of
+from zcserve.log import Log
+from zcserve.net.service import Service
+from zcserve.sites import Sites, Tenant
+
+_log = Log(__name__)
+
+_OF_SITES = (*INHERITED, *OWN, "hosts", "unknown_host", "sites")
+_RESTART = "a restart or an upgrade (SIGUSR2) does that"
+
+# A site that comes, and its first generation.
+Come = tuple[Tenant, Built]
+
+
+class Reconfigure:
+    """Has a server serve the sites that its configuration names by now. In the loop's thread, but for `reload`."""
+
+    def __init__(
+        self, config: Config, reread: Callable[[], Config], sites: Sites, contents: Contents, service: Service
+    ) -> None:
+        """`config` is what the server serves by; `reread` reads it again, and raises UsageError."""
+        self._config = config
+        self._reread = reread
+        self._sites = sites
+        self._contents = contents
+        self._service = service
+        self._call_soon = service.loop.call_soon
+        self._is_busy = False
+        self._is_asked = False
+
+    def reload(self) -> None:
+        """The configuration may have changed. In any thread, and in a signal's handler; returns at once."""
+        self._call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_asked = True
+        if self._is_busy:
+            return
+        self._is_asked, self._is_busy = False, True
+        try:
+            threads.start(partial(self._guarded, self._read), "zcserve-sites")
+        except NoThreadError as error:
+            self._end()
+            _log.error("reload: the sites of the configuration are as they were: %s", error)
+
+    def _end(self) -> None:
+        self._is_busy = False
+        if self._is_asked:
+            self._begin()
+
+    # --- in a thread --------------------------------------------------------------------------------------
+
+    def _guarded(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except ClosingError:
+            pass
+        except (UsageError, OSError) as error:
+            _log.error("reload: the sites of the configuration are as they were: %s", error)
+        except Exception:
+            _log.exception("reload: the sites of the configuration are as they were")
+        self._call_soon(self._end)
+
+    def _read(self) -> None:
+        """Read, and build what comes."""
+        read = self._reread()
+        wanted = replace(self._config, **{name: getattr(read, name) for name in _OF_SITES})
+        check_shares(wanted.sites, wanted.memory)
+        configs = configs_of(wanted)
+        here = {tenant.site.name: tenant for tenant in self._sites}
+        self._warn_of_others(read)
+        if self._sites.first.builder.store.frozen:
+            raise UsageError("an upgrade is under way: ask again when the new process serves")
+        is_one = self._service.hosts is None
+        if is_one and self._service.loop.front.engine == "native" and _is_more(here, configs, wanted):
+            raise UsageError(f"the lane serves one site, and knows no hosts: {_RESTART}")
+        come = [(name, own) for name, own in configs.items() if name not in here or _differs(here[name].config, own)]
+        built = list(filter(None, (self._try_to_build(name, own, here.get(name)) for name, own in come)))
+        gone = [tenant for name, tenant in here.items() if name not in configs]
+        made = {tenant.site.name for tenant, _ in built}
+        gone += [tenant for name, tenant in here.items() if name in made]
+        names = {name: own.hosts for name, own in configs.items()}
+        self._call_soon(partial(self._change, wanted, built, gone, names))
+
+    def _warn_of_others(self, read: Config) -> None:
+        for name in ("listen", "host", "port", "lanes", "engine", "access_log"):
+            if getattr(read, name) != getattr(self._config, name):
+                _log.warning("reload: %s is another by now: %s", name, _RESTART)
+
+    def _try_to_build(self, name: str, config: Config, old: Tenant | None) -> Come | None:
+        """A site that comes, with its content; None where it cannot be built: then the old one goes on."""
+        try:
+            if config.servlets or config.mount or (old is not None and old.application is not None):
+                raise UsageError(f"it has applications: {_RESTART}")
+            tenant = self._sites.make(name, config)
+        except UsageError as error:
+            _log.error("reload: site %s is as it was: %s", name, error)
+            return None
+        try:
+            return tenant, tenant.builder.build()
+        except (UsageError, OSError) as error:
+            _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
+            self._sites.loaders.remove(tenant.site.id)
+            tenant.loader.variants.close()
+            return None
+
+    # --- in the loop --------------------------------------------------------------------------------------
+
+    def _change(self, wanted: Config, come: list[Come], gone: list[Tenant], names: dict[str, tuple[str, ...]]) -> None:
+        """From the next request on these sites are there. What was read and could not be built is read again."""
+        service = self._service
+        sampler = service.sites[0].sampler
+        for tenant, built in come:
+            tenant.serve(built)
+            tenant.site.sampler = sampler
+            tenant.teach(service.loop.front)
+            self._contents.add(tenant.open_content(service))
+        kept = [tenant for tenant in self._sites if tenant not in gone]
+        renamed = 0
+        for tenant in kept:
+            hosts = frozenset(host.encode() for host in names[tenant.site.name])
+            renamed += hosts != tenant.site.names
+            tenant.site.names = hosts
+            tenant.config = replace(tenant.config, hosts=names[tenant.site.name])
+        if not (come or gone or renamed or wanted.unknown_host != self._config.unknown_host):
+            return
+        order = list(names)
+        tenants = sorted([*kept, *(tenant for tenant, _ in come)], key=lambda one: order.index(one.site.name))
+        self._sites.replace(tenants)
+        self._config = wanted
+        service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
+        contents = [self._contents.remove(tenant.site.id) for tenant in gone]
+        if gone:
+            threads.start(partial(self._let_go, list(zip(gone, contents, strict=True))), "zcserve-sites-gone")
+        came, went = (sorted(one.site.name for one in some) for some in ([one for one, _ in come], gone))
+        _log.info(
+            "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
+        )
+
+    def _let_go(self, gone: list[tuple[Tenant, Content]]) -> None:
+        """In a thread: end what made their content, and forget that. What is being sent stays until it is."""
+        until = time.monotonic() + CLOSE_WITHIN_S
+        for tenant, content in gone:
+            if content.close(max(until - time.monotonic(), 0)):
+                tenant.let_go()
+
+
+def _differs(old: Config, new: Config) -> bool:
+    """Whether more of a site is another by now than its names."""
+    return any(getattr(old, name) != getattr(new, name) for name in (*INHERITED, *OWN))
+
+
+def _is_more(here: Mapping[str, Tenant], configs: Mapping[str, Config], wanted: Config) -> bool:
+    """Whether there is more to choose from than one site that stays as it is."""
+    (name, tenant), *_ = here.items()
+    return list(configs) != [name] or wanted.unknown_host == "421" or _differs(tenant.config, configs[name])
+
+
+def _told(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

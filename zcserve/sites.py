@@ -1,0 +1,170 @@
+"""The sites of a server: from the configuration of each to what it serves, and what is done to all.
+
+A `Tenant` is one site with all that is its own. Memory, the loader threads, the loop and the log are the server's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+from typing import TYPE_CHECKING
+
+from zcserve.cache.index import Generation
+from zcserve.cache.loader import Loader
+from zcserve.cache.loaders import Loaders
+from zcserve.cache.pinned import Pinned
+from zcserve.cache.root import Root
+from zcserve.cache.store import Store
+from zcserve.config.site import check_shares
+from zcserve.config.sites import configs_of
+from zcserve.config.table import Config
+from zcserve.content.builder import Builder, Built
+from zcserve.content.content import Content
+from zcserve.content.contents import Contents
+from zcserve.errors import UsageError
+from zcserve.net.front import Front
+from zcserve.net.service import Service
+from zcserve.site.site import Site
+
+if TYPE_CHECKING:
+    from zcserve.servlets.application import Servlets
+
+
+class Tenant:
+    """One site, and what makes its content.
+
+    application  what answers where no file does; None for none
+    """
+
+    def __init__(self, number: int, name: str, config: Config, store: Store) -> None:
+        """Raises UsageError."""
+        self.config = config
+        names = frozenset(host.encode() for host in config.hosts)
+        live = Generation(Root(config.directory, site=number))
+        self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin))
+        self.loader = Loader(store, config, self.site.pins)
+        self.builder = Builder(config, store, self.loader, self.site)
+        self.application: Servlets | None = None
+        self._built: Built | None = None
+
+    def serve(self, built: Built) -> None:
+        """The first generation is there."""
+        self._built = built
+        self.site.serve(built.generation)
+
+    def teach(self, front: Front) -> None:
+        """Have the front ask for what it does not know of this site."""
+        shelf = front.shelf(self.site.id)
+        shelf.reserve(self.site.count_keys())
+        shelf.learn(self.site.lasting)
+
+    def open_application(self, service: Service, undo: ExitStack) -> None:
+        """What answers where no file does, if there is anything. Raises UsageError."""
+        if not self.config.servlets and not self.config.mount:
+            return
+        from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
+        from zcserve.servlets.results import Keeping
+
+        loop = service.loop
+        application = Servlets(
+            self.config,
+            self.site,
+            call_soon=loop.call_soon,
+            front=loop.front,
+            keeping=Keeping(self.loader, service.fetcher, loop.timers, loop.front),
+            failures=service.failures,
+        )
+        self.application = self.site.application = application
+        undo.callback(application.close)
+        application.start()
+
+    def let_go(self) -> None:
+        """It is gone: forget its content. A request may still wait for its loader, which finds nothing."""
+        self.loader.variants.close()
+        for generation in self.site.generations:
+            for entry in generation.entries():
+                self.loader.forget(entry)
+            generation.clear()
+        self.loader.store.count_index(self.site.id, 0)
+
+    def open_content(self, service: Service) -> Content:
+        """What follows the root from now on. Raises NoThreadError."""
+        built, self._built = self._built, None
+        assert built is not None
+        results = self.application.results if self.application is not None else None
+        purge_results = results.purge if results is not None else None
+        return Content(self.builder, built, service, purge_results=purge_results)
+
+
+class Sites:
+    """All of them, the default site first. `loaders` are those of all."""
+
+    def __init__(self, config: Config, store: Store, undo: ExitStack) -> None:
+        """`config.memory` is what there is. Raises UsageError that names the site."""
+        check_shares(config.sites, config.memory)
+        self.loaders = Loaders(store)
+        self._store = store
+        self._numbers = count()
+        self._tenants: list[Tenant] = []
+        where = {table.name: table.where for table in config.sites}
+        for name, own in configs_of(config).items():
+            try:
+                tenant = self.make(name, own)
+            except UsageError as error:
+                raise UsageError(f"{where[name]}sites.{name}: {error}" if name in where else str(error)) from None
+            undo.callback(tenant.loader.variants.close)
+            self._tenants.append(tenant)
+
+    def make(self, name: str, config: Config) -> Tenant:
+        """A further one, of which nothing is served yet. In one thread at a time. Raises UsageError."""
+        tenant = Tenant(next(self._numbers), name, config, self._store)
+        self.loaders.add(tenant.site.id, tenant.loader)
+        return tenant
+
+    def replace(self, tenants: list[Tenant]) -> None:
+        """From now on these are all."""
+        self._tenants = tenants
+
+    def __iter__(self) -> Iterator[Tenant]:
+        return iter(self._tenants)
+
+    def __len__(self) -> int:
+        return len(self._tenants)
+
+    @property
+    def first(self) -> Tenant:
+        """The default site, or the first that the configuration names."""
+        return self._tenants[0]
+
+    def open_content(self, service: Service, undo: ExitStack) -> Contents:
+        """What follows all roots from now on. Raises NoThreadError."""
+        contents = Contents(service.loop, service.fetcher)
+        undo.callback(contents.close)
+        for tenant in self:
+            contents.add(tenant.open_content(service))
+        return contents
+
+    def reload_applications(self, service: Service) -> None:
+        """Load all servlets anew. Any thread may ask."""
+        for tenant in self:
+            if tenant.application is not None:
+                service.loop.call_soon(tenant.application.reload)
+
+    def describe_applications(self) -> str:
+        """What there is of them, in a line; "" for none."""
+        told = {tenant.site.name: tenant.application.describe() for tenant in self if tenant.application is not None}
+        if len(self) == 1:
+            return told.get(self.first.site.name, "")
+        return "; ".join(f"{name}: {one}" for name, one in told.items() if one)
+
+    def close_variants(self) -> None:
+        """End the threads that compress."""
+        for tenant in self:
+            tenant.loader.variants.close()
+
+    def close_applications(self) -> None:
+        """End what answers where no file does."""
+        for tenant in self:
+            if tenant.application is not None:
+                tenant.application.close()
