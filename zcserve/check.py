@@ -13,7 +13,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Plan, cost_of, judge_siblings
 from zcserve.cache.preload import try_to_open as try_to_open_files
-from zcserve.cache.root import Root
+from zcserve.cache.ruled import open_root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.keys import of_no_use
@@ -48,8 +48,11 @@ def check(config: Config) -> int:
 
 
 def _check_content(config: Config) -> None:
-    rules = Rulebook(config).rules()
-    generation = walk(Root(config.root, rules), index=config.index)
+    book = Rulebook(config)
+    root = open_root(config.root, book)
+    generation = walk(root, index=config.index)
+    for line in (*book.told, *root.rules.findings(lambda key: isinstance(generation.resources.get(key), Entry))):
+        _log.warning("%s", line)
     try_to_open_files(generation)
     store = Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
     store.count_index(0, generation.index_bytes)
