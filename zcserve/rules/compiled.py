@@ -13,11 +13,12 @@ and of these combinations there are few: a hundred thousand files have some ten 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from zcserve.http import FieldLines
 from zcserve.paths import decoded
+from zcserve.rules.checks import Finding, check_redirects
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
@@ -80,11 +81,6 @@ def is_lasting(action: Action) -> bool:
     )
 
 
-def rule_meaning(rule: Redirect) -> tuple[object, ...]:
-    """All of a redirect but where it stands."""
-    return (rule.pattern, rule.target, rule.status, rule.force, rule.conditions)
-
-
 class Rules:
     """The rules of one root. Immutable; two with the same digest do the same.
 
@@ -123,7 +119,7 @@ class Rules:
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
-        led = [rule_meaning(redirect) for redirect in redirects]
+        led = self._redirects.digest
         told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa)).encode()
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
@@ -152,7 +148,7 @@ class Rules:
 
     def may_force(self, key: bytes) -> bool:
         """Whether a request for this key may be answered so, with some query."""
-        return self.has_forced and (self._redirects.reads_query(key) or self.forced(key, None) is not None)
+        return self._redirects.overrides(key)
 
     def page_of_application(self, key: bytes) -> bytes:
         """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file."""
@@ -165,6 +161,10 @@ class Rules:
             return None
         action = self._redirects.answer(key)
         return action if action is not None and is_lasting(action) else None
+
+    def findings(self, has_file: Callable[[bytes], bool]) -> list[Finding]:
+        """What is wrong with the redirects together; `has_file` tells whether a file answers a key."""
+        return check_redirects(self._redirects, has_file=has_file)
 
     # --- what is sent with it ---------------------------------------------------------------------------------
 
