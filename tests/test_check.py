@@ -48,7 +48,7 @@ def test_check_counts_variants_and_tells_what_would_get_some(site: Site, capsys:
     site.write("small.css", bytes(10))
     assert check(Config(root=site.root, compress=True)) == 0
     told = capsys.readouterr().out
-    variant = "with 1 variants, "
+    variant = "with 1 variant, "
     assert re.search(rf"^root .*: 3 files {variant}", told, re.MULTILINE)
     assert re.search(rf"^would be resident: 3 files {variant}.*; 0 stay out$", told, re.MULTILINE)
     coded = 2 if len(codecs()) > 1 else 1  # a.css lacks what is not gzip

@@ -239,7 +239,7 @@ def test_what_cannot_be_read_is_named_skipped_and_counted(
         said = "\n".join(server.lines)
         for name, why in (("secret", "Permission denied"), ("dir", "Permission denied"), ("pipe", "not a regular")):
             assert re.search(rf"\b{name}\b.*: .*{why}", said), said
-        assert re.search(r"\b3 files are not served", said)
+        assert re.search(r"not served as they lie there: 3 files", said)
         assert re.search(r"files: +1\b", said)
         assert fetched(server.port, "/page") == (200, bytes(9000))
         absent = fetched(server.port, "/absent")
@@ -256,5 +256,5 @@ def test_of_many_problems_the_first_are_named_and_all_counted(site: Site, comman
     named = [line for line in said if re.search(r"pipe\d+: is not a regular file", line)]
     assert 0 < len(named) < 50
     assert any(f"and {50 - len(named)} more" in line for line in said)
-    assert any("50 files are not served" in line for line in said)
+    assert any("not served as they lie there: 50 files" in line for line in said)
     assert stat.S_ISFIFO((site.root / "pipe0").stat().st_mode)

@@ -14,7 +14,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Plan, cost_of, judge_siblings
 from zcserve.cache.preload import try_to_open as try_to_open_files
-from zcserve.cache.root import Root
+from zcserve.cache.ruled import open_root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.keys import of_no_use
@@ -64,8 +64,11 @@ def _store_of(config: Config) -> Store:
 
 def _check_content(label: str, config: Config, store: Store, site: int, before: int) -> int:
     """Look at a site, of which lines begin with `label`; the bytes that the sites `before` and this one would take."""
-    rules = Rulebook(config).rules()
-    generation = walk(Root(config.directory, rules), index=config.index)
+    book = Rulebook(config)
+    root = open_root(config.directory, book, site)
+    generation = walk(root, index=config.index)
+    for line in (*book.told, *root.rules.findings(lambda key: isinstance(generation.resources.get(key), Entry))):
+        _log.warning("%s%s", label, line)
     try_to_open_files(generation)
     store.count_index(site, generation.index_bytes)
     loader = Loader(store, config)
@@ -133,5 +136,5 @@ def _bytes(found: Sequence[Entry]) -> int:
 def _counted(found: Sequence[Entry]) -> str:
     """How many files they are, and how large."""
     variants = sum(bool(one.encoding) for one in found)
-    beside = f" with {variants} variants" if variants else ""
+    beside = f" with {counted(variants, 'variant')}" if variants else ""
     return f"{counted(len(found) - variants, 'file')}{beside}, {size_text(_bytes(found))}"

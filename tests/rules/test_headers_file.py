@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.waiting import Growth
 from zcserve.config.globs import GLOB_CHARACTERS_MAX, parse_glob
 from zcserve.errors import UsageError
 from zcserve.http import encode_path
@@ -144,6 +145,14 @@ def test_there_is_room_for_a_number_of_paths(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(headers_file, "RULES_MAX", 1)
     found = read_headers(b"/a\n X: 1\n/b\n X: 2\n/c\n X: 3")
     assert ([block.patterns[0].text for block in found.blocks], len(found.problems)) == (["/a"], 1)
+
+
+def test_a_file_takes_a_time_that_grows_with_its_lines_and_not_faster(growth: Growth) -> None:
+    def read(number: int) -> None:
+        data = b"".join(b"/x%d/*\n A: b\n C: d\n" % n for n in range(number))
+        assert len(read_headers(data, dialect=CLOUDFLARE).blocks) == number + 1
+
+    assert growth(read, 200) < 8
 
 
 PATTERNS = [

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.support.waiting import Growth
 from zcserve.http import canonical_path
 from zcserve.rules.patterns import parse_pattern
 from zcserve.rules.trie import SHAPES_MAX, Patterns, Shapes, identity_of
@@ -55,7 +56,7 @@ def test_it_knows_its_hosts() -> None:
 
 
 def test_patterns_that_match_the_same_have_one_value() -> None:
-    assert identity_of(parse_pattern("/:a/*")) == identity_of(parse_pattern("//:b/*/"))
+    assert identity_of(parse_pattern("/:a/*")) == identity_of(parse_pattern("/:b//*/"))
     assert of("/:a", "/:b").find(b"/x") == ["/:b"]
 
 
@@ -89,15 +90,14 @@ def seconds(patterns: Patterns[str], key: bytes) -> float:
     ],
 )
 def test_a_look_up_takes_no_longer_among_thousands(form: str, path: str) -> None:
-    few, many = of(form.format(77)), of(*(form.format(number) for number in range(5000)))
+    few, many = of(form.format(77)), of(*(form.format(number) for number in range(2000)))
     assert few.find(path.encode()) == many.find(path.encode()) == [form.format(77)]
     assert seconds(many, path.encode()) < 10 * seconds(few, path.encode()) + 2e-5
 
 
-def test_a_look_up_grows_with_the_path_and_not_faster() -> None:
+def test_a_look_up_grows_with_the_path_and_not_faster(growth: Growth) -> None:
     depth = 6
     texts = ["/" + "/".join((f":x{at}", "a")[bits >> at & 1] for at in range(depth)) for bits in range(2**depth)]
     patterns = of(*texts, *(f"{text}/*" for text in texts), "/*z")
-    short, long = b"/a" * 200, b"/a" * 4000
-    assert len(patterns.find(long)) == 2**depth
-    assert seconds(patterns, long) < 20 * 5 * seconds(patterns, short)
+    assert len(patterns.find(b"/a" * 4000)) == 2**depth
+    assert growth(lambda number: patterns.find(b"/a" * number), 2000) < 8

@@ -10,7 +10,8 @@ from zcserve import Server
 from zcserve.cache.entry import Entry
 
 POLICIES = ["lru", "sieve", "s3-fifo"]
-ENGINES = ["python", "auto"]
+# A policy knows no engine, and none of them the policy: each of either, and a policy beside both.
+PAIRS = [("lru", "python"), ("sieve", "auto"), ("s3-fifo", "python"), ("s3-fifo", "auto")]
 
 
 @contextmanager

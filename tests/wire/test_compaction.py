@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests.support.client import Client
-from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
+from tests.support.eviction import PAIRS, entry_of, within_budget
 from tests.support.site import Serve, Site
 from zcserve.cache.index import ENTRY_BYTES
 
@@ -22,8 +22,7 @@ MEMORY = FILES * ENTRY_BYTES + SET_BYTES * 3 // 2
 SHIFTS_MAX = 5
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("policy", "engine"), PAIRS)
 def test_while_the_working_set_shifts_and_bodies_are_moved_every_byte_is_right(
     site: Site, serve: Serve, engine: str, policy: str
 ) -> None:

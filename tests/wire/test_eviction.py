@@ -15,7 +15,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.connections import connections_of
-from tests.support.eviction import ENGINES, POLICIES, entry_of, within_budget
+from tests.support.eviction import PAIRS, POLICIES, entry_of, within_budget
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
@@ -38,8 +38,7 @@ def plant(site: Site, total: int, sizes: tuple[int, int], seed: int = 1) -> dict
     return made
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(("policy", "engine"), PAIRS)
 def test_a_scan_of_ten_times_the_budget(site: Site, serve: Serve, policy: str, engine: str) -> None:
     contents = plant(site, 10 * BUDGET, (500, 200 * KIB))
     server = serve(site.root, memory=BUDGET, evict=policy, engine=engine)
@@ -115,8 +114,7 @@ def in_flight(server: Server) -> bool:
     return any(entry.body is not None and server.store.is_sending(entry) for entry in server.site.live.entries())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(("policy", "engine"), PAIRS)
 def test_everything_in_flight_at_once(
     site: Site, serve: Serve, wait_until: WaitUntil, policy: str, engine: str
 ) -> None:

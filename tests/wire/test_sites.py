@@ -165,7 +165,7 @@ def test_a_site_reloads_beside_a_client_of_another(
         wait_until(lambda: "site gone: reload failed, the old content goes on" in caplog.text)
         assert ask(client, "gone.example") == b"200 gone-1"
         assert ask(client, "x.example") == b"200 patched"
-        wait_until(lambda: "site one: reloaded: 1 file, " in caplog.text)
+        wait_until(lambda: "site one: reloaded: 1 file," in caplog.text)
 
 
 def test_what_is_cold_or_changed_or_pinned_is_its_own_sites(hoster: Hoster, start: Start) -> None:

@@ -251,7 +251,7 @@ class Answering:
         service, fields = self._service, self.fields
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
-            return reply.page(406, reply.VARY, self._site.root.rules.everywhere)
+            return reply.page(406, self._site.root.rules.everywhere + reply.VARY)
         body = chosen.body or service.fetcher.opened(chosen)
         if self._stored is not None and self._stored.own:
             service.loop.front.shelf(self._site.id).teach(self.target, base)

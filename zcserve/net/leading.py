@@ -56,8 +56,8 @@ def look_up(
     if site.refuse is not reply.refused:  # it says so in a form of its own
         return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
     if method in KNOWN_METHODS:
-        return reply.page(405, reply.ALLOW, everywhere)
-    return reply.page(501, (), everywhere)
+        return site.refuse(405, everywhere + reply.ALLOW, "")
+    return site.refuse(501, everywhere, "")
 
 
 def _leads_somewhere(site: Site, key: bytes, query: bytes | None) -> bool:
@@ -85,7 +85,7 @@ def _look_up_by_rules(site: Site, key: bytes, query: bytes | None) -> Reply | St
         return _redirected(action, query, rules.fields_of_answer(key))
     found = site.page(action.key or b"/%d.html" % action.status)
     if found is None:
-        return reply.page(action.status, (), rules.everywhere) if action.status == 410 else site.not_found()
+        return reply.page(action.status, rules.everywhere) if action.status == 410 else site.not_found()
     return found if action.status == 200 else Stored(*found, status=action.status)
 
 

@@ -13,11 +13,12 @@ and of these combinations there are few: a hundred thousand files have some ten 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from zcserve.http import FieldLines
 from zcserve.paths import decoded
+from zcserve.rules.checks import Finding, check_redirects
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
@@ -34,7 +35,7 @@ _EVERY_PATH = frozenset(("/", "**", "/**", "*", "**/*", "/**/*"))
 # What is said of content, and of no answer that has another: that it may be kept, how to save it, what it needs.
 _OF_CONTENT = frozenset(
     (b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires", b"pragma", b"link",
-     b"content-disposition", b"content-language", b"content-location", b"vary")
+     b"content-disposition", b"content-language", b"content-location", b"vary", b"x-content-type-options")
 )  # fmt: skip
 
 
@@ -80,11 +81,6 @@ def is_lasting(action: Action) -> bool:
     )
 
 
-def rule_meaning(rule: Redirect) -> tuple[object, ...]:
-    """All of a redirect but where it stands."""
-    return (rule.pattern, rule.target, rule.status, rule.force, rule.conditions)
-
-
 class Rules:
     """The rules of one root. Immutable; two with the same digest do the same.
 
@@ -93,8 +89,8 @@ class Rules:
     has_forced  whether there may be one where a file is
     clean_urls  whether `/about` is `/about.html`
     absent      the fields of a 404: of /404.html, whether there is one or not
-    everywhere  the fields of answers that belong to no path (405, 412, 416): of rules that match every path, but for
-                what is said of content
+    everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
+                but for what is said of content
     """
 
     __slots__ = (
@@ -123,16 +119,15 @@ class Rules:
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
-        led = [rule_meaning(redirect) for redirect in redirects]
+        led = self._redirects.digest
         told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa)).encode()
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
         self._default = HeadFields(lines) if lines else NO_FIELDS
         of_all = [number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs)]
         fields = self._made(tuple(of_all), of_file=False, is_hashed=False)
-        kept = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
         self.absent = self.fields_of_answer(NOT_FOUND_KEY)
-        self.everywhere = HeadFields(kept, nosniff=fields.nosniff)
+        self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -153,7 +148,7 @@ class Rules:
 
     def may_force(self, key: bytes) -> bool:
         """Whether a request for this key may be answered so, with some query."""
-        return self.has_forced and (self._redirects.reads_query(key) or self.forced(key, None) is not None)
+        return self._redirects.overrides(key)
 
     def page_of_application(self, key: bytes) -> bytes:
         """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file."""
@@ -166,6 +161,10 @@ class Rules:
             return None
         action = self._redirects.answer(key)
         return action if action is not None and is_lasting(action) else None
+
+    def findings(self, has_file: Callable[[bytes], bool]) -> list[Finding]:
+        """What is wrong with the redirects together; `has_file` tells whether a file answers a key."""
+        return check_redirects(self._redirects, has_file=has_file)
 
     # --- what is sent with it ---------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@
     https://old.example/*    only for requests to this host; scheme and port count for nothing
 
 A pattern is read as the path of a request is (`http.canonical_path`): percent-decoded once, doubled slashes collapsed,
-dot segments removed; so `/c%C3%A9line`, `/céline` and `//x/../céline` are one. `%2A` and `%3A` are a star and a colon
+dot segments removed; so `/c%C3%A9line`, `/céline` and `/x//../céline` are one. `%2A` and `%3A` are a star and a colon
 that stand for themselves, and so is a colon behind a letter or a digit (`/wiki/Talk:Main`).
 
 A slash at the end counts for nothing, in a pattern and in a path, as Netlify has it; where a splat takes the end, its
@@ -158,6 +158,8 @@ def _host_and_path(text: str) -> tuple[bytes, str]:
     if absolute is None:
         if not text.startswith("/"):
             raise _error(f"{text!r} is no pattern: it begins with a slash, or with https:// and a host")
+        if text.startswith("//"):
+            raise _error(f"{text!r} begins with two slashes, which could mean a host; write one, or https://")
         return b"", text
     written, path = absolute[1], absolute[2] or "/"
     if PLACEHOLDER.search(written) or "*" in written:

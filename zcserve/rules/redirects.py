@@ -15,6 +15,7 @@ would need more (a country, a language, a role, a cookie, another server) is ref
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -166,6 +167,8 @@ def _parameter(text: str) -> bytes:
 
 
 def _unquoted(raw: bytes) -> bytes:
+    if b"%" not in raw and b"+" not in raw:
+        return raw  # most values end here
     return unquote_to_bytes(raw.replace(b"+", b" "))
 
 
@@ -199,7 +202,7 @@ def values_of(conditions: tuple[Condition, ...]) -> tuple[bytes, ...]:
 def parameters_of(query: bytes) -> dict[bytes, bytes]:
     """The parameters of a query, percent-decoded, a plus as a space; of each name the first."""
     found: dict[bytes, bytes] = {}
-    for pair in query.split(b"&"):
+    for pair in filter(None, query.split(b"&")):
         name, _, value = pair.partition(b"=")
         found.setdefault(_unquoted(name), _unquoted(value))
     return found
@@ -212,9 +215,10 @@ class _OfOnePattern:
     that never does is left out.
     """
 
-    __slots__ = ("_forms", "_plain")
+    __slots__ = ("_forms", "_plain", "has_forced")
 
     def __init__(self) -> None:
+        self.has_forced = False
         # Those that want nothing stand apart: most patterns have one such rule, and no dict.
         self._plain: tuple[int, ...] = ()
         self._forms: dict[Form, dict[tuple[bytes, ...], tuple[int, ...]]] | None = None
@@ -226,6 +230,7 @@ class _OfOnePattern:
             return (*before, number) if not before or rules[before[-1]].may_lead_to_itself else before
 
         conditions = rules[number].conditions
+        self.has_forced = self.has_forced or rules[number].force
         if not conditions:
             self._plain = behind(self._plain)
             return
@@ -270,15 +275,17 @@ class Redirects:
         self._patterns = Patterns(ends.values())
         self._reads_query = any(end.reads_query for _, end in ends.values())
         self.has_forced = any(rule.force for rule in self.rules)
-        # Of patterns and of targets: a request to one of these may get another answer than one to another host.
-        self.hosts = self._patterns.hosts.union(rule.target.host for rule in self.rules if rule.target) - {b""}
+        # The hosts that patterns name: the same path may lead elsewhere for these.
+        self.hosts = self._patterns.hosts
+        self._target_hosts = frozenset(rule.target.host for rule in self.rules if rule.target) - {b""}
 
     def answer(self, key: bytes, query: bytes = b"", host: bytes = b"") -> Action | None:
         """What the first rule that matches answers a request with; None for no rule.
 
-        `key` is canonical, `query` as sent without its question mark, `host` the Host field's value.
+        `key` is canonical, `query` as sent without its question mark, `host` the Host field's value: what is for one
+        host matches no request without, and only with it a redirect to the host that was asked is known as one.
         """
-        host = host_of(host) if self.hosts else b""
+        host = host_of(host) if host else b""
         found = self._patterns.find(key, host)
         if not found:
             return None
@@ -295,6 +302,20 @@ class Redirects:
     def reads_query(self, key: bytes, host: bytes = b"") -> bool:
         """Whether which rule answers this key may depend on the query."""
         return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host_of(host)))
+
+    def reads_host(self, own: frozenset[bytes]) -> bool:
+        """Whether an answer may depend on the host that is asked, which is one of `own` (in lower case, no ports)."""
+        return bool(self.hosts) or not own.isdisjoint(self._target_hosts)
+
+    def overrides(self, key: bytes, host: bytes = b"") -> bool:
+        """Whether a rule with force may answer this key, for some query: then a file there is not always served."""
+        return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host_of(host)))
+
+    @property
+    def digest(self) -> bytes:
+        """Two with the same digest answer the same."""
+        told = [(rule.pattern.text, rule.target and rule.target.text, *_how(rule)) for rule in self.rules]
+        return hashlib.sha256(repr(told).encode(errors="surrogatepass")).digest()
 
     @property
     def first_segments(self) -> frozenset[bytes] | None:
@@ -332,6 +353,11 @@ def too_many_shapes(rule: Redirect) -> str:
         f"{rule.pattern.text!r} mixes literals, placeholders and query in one more way than the {SHAPES_MAX} that a "
         "site's rules may have; write it like another rule"
     )
+
+
+def _how(rule: Redirect) -> tuple[object, ...]:
+    """What a rule says besides its pattern and its target."""
+    return rule.status, rule.force, [(one.name, one.value, one.captured) for one in rule.conditions]
 
 
 def _first(pattern: Pattern) -> bytes | None:

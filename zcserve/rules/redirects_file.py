@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from zcserve.errors import nearest
 from zcserve.rules.lines import NETLIFY, RULES_MAX, Dialect, Line, Word, lines_of, words_of
-from zcserve.rules.redirects import ERRORS, STATUSES, Redirect, parse_redirect, too_many_shapes
+from zcserve.rules.redirects import ERRORS, Redirect, parse_redirect, too_many_shapes
 from zcserve.rules.trie import Shapes
 from zcserve.rules.where import Part, Problem, RuleError, Where
 
@@ -69,7 +69,8 @@ def read_redirects(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIF
         elif shapes.take(rule.shape):
             rules.append(rule)
         else:
-            problems.append(Problem(rule.where, too_many_shapes(rule)))
+            is_grave = _hides(rule.status, force=rule.force)
+            problems.append(Problem(rule.where, too_many_shapes(rule), is_grave))
     return RedirectsFile(tuple(rules), tuple(problems))
 
 
@@ -97,8 +98,12 @@ def _rule(line: Line, dialect: Dialect) -> Redirect | Problem:
             parts.source.text, target, status=number, force=force, query=query, where=parts.source.where
         )  # fmt: skip
     except RuleError as error:
-        hides = force and number not in STATUSES and number >= 400
-        return Problem(_where(parts, error.part), str(error), is_grave=hides)
+        return Problem(_where(parts, error.part), str(error), is_grave=_hides(number, force=force))
+
+
+def _hides(status: int, *, force: bool) -> bool:
+    """Whether a rule is there to hide files."""
+    return force and status >= 400
 
 
 def _parts(words: list[Word]) -> _Parts | Problem:
@@ -125,7 +130,9 @@ def _target_of(source: str, status: int) -> str:
 
 
 def _refused(word: Word) -> Problem:
-    name = word.text.partition("=")[0]
+    name, equals, _ = word.text.partition("=")
+    if not equals:
+        return Problem(word.where, f"{word.text!r} stands behind the status, where conditions would")
     known = next((one for one in _CONDITIONS if one.lower() == name.lower()), None)
     if known is not None:
         why, is_grave = _CONDITIONS[known]

@@ -9,6 +9,7 @@ many empty pieces.
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
@@ -17,7 +18,6 @@ from typing import NamedTuple, TypeAlias
 from zcserve.http import FieldLines
 from zcserve.servlets.context import Context
 from zcserve.servlets.guard import LoopGuard
-from zcserve.servlets.outcomes import Call
 from zcserve.servlets.request import Request
 from zcserve.servlets.response import Rendered, render
 from zcserve.servlets.routes import Route
@@ -78,7 +78,7 @@ class Caller:
 
     def start(self, route: Route, request: Request, failed: Failed, done: Done) -> Started:
         """Call a servlet that does not run in the loop, as `call` does. Raises BusyError."""
-        context, done = self._context, partial(_ended, Call(self._context.outcomes), done)
+        context, done = self._context, partial(self._done, time.monotonic(), done)
         if route.is_async:
             task = context.tasks.start(self._call_in_tasks(route, request, failed))
             task.add_done_callback(lambda task: context.call_soon(partial(done, _outcome_of(task))))
@@ -90,11 +90,15 @@ class Caller:
 
     def call_here(self, route: Route, request: Request, failed: Failed) -> Outcome:
         """Call a servlet that runs in the loop, as `call` does."""
-        call = Call(self._context.outcomes)
+        began = time.monotonic()
         try:  # the outcome has no name here: a traceback in it leads to this frame, and it would never be freed
             return self._loop_guard.guard(route.where, partial(self._call_here, route, request, failed))
         finally:
-            call.end()
+            self._context.outcomes.note(began)
+
+    def _done(self, began: float, done: Done, outcome: Outcome) -> None:
+        self._context.outcomes.note(began)
+        done(outcome)
 
     def _cancel_in_pool(self, job: Callable[[], None], unwanted: list[bool]) -> None:
         if not self._context.pool.withdraw(job):
@@ -162,11 +166,6 @@ class Caller:
 
     def _async_stream(self, pieces: AsyncIterator[object], failed: Failed) -> Stream:
         return AsyncStream(pieces, self._context.tasks, self._context.call_soon, failed)
-
-
-def _ended(call: Call, done: Done, outcome: Outcome) -> None:
-    call.end()
-    done(outcome)
 
 
 def _plain(rendered: Rendered, content: bytes) -> Reply | FileAsked:

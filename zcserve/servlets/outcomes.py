@@ -42,7 +42,8 @@ class Outcomes:
 
 
 class Call:
-    """One call, from when it was asked for; `end` may be told twice, by one thread after the other."""
+    """One call of a mounted application, from when it was asked for: it says in several places what comes of it. So
+    `end` may be told twice, by one thread after the other."""
 
     __slots__ = ("_began", "_outcomes")
 

@@ -163,9 +163,9 @@ def redirect(status: int, location: bytes, query: bytes | None, fields: HeadFiel
 
 
 @lru_cache(maxsize=4)
-def options(fields: HeadFields = NO_FIELDS) -> Reply:
-    """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7); `fields` are what rules say."""
-    return Reply(200, (*fields.lines, *_OPTIONS_FIELDS), ())
+def options(more: FieldLines = ()) -> Reply:
+    """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7), with further fields."""
+    return Reply(200, more + _OPTIONS_FIELDS, ())
 
 
 def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
