@@ -36,6 +36,7 @@ EXCEPTIONS = {
     ("server", "%s"): ("the process may be killed without a word", "cache/budget.py: the budget is too much"),
     ("content/told", "%s"): ("memory: the entries of N files take SIZE", "cache/budget.py: no room for content"),
     ("content/told", "%s: %s"): ("FILE: WHY", "a file that is not served, and why"),
+    ("check", "%s%s"): ("FILE: WHY", "the same for --check"),
     ("content/builder", "%s%s"): ("FILE: WHY", "what is wrong in a root's own file of rules, and where"),
     ("cache/fetcher", "%s: %s"): ("FILE: WHY", "a file that cannot be read, in the system's words"),
     ("cache/siblings", "%s: %s"): ("does not decode to its file's bytes", "cache/siblings.py: what was found"),
