@@ -119,6 +119,16 @@ def test_each_site_sends_its_files_as_its_own_configuration_says(server: Server)
     assert told == [b"no-cache", b"max-age=7"]
 
 
+def test_rules_are_one_sites(hoster: Hoster, start: Start) -> None:
+    ruled = hoster.table("ruled", rules=({"path": "/page", "set": {"X-A": "b"}},))
+    moved = hoster.table("moved", redirects=({"from": "/old/*", "to": "/page"},))
+    server = start(root=hoster.root("www"), sites=(ruled, moved))
+    with Client(server.port) as client:
+        for _ in range(2):
+            assert [get(client, f"{name}.example")["X-A"] for name in ("ruled", "moved", "x")] == [b"b", None, None]
+            assert [ask(client, f"{name}.example", "/old/1") for name in ("moved", "ruled")] == [b"301 ", b"404 "]
+
+
 def test_a_name_that_no_site_has_is_misdirected_where_told(hoster: Hoster, start: Start) -> None:
     server = start(root=hoster.root("www"), hosts=("www.example",), unknown_host="421", sites=(hoster.table("blog"),))
     with Client(server.port) as client:
