@@ -38,8 +38,6 @@ EXCEPTIONS = {
     ("content/builder", "%s%s"): ("FILE, line N, column N: WHY", "rules/: what is wrong in a root's own files"),
     ("check", "%s%s"): ("FILE, line N, column N: WHY", "the same for --check, and which rules never match"),
     ("content/told", "%s: %s"): ("FILE: WHY", "a file that is not served, and why"),
-    ("check", "%s%s"): ("FILE: WHY", "the same for --check"),
-    ("content/builder", "%s%s"): ("FILE: WHY", "what is wrong in a root's own file of rules, and where"),
     ("cache/fetcher", "%s: %s"): ("FILE: WHY", "a file that cannot be read, in the system's words"),
     ("cache/siblings", "%s: %s"): ("does not decode to its file's bytes", "cache/siblings.py: what was found"),
     ("cache/crew", "%s"): ("no thread can be had for", "threads.py"),
