@@ -108,7 +108,8 @@ class Http1:
                 method, target, fields, at = parsed
                 count += 1
                 if hosts is not None:
-                    site = self._site = hosts.find(host_of(target, fields))
+                    name = fields.host if target.startswith(b"/") else host_of(target, fields)
+                    site = self._site = hosts.exact.get(name) or hosts.find(name)  # most names without a call
                     live = site.live
                     resources = live.resources if not live.root.rules.has_forced else {}
                 base = resources.get(target)

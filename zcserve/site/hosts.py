@@ -28,6 +28,7 @@ class Hosts:
     """The sites of a server, by name.
 
     is_one   every name is of the same site: there is nothing to look for
+    exact    the sites by the names that are written in full
     unnamed  the site of a request that names no host
     unknown  the site of a name that no site has
     """
@@ -41,14 +42,14 @@ class Hosts:
             self.unknown = Site(NOWHERE, Generation(Root("/")), name="nowhere", is_nowhere=True)
             self.unnamed = default or self.unknown
         self.is_one = len(sites) == 1 and self.unknown is default
-        self._exact = {name: site for site in sites for name in site.names if not name.startswith(_BELOW)}
+        self.exact = {name: site for site in sites for name in site.names if not name.startswith(_BELOW)}
         self._below = {name[2:]: site for site in sites for name in site.names if name.startswith(_BELOW)}
 
     def find(self, name: bytes) -> Site:
         """The site of a name in lower case, without a port and a dot at its end; of b"" `unnamed`."""
         if not name:
             return self.unnamed
-        site = self._exact.get(name)
+        site = self.exact.get(name)
         if site is None and self._below and len(name) <= NAME_BYTES_MAX:
             at = name.find(b".")
             while site is None and at >= 0:
