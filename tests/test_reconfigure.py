@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.client import Client
+from tests.support.engines import ENGINES
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.config.sources import load
@@ -37,9 +39,14 @@ class Node:
         self.file.write_text(text)
 
     def says(self, client: Client, host: str) -> bytes:
-        client.send(f"GET /page HTTP/1.1\r\nHost: {host}.example\r\n\r\n".encode())
-        answer = client.read()
-        return answer.body if answer.status == 200 else str(answer.status).encode()
+        return says(client, f"{host}.example")
+
+
+def says(client: Client, host: str) -> bytes:
+    """The page of a host, or the status of an answer without one."""
+    client.send(f"GET /page HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    answer = client.read()
+    return answer.body if answer.status == 200 else str(answer.status).encode()
 
 
 @pytest.fixture(params=["python", "native"])
@@ -125,20 +132,16 @@ def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog:
     reloads(node, wait_until, caplog)("reload: access_log is another by now")
 
 
-def test_one_site_that_stays_keeps_the_lane(
-    tmp_path: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A file without sites is read again, too; one that has some then needs another start, with the native engine."""
-    pytest.importorskip("zcserve.net._lane")
+def test_one_site_finds_nothing_by_hosts_until_it_has_some(tmp_path: Path, wait_until: WaitUntil, engine: str) -> None:
+    """A file without sites is read again, too."""
     (tmp_path / "page").write_text("page")
-    config = Config(root=tmp_path, port=0, engine="native")
-    told = [config]
-    with Server(config, lambda: told[-1]) as server, Client(server.port) as client:
+    told = [Config(root=tmp_path, port=0, engine=engine)]
+    with Server(told[0], lambda: told[-1]) as server, Client(server.port) as client:
         server.reload()
         wait_until(lambda: server.content.counters.flips == 1)
         assert client.get("/page").body == b"page"
         assert server.service.hosts is None
-        told.append(Config(root=tmp_path, port=0, engine="native", hosts=("a.example",), unknown_host="421"))
+        told.append(Config(root=tmp_path, port=0, engine=engine, hosts=("a.example",), unknown_host="421"))
         server.reload()
-        wait_until(lambda: "the lane serves one site, and knows no hosts" in caplog.text)
-        assert client.get("/page").body == b"page"
+        wait_until(lambda: says(client, "b.example") == b"421")
+        assert says(client, "a.example") == b"page"

@@ -12,7 +12,7 @@ upgrade, and so does a site with applications: these are loaded before a server 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -97,9 +97,6 @@ class Reconfigure:
         self._warn_of_others(read)
         if self._sites.first.builder.store.frozen:
             raise UsageError("an upgrade is under way: ask again when the new process serves")
-        is_one = self._service.hosts is None
-        if is_one and self._service.loop.front.engine == "native" and _is_more(here, configs, wanted):
-            raise UsageError(f"the lane serves one site, and knows no hosts: {_RESTART}")
         come = [(name, own) for name, own in configs.items() if name not in here or _differs(here[name].config, own)]
         built = list(filter(None, (self._try_to_build(name, own, here.get(name)) for name, own in come)))
         gone = [tenant for name, tenant in here.items() if name not in configs]
@@ -156,12 +153,18 @@ class Reconfigure:
         self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
+        for tenant in gone:
+            service.loop.front.drop_shelf(tenant.site.id)
         if gone:
-            threads.start(partial(self._let_go, list(zip(gone, contents, strict=True))), "zcserve-sites-gone")
+            service.loop.front.when_passed(partial(self._forget, list(zip(gone, contents, strict=True))))
         came, went = (sorted(one.site.name for one in some) for some in ([one for one, _ in come], gone))
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
         )
+
+    def _forget(self, gone: list[tuple[Tenant, Content]]) -> None:
+        """No lane finds these sites any more."""
+        threads.start(partial(self._let_go, gone), "zcserve-sites-gone")
 
     def _let_go(self, gone: list[tuple[Tenant, Content]]) -> None:
         """In a thread: end what made their content, and forget that. What is being sent stays until it is."""
@@ -174,12 +177,6 @@ class Reconfigure:
 def _differs(old: Config, new: Config) -> bool:
     """Whether more of a site is another by now than its names."""
     return any(getattr(old, name) != getattr(new, name) for name in (*INHERITED, *OWN))
-
-
-def _is_more(here: Mapping[str, Tenant], configs: Mapping[str, Config], wanted: Config) -> bool:
-    """Whether there is more to choose from than one site that stays as it is."""
-    (name, tenant), *_ = here.items()
-    return list(configs) != [name] or wanted.unknown_host == "421" or _differs(tenant.config, configs[name])
 
 
 def _told(names: Iterable[str]) -> str:

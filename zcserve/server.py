@@ -52,7 +52,6 @@ from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.net.slow import SlowRequests
 from zcserve.reconfigure import Reconfigure
-from zcserve.site.hosts import NOWHERE
 from zcserve.site.site import Site
 from zcserve.sites import Sites
 from zcserve.succession import Succession, build_first
@@ -195,8 +194,6 @@ class Server:
             notes=Notes(config, self.access_log, self._slow) if is_noted else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
-        if self._service.hosts is not None:
-            loop.front.shelf(NOWHERE)  # of all hosts: nothing of it is taught, so that all is handed over
         for tenant in self.sites:
             tenant.teach(loop.front)
         loop.handed_over.subscribe(partial(take_over, self._service))

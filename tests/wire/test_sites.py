@@ -281,3 +281,22 @@ def test_an_upgrade_keeps_all_sites_and_what_they_have_in_memory(
         assert [ask(client, f"{name}.example") for name in ("one", "two", "x")] == [b"200 one", b"200 two", b"200 www"]
         (hoster.path / "two" / "page").write_bytes(b"patched")
         wait_until(lambda: ask(client, "two.example") == b"200 patched")
+
+
+def test_the_lane_answers_for_each_site_by_itself(hoster: Hoster, start: Start, engine: str) -> None:
+    if engine == "python":
+        return  # there is none
+    tables = tuple(hoster.table(name) for name in ("one", "two"))
+    server = start(root=hoster.root("www"), sites=tables)
+    with Client(server.port) as client:
+        names = ("one", "two", "www")
+
+        def bodies(target: str) -> list[bytes]:
+            return [ask(client, name + ".example", target) for name in names]
+
+        assert bodies("/page") == [b"200 one", b"200 two", b"200 www"]
+        handed = server.service.requests
+        for _ in range(10):
+            assert bodies("/page?v=1") == [b"200 one", b"200 two", b"200 www"]
+            assert bodies("/nothing") == [b"404 "] * 3
+        assert server.service.requests == handed

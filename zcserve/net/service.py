@@ -112,13 +112,18 @@ class Service:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
         hosts = Hosts(self.sites, refuses_unknown=self.config.unknown_host == "421")
-        self.hosts = None if hosts.is_one else hosts
+        if not hosts.is_one:
+            self._find_by(hosts)
 
     def serve(self, sites: tuple[Site, ...], *, refuses_unknown: bool = False) -> None:
         """From the next request on these are the sites, by the names that they have now. In the loop's thread, between
         two turns."""
         self.sites = sites  # and each request asks: connections remember the site that was the only one
-        self.hosts = Hosts(sites, refuses_unknown=refuses_unknown)
+        self._find_by(Hosts(sites, refuses_unknown=refuses_unknown))
+
+    def _find_by(self, hosts: Hosts) -> None:
+        self.hosts = hosts
+        self.loop.front.set_hosts(*hosts.numbers)
 
     def site_of(self, name: bytes) -> Site:
         """The site that a host name belongs to (`http.host_name`), b"" for a request that names none."""

@@ -45,6 +45,15 @@ class Hosts:
         self.exact = {name: site for site in sites for name in site.names if not name.startswith(_BELOW)}
         self._below = {name[2:]: site for site in sites for name in site.names if name.startswith(_BELOW)}
 
+    @property
+    def numbers(self) -> tuple[dict[bytes, int], int | None, int | None]:
+        """The sites' numbers by name, then of a request that names no host, and of a name that no site has; None where
+        such requests are misdirected. For what finds sites by itself (`Front.set_hosts`)."""
+        names = {name: site.id for name, site in self.exact.items()}
+        names |= {_BELOW + name: site.id for name, site in self._below.items()}
+        unnamed, unknown = (None if site.is_nowhere else site.id for site in (self.unnamed, self.unknown))
+        return names, unnamed, unknown
+
     def find(self, name: bytes) -> Site:
         """The site of a name in lower case, without a port and a dot at its end; of b"" `unnamed`."""
         if not name:
