@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ def test_a_front_without_a_lane_has_no_client_and_nothing_to_tell() -> None:
     assert (front.take_sightings(), front.descriptors()) == ([], [])
     assert front.running() == (None, 0)
     front.drop(Entry(b"/a", b"", 0, None))
+    front.set_hosts({b"a.test": 1}, 0, None)
+    front.drop_shelf(1)
     front.drain()
     front.end(idle_only=True)
 
@@ -58,6 +60,8 @@ class NotedLane:
     all_count = 9
     hash_seed = 0
     poll = take = None
+
+    numbers: Iterator[int]
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
@@ -80,6 +84,21 @@ def test_few_keys_are_forgotten_one_by_one_and_many_all_at_once() -> None:
     assert lane.told == [("forget_key", b"/a", 0), ("forget_key", b"/b", 0)]
     shelf.forget_keys([b"/a"] * (KEYS_FORGOTTEN_MAX + 1), 7)
     assert lane.told[2:] == [("clear", 7, 0)]
+
+
+def test_a_site_has_the_lanes_number_and_one_that_is_gone_is_told_nothing() -> None:
+    front, lane = fast()
+    lane.numbers = iter((1, 2))
+    lane.add_site = lambda: next(lane.numbers)  # type: ignore[attr-defined]
+    shelves = [front.shelf(number) for number in (7, 5, 7, 9)]
+    assert shelves[0] is shelves[2]
+    front.set_hosts({b"a.test": 5, b"*.b.test": 9}, 7, None)
+    assert lane.told == [("set_hosts", {b"a.test": 1, b"*.b.test": 2}, 0, None)]
+    front.drop_shelf(5)
+    front.drop_shelf(6)  # of which nothing was told
+    shelves[1].forget_keys([b"/a"], 7)
+    assert lane.told[1:] == [("drop_site", 1)]
+    assert front.shelf(9) is shelves[3]
 
 
 def test_at_most_half_of_the_lanes_connections_are_shed() -> None:

@@ -142,7 +142,11 @@ class Driver:
 
     def add_lane(self) -> Any:
         """Another lane, in a thread: where it alone accepts clients while the first one has no turn."""
-        thread = threading.Thread(target=self.lane.run_lane, args=(self.lane.add_lane(),))
+        return self.run_lane(self.lane.add_lane())
+
+    def run_lane(self, number: int) -> Any:
+        """As `add_lane`, of one that was added."""
+        thread = threading.Thread(target=self.lane.run_lane, args=(number,))
         self.others.append(thread)
         thread.start()
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)

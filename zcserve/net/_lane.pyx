@@ -21,7 +21,7 @@ an object of Python's that the collector can clear instead.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -32,24 +32,24 @@ from zcserve.net.lane cimport (
     absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, sites, table, trials, withdrawn,
 )
 from zcserve.net.lane.atomic cimport look_64, look_int
-from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conn, Conns
+from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conns
 from zcserve.net.lane.counts cimport BOUNDS, BOUNDS_S, SAMPLED_EVERY, all_answers, told_counts
 from zcserve.net.lane.lanes cimport END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
 from zcserve.net.lane.log cimport is_log_filling, taken_lines
 from zcserve.net.lane.letters cimport run_alone
 from zcserve.net.lane.loop cimport Loop, is_second_over
+from zcserve.net.lane.moving cimport handed_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lines_left_out, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, note_use, tell_entry, tell_uses
-from zcserve.net.lane.opening cimport add_descriptors, close_lane, drop_letters, free_lane, have_mail, new_lane, open_lane, prepare
+from zcserve.net.lane.opening cimport add_descriptors, close_lane, free_lane, have_mail, new_lane, open_lane, prepare, take_what_is_left
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes
 from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport Record, record_of_page, take_dead
+from zcserve.net.lane.records cimport record_of_page
 from zcserve.net.lane.sending cimport Answering, pace_errands
-from zcserve.net.lane.shared cimport Shared, close_shared, open_shared
+from zcserve.net.lane.shared cimport Shared, close_shared, drop_site, open_shared, set_hosts
 from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.sites cimport Site, site_of
-from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread, close
-from zcserve.net.lane.timed cimport let_pending_go
+from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread
 
 sources = SOURCES.decode("ascii")        # lane/__init__.py has the same of those beside it
 bounds_s = tuple([BOUNDS_S[i] for i in range(BOUNDS)])   # net/counts.py has these two
@@ -82,8 +82,7 @@ cdef class Lane:
 
     def __cinit__(self):
         cdef Answering *lane = &self.loop.answering
-        self.taught = []
-        self.made = {}
+        self.taught, self.made = [], {}
         prepare(&self.loop, &self.shared)
         open_lanes(&self.shared.lanes, &self.loop.station)
         lane.servlets.made = <PyObject *> self.made
@@ -92,11 +91,11 @@ cdef class Lane:
         """`judge` says what a value means of which the grammar in C is unsure: `fastlane.judge`. None: such requests are handed over."""
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
-        self.config = config
+        self.config, self.judge = config, judge
         open_lane(&self.loop, seed, config, log_on)
         open_shared(&self.shared, &lane.uses, &lane.dead, seed)
         self.add_site()
-        self.judge = judge
+        self.set_hosts({}, 0, 0)
         lane.judged.judge = <PyObject *> judge if judge is not None else NULL
         lane.judged.gil = &lane.gil
 
@@ -179,23 +178,12 @@ cdef class Lane:
         bury(&lane.dead)
         if sites.has_chores(&self.shared.sites):
             sites.do_chores(&self.shared.sites)
+            sites.withdraw_sites(&self.shared.sites)
         return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
 
     def take(self, int fd):
         """What was handed over with `fd`, a `front.Handed`; None: nothing was. The connection is Python's from now on."""
-        cdef Conns *conns = &self.loop.answering.conns
-        cdef Conn *conn
-        if not 0 <= fd < conns.size or not conns.all[fd].handed:
-            return None
-        conn = &conns.all[fd]
-        conn.handed = False
-        data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
-        connections.free_inbox(conn)
-        connections.name_peer(conn)
-        left = let_pending_go(conns.log, &conn.pending, conn.read_at, conns.dead)
-        name = conn.name[: conn.name_len].decode("ascii")
-        made, request_id = self.made.pop(fd, (None, b""))
-        return name, data, conn.in_vain, bool(conn.hung_up), made, left, conn.read_at, request_id
+        return handed_over(&self.loop.answering.conns, fd, self.made)
 
     def descriptors(self):
         """As `opening.add_descriptors`, of all lanes."""
@@ -206,24 +194,19 @@ cdef class Lane:
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
-        cdef int i
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
-        drop_letters(&self.loop)
-        for i in range(1, self.shared.lanes.count):      # they have ended
-            drop_letters(self.others[i])
-            take_dead(&self.loop.answering.dead, &self.others[i].answering.dead)
+        take_what_is_left(&self.loop, self.others)
         for made, _ in self.made.values():
             made.discard()
         self.made.clear()
-        for i in range(self.shared.sites.count):
-            self.consult(None, site=i)
-            self.learn(None, i)
+        for i, its in enumerate(self.taught):
+            if its is not None:
+                self.consult(None, None, i)
+                self.learn(None, i)
         withdrawn.close_withdrawn(&self.shared.withdrawn)        # what waited for them may refer to the server
         bury(&self.loop.answering.dead)
-        if self.loop.answering.conns.epfd >= 0:
-            close(self.loop.answering.conns.epfd)
-            self.loop.answering.conns.epfd = -1
+        connections.close_epoll(&self.loop.answering.conns)
 
     def drain(self, bint draining, *, bint shut):
         """As `endings.drain`, in all lanes."""
@@ -237,16 +220,16 @@ cdef class Lane:
 
     def shed(self, int most):
         """As `shedding.shed`: how many were closed, by other lanes since the last call, too; None: they still look."""
-        cdef int done = shedding.shed(&self.loop.answering.conns, most)
+        done = shedding.shed(&self.loop.answering.conns, most)
         return None if done == shedding.PENDING else done
 
     # --- what Python teaches ----------------------------------------------------------------------------------
 
     def add_site(self):
         """Another site, which leads nowhere yet: its number. There is one from the start, number 0. Raises MemoryError."""
-        quick = set()
-        sites.add_site(&self.shared.sites, urandom(32), quick)
-        self.taught.append([quick, None, None])
+        its = [set(), None, None]
+        sites.add_site(&self.shared.sites, urandom(32), its[0])
+        self.taught.append(its)
         return self.shared.sites.count - 1
 
     def set_prefixes(self, tuple prefixes not None):
@@ -265,6 +248,18 @@ cdef class Lane:
     def map(self, int fd, int64_t resident):
         """Large content lies in this memfd, which stays open as long as there is the lane; about so much of it is `resident`."""
         mapped.map_file(&self.loop.answering.output.mapped, fd, resident)
+
+    def drop_site(self, uint32_t site):
+        """A site goes: what it has is given back in the next turns. Raises ValueError where a host leads to it."""
+        self.forget_quick(site)
+        drop_site(&self.shared, site)
+        self.taught[site] = None
+
+    def set_hosts(self, dict names not None, unnamed, unknown):
+        """Which site is asked for by which host: {name in lower case without a port and a dot at its end, or `*.` and a name for all
+        below: number}. `unnamed`: the site of a request without one; `unknown`: of a name that no site has; None: Python is to answer. Each lane
+        knows it from its next turn on. Raises ValueError."""
+        set_hosts(&self.shared, &self.loop.answering.judged, names, unnamed, unknown)
 
     def put(self, bytes key not None, tuple entries not None, uint32_t site=0, *, bint any_query=False):
         """Teach a site's resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.
@@ -355,11 +350,7 @@ cdef class Lane:
 
     def know(self, pieces, uint32_t count, uint32_t site=0):
         """These are all the keys that lead somewhere, about `count` of them: what is none of them is absent from now on."""
-        cdef hashes.Hashes *known = &site_of(&self.shared.sites, site).absent.keys
-        hashes.begin_set(known, count)
-        for keys in pieces:
-            self.add_keys(keys, site)
-        hashes.end_set(known)
+        hashes.set_keys(&site_of(&self.shared.sites, site).absent.keys, pieces, count)
 
     def add_keys(self, keys, uint32_t site=0):
         """These keys are not absent."""
@@ -383,7 +374,7 @@ cdef class Lane:
     @property
     def keys_bytes(self):
         """What the first site's set of keys takes."""
-        return hashes.bytes_of(&self.shared.sites.first.absent.keys)
+        return hashes.bytes_of(&site_of(&self.shared.sites, 0).absent.keys)
 
     def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
         """For tests: the set's hash, under this key."""
@@ -433,11 +424,15 @@ cdef class Lane:
 
     def hash(self, bytes key not None):
         """The tables' hash of a key."""
-        return table.hash_of(&self.shared.sites.first.table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        return table.hash_of(self.shared.sites.seed, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
         return trials.parsed(&self.loop.answering, data)
+
+    def site_of(self, bytes data not None):
+        """For tests: the number of the site that the plain request at the front of `data` is for; None: Python is to answer."""
+        return trials.sited(&self.loop.answering, data)
 
     def decide(self, bytes data not None, bytes etag not None, modified, int64_t size, int64_t now):
         """For tests and fuzzing, as `trials.decided`."""

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -172,71 +172,76 @@ class FastShelf(Shelf):
 
     def __init__(self, lane: Lane, site: int, map_pages: Callable[[], None]) -> None:
         """`site`: the lane's number for it. `map_pages` is called before anything is taught that may lie there."""
+        self.site = site
         self._lane = lane
-        self._site = site
         self._map_pages = map_pages
+
+    def leave(self) -> None:
+        """The site is gone. What still refers to the shelf may tell it more: from now on it remembers nothing."""
+        self._lane.drop_site(self.site)
+        self.__class__ = Shelf  # type: ignore[assignment]
 
     def reserve(self, resources: int) -> None:
         """As `Shelf.reserve`."""
-        self._lane.reserve(resources, self._site)
+        self._lane.reserve(resources, self.site)
 
     def learn(self, find: Callable[[bytes], Entry | Reply | None]) -> None:
         """As `Shelf.learn`."""
         self._map_pages()
-        self._lane.learn(partial(self._teach, find), self._site)
+        self._lane.learn(partial(self._teach, find), self.site)
 
     def _teach(self, find: Callable[[bytes], Entry | Reply | None], path: bytes) -> None:
         """Put what a path leads to."""
         resource = find(path)
         if isinstance(resource, Entry):
-            self._lane.put(path, each_coding(resource), self._site, any_query=True)
+            self._lane.put(path, each_coding(resource), self.site, any_query=True)
         elif resource is not None:
-            self._lane.put_redirect(path, *_framed(resource), self._site)
+            self._lane.put_redirect(path, *_framed(resource), self.site)
 
     def teach(self, target: bytes, entry: Entry) -> None:
         """As `Shelf.teach`."""
-        if not self._lane.knows(target, self._site):
-            self._lane.put(target, each_coding(entry), self._site)
+        if not self._lane.knows(target, self.site):
+            self._lane.put(target, each_coding(entry), self.site)
 
     def consult(self, look_up: Callable[[bytes, bytes], Quick | None] | None, owned: Owned) -> None:
         """As `Shelf.consult`."""
-        self._lane.consult(look_up, owned, self._site)
+        self._lane.consult(look_up, owned, self.site)
 
     def know_keys(self, pieces: Iterable[Collection[bytes]], count: int) -> None:
         """As `Shelf.know_keys`."""
-        self._lane.know(pieces, count, self._site)
+        self._lane.know(pieces, count, self.site)
 
     def add_keys(self, keys: Collection[bytes]) -> None:
         """As `Shelf.add_keys`."""
-        self._lane.add_keys(keys, self._site)
+        self._lane.add_keys(keys, self.site)
 
     def remove_keys(self, keys: Collection[bytes]) -> None:
         """As `Shelf.remove_keys`."""
-        self._lane.remove_keys(keys, self._site)
+        self._lane.remove_keys(keys, self.site)
 
     def set_not_found(self, answer: Reply) -> None:
         """As `Shelf.set_not_found`."""
-        self._lane.set_not_found(*_framed(answer), self._site)
+        self._lane.set_not_found(*_framed(answer), self.site)
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """As `Shelf.forget_keys`."""
         if len(keys) > KEYS_FORGOTTEN_MAX:
-            self._lane.clear(resources, self._site)
+            self._lane.clear(resources, self.site)
             return
         for key in keys:
-            self._lane.forget_key(key, self._site)
+            self._lane.forget_key(key, self.site)
 
     def forget_all(self, resources: int) -> None:
         """As `Shelf.forget_all`."""
-        self._lane.clear(resources, self._site)
+        self._lane.clear(resources, self.site)
 
     def doubt(self) -> None:
         """As `Shelf.doubt`."""
-        self._lane.doubt(self._site)
+        self._lane.doubt(self.site)
 
     def forget_quick(self) -> None:
         """As `Shelf.forget_quick`."""
-        self._lane.forget_quick(self._site)
+        self._lane.forget_quick(self.site)
 
 
 class FastLane(Front):
@@ -280,6 +285,7 @@ class FastLane(Front):
         self._answers: list[tuple[int, ...]] = []  # likewise, of each lane
         self._losses: Telling
         self._shelves: dict[int, FastShelf] = {}
+        self._is_first = True  # the next shelf
         self._is_mapped = False
         self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._call_soon: Callable[[Callable[[], object]], None]
@@ -408,8 +414,20 @@ class FastLane(Front):
     def shelf(self, number: int) -> FastShelf:
         """As `Front.shelf`."""
         if number not in self._shelves:
-            self._shelves[number] = FastShelf(self.lane, self.lane.add_site() if self._shelves else 0, self._map_pages)
+            site = 0 if self._is_first else self.lane.add_site()  # the lane has one from the start
+            self._is_first = False
+            self._shelves[number] = FastShelf(self.lane, site, self._map_pages)
         return self._shelves[number]
+
+    def drop_shelf(self, number: int) -> None:
+        """As `Front.drop_shelf`."""
+        if number in self._shelves:
+            self._shelves.pop(number).leave()
+
+    def set_hosts(self, names: Mapping[bytes, int], unnamed: int | None, unknown: int | None) -> None:
+        """As `Front.set_hosts`."""
+        first, other = (None if number is None else self.shelf(number).site for number in (unnamed, unknown))
+        self.lane.set_hosts({name: self.shelf(number).site for name, number in names.items()}, first, other)
 
     def _map_pages(self) -> None:
         """The store has the memfd by now that it stays with (`Store.adopt`)."""

@@ -13,7 +13,7 @@ it is idle (`give`). Everything happens in the loop's thread, but for `running`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
@@ -183,8 +183,18 @@ class Front:
     # --- what it knows of sites ---------------------------------------------------------------------------------
 
     def shelf(self, number: int) -> Shelf:
-        """What it knows of the site of this number, of which there is nothing at first."""
+        """What it knows of the site of this number: nothing at first."""
         return _EMPTY
+
+    def drop_shelf(self, number: int) -> None:
+        """The site of this number is gone: no host is its any more (`set_hosts`), and no other site ever has the
+        number. What its shelf is told from now on goes nowhere."""
+
+    def set_hosts(self, names: Mapping[bytes, int], unnamed: int | None, unknown: int | None) -> None:
+        """Which site is asked for by which host, by the sites' numbers; until this is said, that of the first shelf by
+        all. `names` are in lower case, without a port and a dot at the end, or `*.` and a name for all below it.
+        `unnamed`: a request that names no host; `unknown`: a name that no site has. None: the general lane is to say
+        (421). Lanes may go by what was said before until `when_passed`."""
 
     # --- what it forgets ----------------------------------------------------------------------------------------
 

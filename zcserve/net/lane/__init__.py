@@ -2,8 +2,8 @@
 
     system text atomic growing  <  scan dates gil steady requests mail parcels counts  <  seconds lanes mapped records
         <  withdrawn grammar choice uses owners
-        <  numbers  <  hashes judged ranges sightings table  <  conditions absent  <  owned  <  sites
-        <  finding head  <  proxies log_fields
+        <  numbers  <  hashes ranges sightings table  <  conditions absent  <  owned  <  sites
+        <  finding hosts  <  judged  <  head  <  proxies log_fields
         <  log output  <  timed  <  connections parts news  <  servlets shared
         <  endings moving  <  accepting shedding asking  <  sending  <  answering
         <  replying trials  <  loop  <  letters  <  opening  <  _lane
@@ -25,6 +25,7 @@
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |
 | hashes      | a set of hashes, which any lane may ask what is not in it                   |
+| hosts       | which site a host is for                                                    |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
 | growing     | lists that may lie elsewhere when they have grown                           |

@@ -50,6 +50,14 @@ cdef inline int set_page(Absent *absent, int status, bytes head, bytes content) 
     return 0
 
 
+cdef inline void drop_page(Absent *absent) noexcept nogil:
+    """Nothing is called absent any more."""
+    cdef Record *old = absent.page
+    release_pointer(<void **> &absent.page, NULL)
+    if old != NULL:
+        withdraw(absent.keys.withdrawn, old)
+
+
 # --- a request ----------------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ from zcserve.net.lane.servlets cimport Asked, ask, discard_made, let_said_go, lo
 from zcserve.net.lane.sightings cimport is_sampling, sight
 from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.system cimport expect_bytes, monotonic
-from zcserve.net.lane.table cimport expect, find, find_path, hash_of
+from zcserve.net.lane.table cimport find, find_path, hash_of
 from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.timed cimport complete_batch
 from zcserve.net.lane.uses cimport Use, touch, use_of
@@ -56,7 +56,8 @@ cdef enum:
 
 
 cdef inline bint read_head(Answering *lane, const char *start, const char *end, Head *head) noexcept nogil:
-    """Whether a head of the lane's begins at `start`, with all of its body. Its record comes from memory while the fields are parsed."""
+    """Whether a head of the lane's begins at `start`, with all of its body. Its record comes from memory while the fields behind Host are
+    parsed."""
     cdef const char *p = parse_request_line(&lane.rules, start, end, head)
     cdef Text key
     if p == NULL:
@@ -64,9 +65,7 @@ cdef inline bint read_head(Answering *lane, const char *start, const char *end, 
     if not find_place(&lane.judged, head):
         return False
     key = key_of(head)
-    head.site = lane.shared.sites.first
-    head.hash = hash_of(&head.site.table, key.at, key.len)
-    expect(&head.site.table, head.hash)
+    head.hash = hash_of(lane.shared.sites.seed, key.at, key.len)
     if not parse_rest(&lane.rules, &lane.judged, start, p, end, head):
         return False
     if lane.conns.draining:
@@ -151,7 +150,7 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     if is_owned and site.look_up != NULL:
         if head.is_absolute and not head.for_servlet:
             head.place = head.target
-            head.hash = hash_of(&site.table, head.target.at, head.target.len)
+            head.hash = hash_of(site.table.seed, head.target.at, head.target.len)
             record = find(&site.table, head.target.at, head.target.len, head.hash)
         if record == NULL:
             hold_gil(&lane.gil)

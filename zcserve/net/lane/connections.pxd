@@ -145,6 +145,13 @@ cdef struct Conns:
 # --- descriptors --------------------------------------------------------------------------------------------
 
 
+cdef inline void close_epoll(Conns *conns) noexcept nogil:
+    """Nothing is watched any more."""
+    if conns.epfd >= 0:
+        close(conns.epfd)
+        conns.epfd = -1
+
+
 cdef inline int open_conns(Conns *conns) except -1:
     """Have a place for each descriptor that there may be, and what is read and waited with. Raises OSError, MemoryError."""
     cdef rlimit limit

@@ -26,7 +26,7 @@ from zcserve.net.lane.text cimport siphash13
 from zcserve.net.lane.withdrawn cimport Withdrawn, withdraw_memory
 
 cdef enum:
-    HASHES_MIN = 1024            # places
+    HASHES_MIN = 64              # places
     HASHES_MAX = 0x40000000      # likewise: 8 GB
     MOVED_AT_ONCE = 4            # of the older places, for each hash: three would do
 
@@ -264,6 +264,15 @@ cdef inline int add_keys(Hashes *hashes, keys) except -1:
     cdef bytes key
     for key in keys:
         add_hash(hashes, hash_key(hashes, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)))
+    return 0
+
+
+cdef inline int set_keys(Hashes *hashes, pieces, uint32_t count) except -1:
+    """From now on the set has these keys, about `count` of them, and no others."""
+    begin_set(hashes, count)
+    for keys in pieces:
+        add_keys(hashes, keys)
+    end_set(hashes)
     return 0
 
 

@@ -23,6 +23,7 @@ from zcserve.net.lane.judged cimport Judged, means, means_as_last
 from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.scan cimport name_end, target_end, value_end
 from zcserve.net.lane.sites cimport Site
+from zcserve.net.lane.table cimport expect
 from zcserve.net.lane.text cimport Text, same_name
 
 cdef enum:
@@ -60,7 +61,7 @@ cdef struct Head:
     size_t method_len
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
     uint32_t hash                # of its key (`key_of`)
-    Site *site                   # whose it is
+    Site *site                   # which it is for
     Text target
     Text place                   # what names a resource: path and query
     int64_t accept[CODINGS]      # with `has_accept`: qualities by coding
@@ -98,11 +99,10 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
 
 
 cdef inline bint find_place(Judged *judged, Head *head) noexcept nogil:
-    """The target's path and query, in origin-form or in absolute-form, whose host replaces what Host says (RFC 9112 sections 3.2.1,
-    3.2.2); there is one site, so that it decides nothing. False for all else, and for a query without a path."""
+    """The target's path and query, in origin-form or in absolute-form, whose host says which site's it is, whatever Host says (RFC 9112
+    sections 3.2.1, 3.2.2). False for all else, and for a query without a path."""
     cdef Text target = head.target
     cdef Text host
-    cdef int64_t is_host[NUMBERS_MAX]
     cdef const char *p
     cdef const char *end = target.at + target.len
     head.place = target
@@ -119,7 +119,8 @@ cdef inline bint find_place(Judged *judged, Head *head) noexcept nogil:
     while p < end and p[0] != c'/' and p[0] != c'?' and p[0] != c'#':
         p += 1
     host.len = p - host.at
-    if not host.len or not means(judged, KIND_HOST, host, is_host) or not is_host[0]:
+    head.site = site_of(judged, host) if host.len else NULL
+    if head.site == NULL:
         return False
     head.place = Text(p, end - p) if p < end else Text(b"/", 1)
     return head.place.at[0] == c'/' and memchr(head.place.at, c'#', head.place.len) == NULL
@@ -245,11 +246,23 @@ cdef inline bint heed(const Rules *rules, Judged *judged, Text name, Text value,
 
 
 cdef inline bint heed_host(Judged *judged, Text value, Head *head) noexcept nogil:
-    cdef int64_t is_host[NUMBERS_MAX]
+    cdef Site *site
     if head.has_host:
         return False
     head.has_host = True
-    return means_as_last(judged, KIND_HOST, value, is_host) and is_host[0]
+    site = site_of(judged, value)
+    if site == NULL:
+        return False
+    if not head.is_absolute:     # else Host has no say, but where Python is to answer it
+        head.site = site
+    expect(&head.site.table, head.hash)
+    return True
+
+
+cdef inline Site *site_of(Judged *judged, Text host) noexcept nogil:
+    """The site that a host is for; NULL where it is none, or Python is to answer."""
+    cdef int64_t meaning[NUMBERS_MAX]
+    return <Site *> meaning[0] if means_as_last(judged, KIND_HOST, host, meaning) else NULL
 
 
 cdef inline bint heed_length(Text value, Head *head) noexcept nogil:
@@ -290,10 +303,17 @@ cdef inline bint is_first(Text *known, Text value) noexcept nogil:
     return True
 
 
+cdef inline bint is_for_unnamed(Judged *judged, Head *head) noexcept nogil:
+    """Whether a request without Host has a site."""
+    if not head.is_absolute:
+        head.site = judged.hosts.unnamed
+    return head.site != NULL
+
+
 cdef inline bint agrees(Judged *judged, Head *head) noexcept nogil:
     """Whether the fields make a request of the lane's; and what the connection does after it."""
     cdef int64_t mode[NUMBERS_MAX]
-    if head.minor and not head.has_host:
+    if not head.has_host and (head.minor or not is_for_unnamed(judged, head)):
         return False
     if head.connection.at == NULL:
         head.mode = KEEP if head.minor else CLOSE

@@ -7,17 +7,19 @@ drive out what is in use: a value is remembered when it is seen for the second t
 seen once, the latest first), and in the place of the one of a few that is used least.
 
 Odd: a Host or an Accept-Encoding takes longer to read than to compare, and most requests say what others said. So the last one of each
-length is kept, too.
+length is kept, too. With a Host's goes the site that it is for (hosts.pxd), until there are other hosts: so a request of the same one
+has nothing looked up.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from zcserve.net.lane.gil cimport Gil, hold_gil
-from zcserve.net.lane.grammar cimport NUMBERS_MAX, numbers_of, read_value
+from zcserve.net.lane.grammar cimport KIND_HOST, NUMBERS_MAX, numbers_of, read_value
+from zcserve.net.lane.hosts cimport Hosts, site_of_host
 from zcserve.net.lane.text cimport Text, murmur3
 
 cdef enum:
@@ -46,6 +48,8 @@ cdef struct Judged:
     uint32_t seed
     PyObject *judge              # of `Lane`; NULL: what C is unsure about is the general lane's
     Gil *gil
+    const Hosts *hosts           # of this turn
+    uint64_t version             # theirs
     Meaning *meanings
     uint32_t sights[SIGHT_SETS * WAYS]
     Last lasts[LASTS][LENGTHS]
@@ -72,18 +76,31 @@ cdef inline bint means(Judged *judged, int kind, Text value, int64_t *numbers) n
 
 
 cdef inline bint means_as_last(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:
-    """As `means`, of a Host or an Accept-Encoding."""
+    """As `means`, of an Accept-Encoding, or a Host: the address of its `Site`, 0 where it is none, or Python is to answer."""
     cdef Last *last = &judged.lasts[kind][value.len % LENGTHS]
     if last.len == value.len and value.len and memcmp(last.value, value.at, value.len) == 0:
         memcpy(numbers, last.numbers, sizeof(last.numbers))
         return True
     if not means(judged, kind, value, numbers):
         return False
+    if kind == KIND_HOST and numbers[0]:
+        numbers[0] = <int64_t> site_of_host(judged.hosts, value)
     if value.len < LENGTHS:
         last.len = value.len
         memcpy(last.value, value.at, value.len)
         memcpy(last.numbers, numbers, sizeof(last.numbers))
     return True
+
+
+cdef inline void follow_hosts(Judged *judged, const Hosts *hosts) noexcept nogil:
+    """Which sites hosts are for, until this is called again: at the start of each turn, as the ones before may be gone by then."""
+    cdef int length
+    judged.hosts = hosts
+    if judged.version == hosts.version:
+        return
+    judged.version = hosts.version
+    for length in range(LENGTHS):
+        judged.lasts[KIND_HOST][length].len = 0
 
 
 cdef inline bint recall_or_ask(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:

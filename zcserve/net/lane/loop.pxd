@@ -25,12 +25,14 @@ from zcserve.net.lane.connections cimport (
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
 from zcserve.net.lane.gil cimport let_gil_go
+from zcserve.net.lane.judged cimport follow_hosts
 from zcserve.net.lane.lanes cimport ASK, Station, begin_reading, begin_work, end_reading
 from zcserve.net.lane.log cimport time_lines
 from zcserve.net.lane.output cimport DONE, ENOUGH, GONE, NOT_YET, date_prefixes
 from zcserve.net.lane.replying cimport post_answers, take_up_answers
 from zcserve.net.lane.seconds cimport is_another
 from zcserve.net.lane.sending cimport Answering, begin_turn, go_on
+from zcserve.net.lane.shared cimport hosts_of
 from zcserve.net.lane.sites cimport has_chores
 from zcserve.net.lane.system cimport EPOLLERR, EPOLLHUP, EPOLLOUT, EPOLLRDHUP, epoll_event, epoll_wait, monotonic, recv, ssize_t
 from zcserve.net.lane.news cimport has_news
@@ -238,6 +240,7 @@ cdef inline bint wait(Loop *loop, double until, bint worked) noexcept nogil:
         timeout = end_turn(loop, timeout)
         wait_for_events(loop, timeout)
         begin_reading(&loop.answering.shared.lanes, &loop.station)
+        follow_hosts(&loop.answering.judged, hosts_of(loop.answering.shared))
     else:
         wait_for_events(loop, timeout)
         begin_work(&loop.station)

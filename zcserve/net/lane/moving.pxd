@@ -1,23 +1,24 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Moving: a connection goes from one lane to another in a letter, with what was read of it.
+"""Moving: a connection goes from one lane to another in a letter, with what was read of it, and from the first one to Python.
 
 It leaves the one lane's epoll before the letter is put: a moment later another thread may have closed its descriptor, and its number may be
 another connection's. What comes in between is told again where it is watched next (edge-triggered: a descriptor that is added and ready
 is told of).
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 
 from zcserve.net.lane.connections cimport (
-    OWNER_LANE, OWNER_NONE, Conn, Conns, free_inbox, give_place, renew, room_for, run_again, show, watch,
+    OWNER_LANE, OWNER_NONE, Conn, Conns, free_inbox, give_place, name_peer, renew, room_for, run_again, show, watch,
 )
 from zcserve.net.lane.lanes cimport GIVEN, Lanes, send
 from zcserve.net.lane.mail cimport Letter
 from zcserve.net.lane.output cimport ENOUGH, GONE, HAND_OVER, unpin
 from zcserve.net.lane.system cimport EPOLL_CTL_DEL, close, epoll_ctl
-from zcserve.net.lane.timed cimport complete_pending
+from zcserve.net.lane.timed cimport complete_pending, let_pending_go
 
 cdef struct Given:               # in a letter
     int fd
@@ -86,3 +87,19 @@ cdef inline void drop_given(Conns *conns, Given *given) noexcept nogil:
     free_inbox(&given.conn)
     close(given.fd)
     give_place(conns)
+
+
+cdef inline tuple handed_over(Conns *conns, int fd, dict made):
+    """As `Lane.take`. `made`: what the application has made for which descriptor."""
+    cdef Conn *conn
+    if not 0 <= fd < conns.size or not conns.all[fd].handed:
+        return None
+    conn = &conns.all[fd]
+    conn.handed = False
+    data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
+    free_inbox(conn)
+    name_peer(conn)
+    left = let_pending_go(conns.log, &conn.pending, conn.read_at, conns.dead)
+    name = conn.name[: conn.name_len].decode("ascii")
+    answer, request_id = made.pop(fd, (None, b""))
+    return name, data, conn.in_vain, bool(conn.hung_up), answer, left, conn.read_at, request_id

@@ -13,7 +13,7 @@ from zcserve.net.lane.answering cimport BATCH_BYTES
 from zcserve.net.lane.asking cimport close_asking
 from zcserve.net.lane.connections cimport OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, Conns, free_all, open_conns, register
 from zcserve.net.lane.counts cimport open_counts
-from zcserve.net.lane.judged cimport close_judged, open_judged
+from zcserve.net.lane.judged cimport close_judged, follow_hosts, open_judged
 from zcserve.net.lane.lanes cimport GIVEN, LANES_MAX, LISTEN, RETURNED, Lanes
 from zcserve.net.lane.log cimport close_log, open_log
 from zcserve.net.lane.letters cimport read_mail
@@ -24,7 +24,7 @@ from zcserve.net.lane.moving cimport Given, drop_given
 from zcserve.net.lane.news cimport close_news, open_news
 from zcserve.net.lane.numbers cimport count_too
 from zcserve.net.lane.parcels cimport close_parcel, open_parcel
-from zcserve.net.lane.records cimport Record, note_dead
+from zcserve.net.lane.records cimport Record, note_dead, take_dead
 from zcserve.net.lane.replying cimport answer_questions
 from zcserve.net.lane.sending cimport Answering, begin_turn
 from zcserve.net.lane.servlets cimport close_servlets
@@ -115,6 +115,7 @@ cdef inline Loop *new_lane(const Loop *first, Shared *shared, config) except NUL
         have_mail(loop)
         open_news(&loop.station, &loop.answering.log)
         copy(&loop.answering, &first.answering)
+        follow_hosts(&loop.answering.judged, shared.hosts)
         open_parcel(&loop.station.noted, SIGHTINGS_BYTES)
         count_too(&shared.numbers, lanes.count, &loop.answering.uses)
     except BaseException:
@@ -152,6 +153,15 @@ cdef inline void drop_letters(Loop *loop) noexcept nogil:
             note_dead(&loop.answering.dead, <Record *> letter.what)
         elif letter.kind == LISTEN:
             close(letter.fd)
+
+
+cdef inline void take_what_is_left(Loop *first, Loop **others) noexcept nogil:
+    """The others have ended: what lies in their boxes goes, and what died in their hands is the first one's to bury."""
+    cdef int i
+    drop_letters(first)
+    for i in range(1, first.answering.shared.lanes.count):
+        drop_letters(others[i])
+        take_dead(&first.answering.dead, &others[i].answering.dead)
 
 
 cdef inline void add_descriptors(const Loop *loop, list found):

@@ -6,7 +6,8 @@ A `Site` is what is served under some host names: what its keys lead to (the tab
 own, and what is asked in Python. Keys are paths, so each site has a table of its own. Connections, numbers, uses, epochs and what was withdrawn belong to no site.
 
 A site never moves, and its number is never another one's. Python's thread alone makes sites and writes in them. What a lane has of one it has
-for a turn.
+for a turn, since a host led to it (hosts.pxd). So a site that no host leads to is emptied in pieces, as a table that is cleared, and goes when all lanes have
+passed (withdrawn.pxd).
 
 An entry (a representation's Python object) is found by its numbers (owners.pxd), in whichever tables it stands.
 """
@@ -15,17 +16,19 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 
-from zcserve.net.lane.absent cimport Absent, close_absent
-from zcserve.net.lane.atomic cimport look_int
+from zcserve.net.lane.absent cimport Absent, close_absent, drop_page
+from zcserve.net.lane.atomic cimport look_int, release_pointer
 from zcserve.net.lane.growing cimport grown
-from zcserve.net.lane.hashes cimport close_hashes, open_hashes
+from zcserve.net.lane.hashes cimport close_hashes, give_up, open_hashes
 from zcserve.net.lane.numbers cimport TICKS_AT_ONCE, Numbers, bury, is_telling, tell_some
 from zcserve.net.lane.owned cimport Owned
 from zcserve.net.lane.owners cimport first_of, next_of
 from zcserve.net.lane.records cimport Dead, Record, key_at
-from zcserve.net.lane.table cimport CHORE_RECORDS, Chores, Table, close_table, drop_key, empty_tables, open_table, stands_in
+from zcserve.net.lane.table cimport (
+    CHORE_RECORDS, SLOTS_MIN, Chores, Table, close_table, drop_key, empty_tables, leave_table, open_table, stands_in,
+)
 from zcserve.net.lane.text cimport Text
-from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, is_waiting
+from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, is_waiting, withdraw_memory
 from zcserve.net.lane.withdrawn cimport holds as is_withdrawn
 
 cdef struct Site:
@@ -36,12 +39,13 @@ cdef struct Site:
     PyObject *teach              # has `Lane.put` or `put_redirect` called for a path, or not; NULL: nothing is asked
     PyObject *look_up            # `Application.look_up`; NULL for none
     PyObject *quick              # the keys of what that found
+    Site *next                   # in `Sites.leaving`
 
 cdef struct Sites:
     Site **all                   # by number; NULL: it is gone
     size_t room
     uint32_t count               # of numbers that were given
-    Site *first                  # number 0
+    Site *leaving                # those that go
     uint32_t seed                # of all tables: a secret
     Chores chores
     Numbers *numbers
@@ -76,7 +80,6 @@ cdef inline Site *add_site(Sites *sites, bytes secret, set quick) except NULL:
     site.quick = <PyObject *> quick
     sites.all[sites.count] = site
     sites.count += 1
-    sites.first = sites.all[0]
     return site
 
 
@@ -91,9 +94,14 @@ cdef inline void free_site(Site *site) noexcept:
 cdef inline void close_sites(Sites *sites) noexcept:
     """All lanes have ended, nothing is being sent any more, and no uses are told."""
     cdef uint32_t number
+    cdef Site *site
     for number in range(sites.count):
         if sites.all[number] != NULL:
             free_site(sites.all[number])
+    while sites.leaving != NULL:
+        site = sites.leaving
+        sites.leaving = site.next
+        free_site(site)
     free(sites.all)
     sites.all = NULL
     sites.count = 0
@@ -104,6 +112,35 @@ cdef inline Site *site_of(const Sites *sites, uint32_t number) except NULL:
     if number >= sites.count or sites.all[number] == NULL:
         raise ValueError(f"there is no site {number}")
     return sites.all[number]
+
+
+cdef inline int let_site_go(Sites *sites, uint32_t number) except -1:
+    """A site goes, to which no host leads and of which nothing is asked in Python. Raises ValueError, MemoryError."""
+    cdef Site *site = site_of(sites, number)
+    leave_table(&site.table, SLOTS_MIN - 1, False)
+    give_up(&site.absent.keys)
+    give_up(&site.owned.segments)
+    drop_page(&site.absent)
+    release_pointer(<void **> &site.owned.is_fresh, NULL)
+    site.teach = site.look_up = NULL
+    sites.all[number] = NULL
+    site.next = sites.leaving
+    sites.leaving = site
+    return 0
+
+
+cdef inline void withdraw_sites(Sites *sites) noexcept nogil:
+    """Withdraw those that go and are empty. Between two turns of the first lane."""
+    cdef Site **at = &sites.leaving
+    cdef Site *site
+    while at[0] != NULL:
+        site = at[0]
+        if site.table.limbo != NULL:
+            at = &site.next
+            continue
+        at[0] = site.next
+        withdraw_memory(sites.withdrawn, site.table.slots)
+        withdraw_memory(sites.withdrawn, site)
 
 
 # --- entries ------------------------------------------------------------------------------------------------
@@ -164,12 +201,12 @@ cdef inline int drop_entry(Sites *sites, entry) except -1:
 cdef inline bint has_chores(const Sites *sites) noexcept nogil:
     """Whether there is something that can be done now: the lane comes back to Python after each turn. Where `Station.has_chores` is not
     set, there is not."""
-    return sites.chores.first != NULL or is_telling(sites.numbers) or is_over(sites.withdrawn)
+    return sites.chores.first != NULL or sites.leaving != NULL or is_telling(sites.numbers) or is_over(sites.withdrawn)
 
 
 cdef inline bint are_chores_left(const Sites *sites) noexcept nogil:
     """What `Station.has_chores` is to say when Python has done what it had to: as `has_chores`, or something waits for other lanes."""
-    return sites.chores.first != NULL or is_telling(sites.numbers) or is_waiting(sites.withdrawn)
+    return sites.chores.first != NULL or sites.leaving != NULL or is_telling(sites.numbers) or is_waiting(sites.withdrawn)
 
 
 cdef inline bint do_chores(Sites *sites) except -1:

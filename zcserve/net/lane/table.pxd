@@ -30,7 +30,7 @@ from zcserve.net.lane.withdrawn cimport Withdrawn, withdraw, withdraw_memory
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
-    SLOTS_MIN = 1024
+    SLOTS_MIN = 64
     SPARSE = 16                  # slots for each record: a table of more is not crowded, its keys were chosen
     CHORE_SLOTS = 4096           # of a table that was left behind, seen to in a turn: some ten microseconds
     CHORE_RECORDS = 256          # likewise, and at most so many records: some hundred
@@ -127,9 +127,8 @@ cdef inline void put_at(Slots *slots, uint32_t at, Record *record) noexcept nogi
 # --- searching ----------------------------------------------------------------------------------------------
 
 
-cdef inline uint32_t hash_of(const Table *table, const char *key, size_t length) noexcept nogil:
-    """The same in all tables."""
-    return murmur3(key, length, table.seed)
+cdef inline uint32_t hash_of(uint32_t seed, const char *key, size_t length) noexcept nogil:
+    return murmur3(key, length, seed)
 
 
 cdef inline void expect(const Table *table, uint32_t hash) noexcept nogil:
@@ -173,7 +172,7 @@ cdef inline Record *find_path(const Table *table, Text target) noexcept nogil:
     cdef Record *record
     if query == NULL:
         return NULL
-    record = find(table, target.at, query - target.at, hash_of(table, target.at, query - target.at))
+    record = find(table, target.at, query - target.at, hash_of(table.seed, target.at, query - target.at))
     return record if record != NULL and record.any_query else NULL
 
 
@@ -182,7 +181,7 @@ cdef inline Text text_of(bytes key) noexcept:
 
 
 cdef inline Record *find_key(const Table *table, Text key) noexcept nogil:
-    return find(table, key.at, key.len, hash_of(table, key.at, key.len))
+    return find(table, key.at, key.len, hash_of(table.seed, key.at, key.len))
 
 
 cdef inline Record *find_left(const Table *table, Text key, Limbo **where, uint32_t *slot) noexcept nogil:
@@ -192,7 +191,7 @@ cdef inline Record *find_left(const Table *table, Text key, Limbo **where, uint3
     while limbo != NULL and record == NULL:
         if limbo.moves:
             where[0] = limbo
-            record = seek(limbo.slots, key.at, key.len, hash_of(table, key.at, key.len), slot)
+            record = seek(limbo.slots, key.at, key.len, hash_of(table.seed, key.at, key.len), slot)
         limbo = limbo.next
     return record
 
@@ -247,7 +246,7 @@ cdef inline bint insert(Table *table, Record *record) except -1:
 
 cdef inline bint insert_or_free(Table *table, Record *record) except -1:
     """Put a record into the table; False: it is freed, there is no place."""
-    record.hash = hash_of(table, key_at(record), record.key_len)
+    record.hash = hash_of(table.seed, key_at(record), record.key_len)
     if number_reps(table.numbers, record, table.site) and insert(table, record):
         return True
     give_numbers(table.numbers, record)
