@@ -35,14 +35,14 @@ EXCEPTIONS = {
     ("check", "%s"): ("is of no use", "the same for --check, and what the budget says"),
     ("server", "%s"): ("the process may be killed without a word", "cache/budget.py: the budget is too much"),
     ("content/told", "%s"): ("memory: the entries of N files take SIZE", "cache/budget.py: no room for content"),
+    ("content/builder", "%s%s"): ("FILE, line N, column N: WHY", "rules/: what is wrong in a root's own files"),
+    ("check", "%s%s"): ("FILE, line N, column N: WHY", "the same for --check, and which rules never match"),
     ("content/told", "%s: %s"): ("FILE: WHY", "a file that is not served, and why"),
-    ("check", "%s%s"): ("FILE: WHY", "the same for --check"),
-    ("content/builder", "%s%s"): ("FILE: WHY", "what is wrong in a root's own file of rules, and where"),
     ("cache/fetcher", "%s: %s"): ("FILE: WHY", "a file that cannot be read, in the system's words"),
     ("cache/siblings", "%s: %s"): ("does not decode to its file's bytes", "cache/siblings.py: what was found"),
     ("cache/crew", "%s"): ("no thread can be had for", "threads.py"),
-    ("net/shortage", "%s: %d idle connections were closed to make room, %d clients were refused with 503%s"): (
-        "REASON: N idle connections were closed to make room, N clients were refused with 503",
+    ("net/shortage", "%s: closed %s to make room, refused %s with 503%s"): (
+        "REASON: closed N to make room, refused N with 503",
         "begins with why",
     ),
     ("net/failures", "%s: %s%s"): ("`REQUEST: WHAT`", "an answer that failed"),

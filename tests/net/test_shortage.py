@@ -36,18 +36,18 @@ def test_the_first_time_is_told_at_once_and_the_rest_together_with_totals_since(
 ) -> None:
     desk = Desk(caplog)
     desk.shortage.note(WHY, desk.now, shed=3)
-    assert desk.told() == [f"{WHY.why}: 3 idle connections were closed to make room, 0 clients were refused with 503"]
+    assert desk.told() == [f"{WHY.why}: closed 3 idle connections to make room, refused 0 clients with 503"]
     for _ in range(4):
         desk.shortage.note(WHY, desk.now, refused=2)
     desk.shortage.note(Want(DESCRIPTORS, "other words"), desk.now)
     assert desk.told() == []
     desk.later(TOLD_EVERY_S + 1)
     assert desk.told() == [
-        "other words: 0 idle connections were closed to make room, 8 clients were refused with 503, new clients wait"
+        "other words: closed 0 idle connections to make room, refused 8 clients with 503, new clients wait"
     ]
     desk.shortage.note(WHY, desk.now, shed=1)
     desk.later(TOLD_EVERY_S + 1)
-    assert desk.told() == [f"{WHY.why}: 1 idle connections were closed to make room, 0 clients were refused with 503"]
+    assert desk.told() == [f"{WHY.why}: closed 1 idle connection to make room, refused 0 clients with 503"]
 
 
 def test_totals_count_by_reason_since_the_start_and_a_wait_is_what_neither_closes_nor_refuses(

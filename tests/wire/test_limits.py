@@ -226,7 +226,7 @@ def test_what_is_shed_and_refused_is_counted_and_told(
     assert shortage.shed.total() >= 36
     told = [record.getMessage() for record in caplog.records if "--connections-max (4) is reached" in record.message]
     assert len(told) == 1
-    assert "idle connections were closed to make room" in told[0]
+    assert "to make room" in told[0]
 
 
 def test_more_connections_than_descriptors_are_a_warning_at_the_start(root: Path, command: StartCommand) -> None:

@@ -22,6 +22,7 @@ ROUNDS = 5
 WARM_UP = 500
 REQUESTS = 1000
 GROWTH_BYTES_MAX = 200 << 10
+TRIES = 3  # a leak grows each time; what a moment on a busy machine takes beside others is kept, and does not
 AT_ONCE = 50
 TARGETS = 200  # different ones, where there are any: what is remembered of them is bounded, too, but by more
 
@@ -195,6 +196,10 @@ def test_memory_does_not_grow_with_requests(site: Site, tmp_path: Path, command:
     )  # fmt: skip
     for target, status in KINDS.items():
         ask_many(server.port, target, status, WARM_UP)
-        before = resident_bytes(server.pid)
-        ask_many(server.port, target, status, REQUESTS)
-        assert (target, resident_bytes(server.pid) - before) < (target, GROWTH_BYTES_MAX)
+        for _ in range(TRIES):
+            before = resident_bytes(server.pid)
+            ask_many(server.port, target, status, REQUESTS)
+            if (grown := resident_bytes(server.pid) - before) < GROWTH_BYTES_MAX:
+                break
+        else:
+            pytest.fail(f"{target}: {grown} bytes more, once more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from zcserve.config.units import counted
 from zcserve.log import Log
 from zcserve.net.telling import Telling
 from zcserve.net.timers import Timers
@@ -53,5 +54,6 @@ class Shortage:
         shed, refused = totals[0] - self._told_shed, totals[1] - self._told_refused
         waited = totals[2] != self._told_waits
         self._told_shed, self._told_refused, self._told_waits = totals
-        told = "%s: %d idle connections were closed to make room, %d clients were refused with 503%s"
-        _log.warning(told, self._why, shed, refused, ", new clients wait" if waited else "")
+        idle, clients = counted(shed, "idle connection"), counted(refused, "client")
+        told = "%s: closed %s to make room, refused %s with 503%s"
+        _log.warning(told, self._why, idle, clients, ", new clients wait" if waited else "")
