@@ -11,13 +11,11 @@ upgrade, and so does a site with applications: these are loaded before a server 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
 from zcserve import threads
-from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.config.site import INHERITED, OWN, check_shares
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
@@ -168,10 +166,12 @@ class Reconfigure:
 
     def _let_go(self, gone: list[tuple[Tenant, Content]]) -> None:
         """In a thread: end what made their content, and forget that. What is being sent stays until it is."""
-        until = time.monotonic() + CLOSE_WITHIN_S
         for tenant, content in gone:
-            if content.close(max(until - time.monotonic(), 0)):
-                tenant.let_go()
+            try:
+                if content.leave():
+                    tenant.let_go()
+            except ClosingError:
+                return
 
 
 def _differs(old: Config, new: Config) -> bool:

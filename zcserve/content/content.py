@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from zcserve.cache.watcher import Watcher
 from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.filling import Filling
-from zcserve.content.jobs import Counters, Jobs
+from zcserve.content.jobs import CLOSING_SEEN_S, Counters, Jobs
 from zcserve.content.live import Live
 from zcserve.content.patches import READS_MAX, Patches
 from zcserve.content.pinning import Pinning
@@ -257,10 +258,17 @@ class Content:
 
     # --- ending -------------------------------------------------------------------------------------------
 
-    def unfollow(self) -> None:
-        """The site is served no more: hear of no change, and have nothing due. In the loop."""
-        self.stand_still()
-        self.end()
+    def leave(self) -> bool:
+        """The site is served no more, and the server goes on: end the threads, once what they are at is over. In a
+        thread, after `stand_still`. False where one goes on, or hangs. Raises ClosingError when the server ends."""
+        over = threading.Event()
+        self._jobs.submit(self._jobs.builders, partial(self._jobs.submit, self._jobs.patches, over.set))
+        while not over.wait(CLOSING_SEEN_S):
+            self._builder.go_on()
+        self._jobs.in_loop(self._unfollow)
+        return self.close()
+
+    def _unfollow(self) -> None:
         if self.watcher is not None:
             self._loop.forget(self.watcher.fd)
         self._loop.wake_at(inf, self)

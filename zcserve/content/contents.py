@@ -41,9 +41,9 @@ class Contents:
         self._plan(content.due)
 
     def remove(self, site: int) -> Content:
-        """It is none of them any more: close it."""
+        """It is none of them any more: have it leave."""
         content = self._by_site.pop(site)
-        content.unfollow()
+        content.stand_still()
         self._reloaded(site)
         return content
 
