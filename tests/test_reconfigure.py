@@ -132,7 +132,8 @@ def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog:
     reloads(node, wait_until, caplog)("reload: access_log is another by now")
 
 
-def test_one_site_finds_nothing_by_hosts_until_it_has_some(tmp_path: Path, wait_until: WaitUntil, engine: str) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_site_finds_nothing_by_hosts_until_it_has_some(tmp_path: Path, wait_until: WaitUntil, engine: Any) -> None:
     """A file without sites is read again, too."""
     (tmp_path / "page").write_text("page")
     told = [Config(root=tmp_path, port=0, engine=engine)]
