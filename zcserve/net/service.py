@@ -112,6 +112,7 @@ class Service:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
         hosts = Hosts(self.sites, refuses_unknown=self.config.unknown_host == "421")
+        self.hosts = None
         if not hosts.is_one:
             self._find_by(hosts)
 
