@@ -183,12 +183,17 @@ def test_what_was_not_resident_keeps_its_tag(tree: Tree) -> None:
     assert entry_of(got, b"/a").etag == entry_of(generation, b"/a").etag != b""
 
 
-def test_other_heads_come_before_content_from_memory(tree: Tree) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{"cache_control": "no-cache"}, {"rules": ({"path": "/**", "set": {"Cache-Control": "no-cache"}},)}],
+    ids=["cache_control", "rules"],
+)
+def test_other_heads_come_before_content_from_memory(tree: Tree, settings: dict[str, Any]) -> None:
     tree.plant(FILES)
     old, generation = loaded(tree)
     for name in FILES:
         (tree.path / name).unlink()
-    new, got = adopted(tree, old, generation, cache_control="no-cache")
+    new, got = adopted(tree, old, generation, **settings)
     for entry in got.entries():
         if entry.is_variant:
             continue

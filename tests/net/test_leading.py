@@ -94,7 +94,7 @@ def test_a_clean_url_is_a_file_and_comes_before_rules(tree: Tree) -> None:
     site = site_of(tree, clean_urls=True, redirects=({"from": "/a", "to": "/b"},))
     assert told(site, b"/a") == (200, b"/a.html")
     assert told(site, b"/a/") == (301, b"/b")
-    assert site.has_own(b"/a", None)
+    assert site.has_own(b"/a", None, b"")
 
 
 def test_one_page_answers_what_looks_like_no_file(tree: Tree) -> None:

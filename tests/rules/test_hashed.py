@@ -72,4 +72,4 @@ def test_of_base_64_with_eight_characters_most_are_seen() -> None:
     rng = random.Random(7)
     signs = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     names = [f"index-{''.join(rng.choices(signs, k=8))}.js" for _ in range(2000)]
-    assert 0.72 < sum(map(is_hashed, names)) / len(names) < 0.9
+    assert 0.65 < sum(map(is_hashed, names)) / len(names) < 0.8

@@ -213,6 +213,25 @@ def test_rules_come_behind_an_application_unless_they_have_force(site: Site, liv
             assert client.get("/route").body == b"index"
 
 
+def test_a_rule_may_be_for_one_host_alone(site: Site, live: Serve) -> None:
+    site.write("a.html", b"a")
+    led = (
+        {"from": "https://old.example/*", "to": "https://new.example/:splat", "force": True},
+        {"from": "/moved", "to": "https://new.example/moved"},
+    )
+    with Client(live(site.root, redirects=led).port) as client:
+        for _ in range(3):
+            for target in ("/a.html", "/none", "http://old.example/a.html"):
+                host = b"Host: test" if target.startswith("http") else b"Host: old.example:80"
+                client.send(b"GET %b HTTP/1.1\r\n%b\r\n\r\n" % (target.encode(), host))
+                answer = client.read()
+                assert answer.status == 301
+                assert answer["Location"].startswith(b"https://new.example/"), target
+            assert client.get("/a.html").body == b"a"
+            assert client.get("/none").status == 404
+            assert client.get("/moved")["Location"] == b"https://new.example/moved"
+
+
 NAMES = ("X-A", "X-B", "Cache-Control", "Link", "X-Content-Type-Options", "Vary", "Content-Security-Policy")
 GLOBS = ("/**", "/dir/**", "*.txt", "*.js", "/small.txt", "/*", "*.html", "/dir", "/[ls]*", "*", "/404.html")
 

@@ -31,7 +31,7 @@ from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
 from zcserve.net.leading import look_up
 from zcserve.net.received import Collect, Discard
-from zcserve.net.request import split_target
+from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
 from zcserve.site import reply
 from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
@@ -124,7 +124,7 @@ class Answering:
         except HttpError:
             return  # `_respond` says so
         self._place = path, query
-        if self.method in (b"GET", b"HEAD") and site.has_own(path.key, query):
+        if self.method in (b"GET", b"HEAD") and site.has_own(path.key, query, host_of(self.target, self.fields)):
             return
         websocket = self.fields.websocket and self.method == b"GET"
         self.resource = site.application.find(path, query, websocket=websocket)
@@ -237,7 +237,7 @@ class Answering:
 
     def _respond(self) -> Step:
         """The answer where the application has none. Raises HttpError."""
-        found = look_up(self._site, self.method, self.target, self._place)
+        found = look_up(self._site, self.method, self.target, self._place, self.fields)
         return found if isinstance(found, Reply) else self.respond_found(found)
 
     def respond_found(self, found: Stored | tuple[Generation, Entry]) -> Step:

@@ -205,7 +205,7 @@ class Http1:
         """A request without a body, where there is no application. Only for content that is not at hand something is
         kept of it."""
         try:
-            found = look_up(self._site, method, target)
+            found = look_up(self._site, method, target, None, fields)
         except HttpError as error:
             if error.close:
                 self._request = self._asked(method, target, fields)

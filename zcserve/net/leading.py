@@ -12,7 +12,8 @@ from zcserve.cache.index import Generation
 from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, canonical_path
-from zcserve.net.request import split_target
+from zcserve.net.fields import Fields
+from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
 from zcserve.rules.compiled import HeadFields, is_lasting
 from zcserve.rules.redirects import Action
@@ -27,31 +28,35 @@ def look_up(
     method: bytes,
     target: bytes,
     place: tuple[SentPath, bytes | None] | None = None,
+    fields: Fields | None = None,
 ) -> Reply | Stored | tuple[Generation, Entry]:
     """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
-    target's path and query, where they were read. Raises HttpError 400."""
+    target's path and query, where they were read; `fields` say the host, which rules may ask for. Raises HttpError
+    400."""
     if site.is_nowhere:
         if method in (b"GET", b"HEAD"):
             split_target(target)
         return reply.page(421)
     if method in (b"GET", b"HEAD"):
         if site.live.root.rules.has_answers:
-            return _look_up_by_rules(site, *_place(target, place))
+            return _look_up_by_rules(site, *_place(target, place), _host(target, fields))
         (generation, resource), query = _find(site, target, place)
         if isinstance(resource, Entry):
             return generation, resource
         if resource is None:
             live = site.live
             return reply.not_found(live.not_found_page, live.root.rules.absent)
-        fields = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
-        return reply.redirect(301, resource.location, query, fields)
+        more = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
+        return reply.redirect(301, resource.location, query, more)
     rules = site.live.root.rules
     everywhere = rules.everywhere
     if method == b"OPTIONS":
         if target != b"*" and not rules.has_answers and _find(site, target, place)[0][1] is None:
             return site.not_found()
-        if target != b"*" and rules.has_answers and not _leads_somewhere(site, *_place(target, place)):
-            return site.not_found()
+        if target != b"*" and rules.has_answers:
+            found = _look_up_by_rules(site, *_place(target, place), _host(target, fields))
+            if isinstance(found, Reply) and found.status == 404:
+                return found
         return reply.options(everywhere)
     if site.refuse is not reply.refused:  # it says so in a form of its own
         return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
@@ -60,23 +65,23 @@ def look_up(
     return site.refuse(501, everywhere, "")
 
 
-def _leads_somewhere(site: Site, key: bytes, query: bytes | None) -> bool:
-    """Whether a path has an answer other than 404 there."""
-    found = _look_up_by_rules(site, key, query)
-    return not isinstance(found, Reply) or found.status != 404
+def _host(target: bytes, fields: Fields | None) -> bytes:
+    return host_of(target, fields) if fields is not None else b""
 
 
-def _look_up_by_rules(site: Site, key: bytes, query: bytes | None) -> Reply | Stored | tuple[Generation, Entry]:
+def _look_up_by_rules(
+    site: Site, key: bytes, query: bytes | None, host: bytes
+) -> Reply | Stored | tuple[Generation, Entry]:
     """As `look_up`, of a site whose rules may have an answer."""
     rules = site.root.rules
-    action = rules.forced(key, query)
+    action = rules.forced(key, query, host)
     if action is None:
         generation, resource = site.find(key)
         if isinstance(resource, Entry):
             return generation, resource
         if resource is not None:
             return reply.redirect(301, resource.location, query, generation.root.rules.fields_of_answer(key))
-        action = rules.answer(key, query)
+        action = rules.answer(key, query, host)
     if action is None:
         page = rules.page_of_application(key)
         found = site.page(page) if page else None

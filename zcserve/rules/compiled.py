@@ -134,21 +134,21 @@ class Rules:
 
     # --- where a path leads -----------------------------------------------------------------------------------
 
-    def answer(self, key: bytes, query: bytes | None) -> Action | None:
+    def answer(self, key: bytes, query: bytes | None, host: bytes = b"") -> Action | None:
         """What the first redirect that matches answers; the caller has found no file, unless the action's rule has
-        `force`. `query` without its question mark, None for none."""
-        return self._redirects.answer(key, query or b"")
+        `force`. `query` without its question mark, None for none; `host` as a request names it."""
+        return self._redirects.answer(key, query or b"", host)
 
-    def forced(self, key: bytes, query: bytes | None) -> Action | None:
+    def forced(self, key: bytes, query: bytes | None, host: bytes = b"") -> Action | None:
         """The same, if it holds where a file lies."""
         if not self.has_forced:
             return None
-        action = self._redirects.answer(key, query or b"")
+        action = self._redirects.answer(key, query or b"", host)
         return action if action is not None and action.rule.force else None
 
     def may_force(self, key: bytes) -> bool:
-        """Whether a request for this key may be answered so, with some query."""
-        return self._redirects.overrides(key)
+        """Whether a request for this key may be answered so, with some query and of some host."""
+        return self.has_forced and (bool(self._redirects.hosts) or self._redirects.overrides(key))
 
     def page_of_application(self, key: bytes) -> bytes:
         """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file."""
@@ -160,7 +160,12 @@ class Rules:
         if self._redirects.hosts or not self._redirects or self._redirects.reads_query(key):
             return None
         action = self._redirects.answer(key)
-        return action if action is not None and is_lasting(action) else None
+        if action is None or not is_lasting(action):
+            return None
+        target = action.rule.target
+        assert target is not None
+        may_be_here = target.host and target.path_of({}) == key  # of this host the next rule answers
+        return None if may_be_here else action
 
     def findings(self, has_file: Callable[[bytes], bool]) -> list[Finding]:
         """What is wrong with the redirects together; `has_file` tells whether a file answers a key."""

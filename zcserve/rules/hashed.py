@@ -8,8 +8,8 @@ change), ids of databases (24 digits), and pages, which people come back to. Wha
     esbuild, Angular                         app-5T2XKZQH.js: base 32
     Vite, Rollup, Astro, SvelteKit           index-BVqDs1Xt.js: base 64
 
-Of base 64 with 8 characters about a fifth looks like a word and is not taken: where all of a folder is hashed, a rule
-for the folder says so for sure.
+Of 8 random characters in base 64 or 32 three of ten look like a word and are not taken: where all of a folder is
+hashed, a rule for the folder says so for sure.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ class Servlets:
         if freshness is None or not isinstance(found, Servlet) or not freshness.is_known_fresh(found.names):
             return None
         route = found.quick(method)
-        if route is None or (method == b"GET" and self.context.site.has_own(path.key, query)):
+        if route is None or (method == b"GET" and self.context.site.has_own(path.key, query, None)):
             return None
         return self._quick(freshness, found, route, target)
 

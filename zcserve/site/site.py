@@ -114,10 +114,13 @@ class Site:
                     return old, kept
         return live, resource
 
-    def has_own(self, key: bytes, query: bytes | None) -> bool:
-        """Whether a request that reads is answered before any application is asked: by a file, or a rule with force."""
+    def has_own(self, key: bytes, query: bytes | None, host: bytes | None) -> bool:
+        """Whether a request that reads is answered before any application is asked: by a file, or a rule with force. A
+        `host` of None: for some host."""
         rules = self.root.rules
-        if key in self.live.resources or (rules.has_forced and rules.forced(key, query) is not None):
+        if key in self.live.resources:
+            return True
+        if rules.has_forced and (rules.may_force(key) if host is None else rules.forced(key, query, host) is not None):
             return True
         return rules.clean_urls and key + b".html" in self.live.resources
 
