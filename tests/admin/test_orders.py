@@ -15,6 +15,7 @@ from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.config.site import SiteTable
 
 NONE: dict[str, Any] = {"failed": [], "failed_total": 0}
 
@@ -118,6 +119,32 @@ def test_a_purge_tells_what_it_did_and_what_it_cannot_be(laid_out: Server, tell:
         status, told = tell("purge", **words)
         assert (status, bool(told["error"])) == (400, True)
     assert "did you mean prefix?" in tell("purge", prefx="/")[1]["error"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_files_of_a_tag_are_purged_together_and_what_is_none_has_the_nearest_told(
+    site: Site, serve: Serve, socket_path: str, tell: Any, engine: str
+) -> None:
+    site.write("assets/a.css", b"a style")
+    site.write("assets/a.js", b"a script")
+    site.write("b.css", b"another")
+    site.write("blog/a", b"a page")
+    rules = ({"path": "*.css", "tags": ["css"]}, {"path": "/assets/", "tags": ["assets", "css-js"]})
+    blog = SiteTable(name="blog", hosts=("blog.example",), values={"root": site.root / "blog", "tag_header": "none"})
+    admin = f"unix:{socket_path}"
+    server = serve(site.root, engine=engine, admin=admin, rules=rules, tag_header="Cache-Tag", sites=(blog,))
+    done = {"how": "soft", "matched": 2, "purged": 2, "results": 0, "bytes": 14}
+    with Client(server.port) as client:
+        for _ in range(2):
+            assert client.get("/assets/a.css")["Cache-Tag"] == b"css,assets,css-js"
+            assert tell("purge", tag="css") == (200, done)
+        assert client.get("/assets/a.js")["Cache-Tag"] == b"assets,css-js"
+        assert tell("purge", tag="assets", hard=True) == (200, done | {"how": "hard", "bytes": 15})
+        assert client.get("/assets/a.js").body == b"a script"
+    nothing = done | {"matched": 0, "purged": 0, "bytes": 0}
+    assert tell("purge", tag="cs") == (200, nothing | {"nearest_tag": "css"})
+    assert tell("purge", tag="css", site="blog") == (200, nothing | {"nearest_tag": None})
+    assert tell("purge", tag="a b")[0] == tell("purge", tag="css", path="/a")[0] == 400
 
 
 def test_a_list_is_warmed_and_patterns_are_pinned_until_the_process_ends(laid_out: Server, tell: Any) -> None:

@@ -16,6 +16,8 @@ from zcserve.cache.naming import path_of
 from zcserve.content import purging as module
 from zcserve.content.purging import PURGED_AT_ONCE, PURGES_WAITING_MAX, Aim, Purged
 from zcserve.errors import HttpError, NotNowError, UsageError
+from zcserve.rules.compiled import Rules
+from zcserve.rules.rule import HeaderRule
 
 FILES = {
     "a b.txt": b"1",
@@ -26,6 +28,7 @@ FILES = {
     "docs/index.html": b"666",
     "top.js": b"7",
 }
+TAGGED = Rules((HeaderRule(("*.css",), tags=("both", "css")), HeaderRule(("/docs/",), tags=("both",))))
 FAMILY = {b"/assets/page.css", b"/assets/page.css.br", b"/assets/page.css.gz"}
 
 
@@ -66,6 +69,8 @@ ALL = {b"/" + name.encode() for name in FILES}
         (lambda: Aim.glob("*.js"), {b"/assets/other.js", b"/top.js"}, 2),
         (lambda: Aim.glob("/a *"), {b"/a b.txt"}, 1),
         (lambda: Aim.glob("/docs/"), {b"/docs/index.html"}, 1),
+        (lambda: Aim.tag(TAGGED, "both"), FAMILY | {b"/docs/index.html"}, 2),
+        (lambda: Aim.tag(TAGGED, "other"), set(), 0),
     ],
 )  # fmt: skip
 def test_what_a_hard_purge_is_aimed_at_is_dropped_with_all_that_has_its_content(

@@ -245,3 +245,39 @@ def test_a_digest_tells_of_redirects_too() -> None:
     every = [led(), led(one), led(one | {"force": True}), led(one, clean_urls=True), led(one, spa=True)]
     assert len({rules.digest for rules in every}) == 5
     assert led(one).digest == led(one).digest
+
+
+# --- tags and priorities --------------------------------------------------------------------------------------------
+
+TAGGED = (
+    HeaderRule(("*.css",), tags=("css", "assets"), priority=5),
+    HeaderRule(("/assets/",), tags=("assets",), priority=-3),
+    HeaderRule(("/a b",), set=((b"Surrogate-Key", b"mine"),), tags=("x",)),
+    HeaderRule(("/**",), tags=("all",)),
+)
+
+
+def test_a_tag_is_of_the_files_that_its_globs_match() -> None:
+    rules = Rules(TAGGED)
+    keys = [b"/a%20b", b"/a.css", b"/assets/b.css", b"/assets/b.js"]
+    assert rules.tags == ("css", "assets", "x", "all")
+    of = {tag: [key for key in keys if rules.tagged(tag)(key)] for tag in (*rules.tags, "none")}
+    assert of == {"css": keys[1:3], "assets": keys[1:], "x": keys[:1], "all": keys, "none": []}
+    assert lines(rules, b"/a.css") == ()
+
+
+def test_tags_are_sent_where_that_is_told_and_a_field_of_a_rule_replaces_them() -> None:
+    rules = Rules(TAGGED, tag_header="Surrogate-Key")
+    assert lines(rules, b"/assets/b.css") == ((b"Surrogate-Key", b"css assets all"),)
+    assert lines(rules, b"/a%20b") == ((b"Surrogate-Key", b"mine"),)
+    assert rules.fields_of_answer(b"/assets").lines == ((b"Surrogate-Key", b"all"),)
+    assert rules.absent.lines == ((b"Surrogate-Key", b"all"),)
+    assert rules.everywhere == ()
+    assert Rules(TAGGED, tag_header="Cache-Tag").digest != rules.digest != Rules(TAGGED).digest
+
+
+def test_the_last_rule_that_says_a_priority_decides() -> None:
+    rules = Rules(TAGGED)
+    assert rules.has_priorities
+    assert [rules.priority_of(key) for key in (b"/x", b"/x.css", b"/assets/x.css")] == [0, 5, -3]
+    assert not Rules((HeaderRule(("/a",), priority=0),)).has_priorities

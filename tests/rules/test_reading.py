@@ -11,6 +11,7 @@ from zcserve.config.tables import Source, tables_of
 from zcserve.errors import UsageError
 from zcserve.rules.reading import GLOBS_MAX, disposition, header_rules, preload_link, redirects
 from zcserve.rules.rule import HeaderRule
+from zcserve.rules.tagged import TAGS_MAX
 
 
 def read(text: str) -> tuple[HeaderRule, ...]:
@@ -144,4 +145,27 @@ def test_a_redirect_is_what_is_written_and_knows_where() -> None:
 def test_what_is_wrong_with_a_redirect_is_told_with_its_place(text: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         lead("[[redirects]]\n" + text)
+    assert str(error.value).startswith(message)
+
+
+def test_tags_are_one_or_a_list_and_a_priority_is_a_number() -> None:
+    assert rule(tags="a").tags == ("a",)
+    assert rule(tags=["a:b", "c"]).tags == ("a:b", "c")
+    assert [rule(priority=number).priority for number in (-100, 0, 100)] == [-100, 0, 100]
+    assert rule(tags=["a"]).priority is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tags = ['a', 'b c']", "site.toml:3:14: rules[0].tags[1]: 'b c' is not a tag"),
+        ("tags = 5", "site.toml:3:1: rules[0].tags: 5 is no list of texts"),
+        (f"tags = {[f't{number}' for number in range(TAGS_MAX + 1)]}", "site.toml:3:1: rules[0].tags: 33 tags"),
+        ("priority = 101", "site.toml:3:1: rules[0].priority: 101 is no priority; accepted: a whole number, from -100"),
+        ("priority = true", "site.toml:3:1: rules[0].priority: True is a boolean"),
+    ],
+)
+def test_what_is_no_tag_and_no_priority_is_told_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read("[[rules]]\npath = '/a'\n" + text)
     assert str(error.value).startswith(message)

@@ -22,6 +22,7 @@ from zcserve.content.purging import Aim, Purged
 from zcserve.content.warming import Warmth
 from zcserve.drain import Drain
 from zcserve.errors import HttpError, NotNowError, UsageError, nearest
+from zcserve.rules.tagged import nearest_tag
 
 T = TypeVar("T")
 
@@ -124,11 +125,12 @@ def _loglevel(node: Node, given: dict[str, Any], finish: Finish) -> Done:
 
 # --- content ----------------------------------------------------------------------------------------------------------
 
-_AIMS: dict[str, Callable[[Any], Aim]] = {
-    "path": lambda path: Aim.paths([_bytes(path)]),
-    "paths": lambda paths: Aim.paths(map(_bytes, paths)),
-    "prefix": lambda prefix: Aim.prefix(_bytes(prefix)),
-    "glob": Aim.glob,
+_AIMS: dict[str, Callable[[Content, Any], Aim]] = {
+    "path": lambda _, path: Aim.paths([_bytes(path)]),
+    "paths": lambda _, paths: Aim.paths(map(_bytes, paths)),
+    "prefix": lambda _, prefix: Aim.prefix(_bytes(prefix)),
+    "glob": lambda _, glob: Aim.glob(glob),
+    "tag": lambda content, tag: Aim.tag(content.site.root.rules, tag),
 }
 
 
@@ -143,12 +145,21 @@ def _content_of(node: Node, site: str | None) -> Content:
     return content
 
 
+def _known_tag(content: Content, tag: str | None) -> Done:
+    """Of a tag that no rule gives the one that may be meant."""
+    tags = content.site.root.rules.tags
+    if tag is None or tag in tags:
+        return {}
+    return {"nearest_tag": nearest_tag(tag, tags)}
+
+
 def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
     content = _content_of(node, given["site"])
     aims = [name for name in _AIMS if given[name] is not None]
     if len(aims) != 1:
         raise VerbError(400, f"purge needs one of {', '.join(_AIMS)}, and got {len(aims)}", tuple(_AIMS))
-    aim = _tried(lambda: _AIMS[aims[0]](given[aims[0]]))
+    aim = _tried(lambda: _AIMS[aims[0]](content, given[aims[0]]))
+    known = _known_tag(content, given["tag"])
     hard = given["hard"]
 
     def tell(purged: Purged) -> None:
@@ -159,6 +170,7 @@ def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
                 "purged": purged.purged,
                 "results": purged.results,
                 "bytes": purged.bytes,
+                **known,
                 **({"error": purged.why} if purged.why else {}),
             }
         )

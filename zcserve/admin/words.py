@@ -156,6 +156,7 @@ PURGE = Wording(
         "paths": Word(list, "paths, each with its variants: /assets/site.css", operand="PATH"),
         "prefix": Word(str, "all paths that begin so: /assets/"),
         "glob": Word(str, "all that a pattern matches: *.css, /fonts/"),
+        "tag": Word(str, "all files that rules give this tag"),
         "hard": Word(bool, "drop it at once; else it is compared with its file", default=False),
         "site": _SITE,
     },

@@ -29,6 +29,7 @@ INHERITED = (
     "spa",
     "immutable",
     "secure_headers",
+    "tag_header",
     "charset",
     "type",
     "keep_generations",

@@ -27,6 +27,7 @@ AccessLogFormat: TypeAlias = Literal["combined", "json"]
 ListenWhen: TypeAlias = Literal["ready", "start"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
+TagHeader: TypeAlias = Literal["none", "Surrogate-Key", "Cache-Tag"]
 UnknownHost: TypeAlias = Literal["default", "421"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
 
@@ -111,6 +112,9 @@ class Config:
     spa: bool = _key(False, SWITCH, "answer what leads nowhere, and has no dot in its last segment, with /index.html")
     immutable: bool = _key(False, SWITCH, "have files with a hash in their names kept for a year: app-BVqDs1Xt.js")
     secure_headers: bool = _key(False, SWITCH, "send fields that have browsers be careful: docs/rules.md has them")
+    tag_header: TagHeader = _key(
+        "none", TEXT, "the field that tells a CDN in front the tags of rules", choices=get_args(TagHeader)
+    )
     charset: str = _key(
         DEFAULT_CHARSET, TEXT, "the charset that text is sent with; none for none", metavar="NAME", check=check_charset
     )

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from re import Pattern
 
 from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Entry, Sibling, each_coding
@@ -40,6 +39,7 @@ from zcserve.errors import NotNowError
 from zcserve.http import canonical_path
 from zcserve.log import Log
 from zcserve.paths import decoded
+from zcserve.rules.compiled import Rules
 
 _log = Log(__name__)
 
@@ -57,35 +57,38 @@ PurgeResults = Callable[[Callable[[bytes], bool], bool, Callable[[int, int], obj
 
 
 class Aim:
-    """What a purge is of: paths, all that begins like one, or what a glob matches."""
+    """What a purge is of: paths, all that begins like one, what a glob matches, or what has a tag."""
 
-    def __init__(
-        self, keys: Iterable[bytes] = (), prefix: bytes | None = None, pattern: Pattern[str] | None = None
-    ) -> None:
+    def __init__(self, keys: Iterable[bytes], takes: Callable[[bytes], bool] | None = None) -> None:
+        """Just these, or whatever `takes` says yes to: in the loop's thread, and in that of the patches."""
         self._keys = frozenset(keys)
-        self._prefix = prefix
-        self._pattern = pattern
+        self._takes = takes
 
     @classmethod
     def paths(cls, paths: Iterable[bytes]) -> Aim:
         """Just these: as sent in a URL, without a query, percent-encoded in any way. Raises HttpError."""
-        return cls(keys=map(canonical_path, paths))
+        return cls(map(canonical_path, paths))
 
     @classmethod
     def prefix(cls, prefix: bytes) -> Aim:
         """What begins so: "/assets/", or "/assets/a". Raises HttpError."""
-        return cls(prefix=canonical_path(prefix))
+        begin = canonical_path(prefix)
+        return cls((), lambda key: key.startswith(begin))
 
     @classmethod
     def glob(cls, glob: str) -> Aim:
         """What a pattern matches (config/globs.py). Raises UsageError."""
-        return cls(pattern=parse_glob(glob))
+        pattern = parse_glob(glob)
+        return cls((), lambda key: pattern.fullmatch(decoded(key)) is not None)
+
+    @classmethod
+    def tag(cls, rules: Rules, tag: str) -> Aim:
+        """What these rules give a tag. Raises UsageError."""
+        return cls((), rules.tagged(tag))
 
     def takes(self, key: bytes) -> bool:
         """Whether it is aimed at this key."""
-        if self._pattern is not None:
-            return self._pattern.fullmatch(decoded(key)) is not None
-        return key.startswith(self._prefix) if self._prefix is not None else key in self._keys
+        return self._takes(key) if self._takes is not None else key in self._keys
 
     def takes_another(self, key: bytes, entry: Entry) -> bool:
         """Whether what a key leads to is purged under another one: a directory's index under its own name, and a
@@ -96,7 +99,7 @@ class Aim:
 
     def of(self, generation: Generation) -> Iterator[bytes]:
         """The keys of a generation that it is aimed at."""
-        if self._prefix is None and self._pattern is None:
+        if self._takes is None:
             yield from (key for key in self._keys if key in generation.resources)
             return
         for keys in generation.keys_in_pieces():

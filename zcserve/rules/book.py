@@ -77,6 +77,7 @@ class Rulebook:
             (*self._redirects, *led),
             clean_urls=config.clean_urls,
             spa=config.spa,
+            tag_header=config.tag_header,
         )
 
     def _overruled(self, of_file: tuple[HeaderRule, ...]) -> Iterator[str]:

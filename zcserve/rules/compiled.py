@@ -24,6 +24,7 @@ from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
 from zcserve.rules.redirects import Action, Redirect, Redirects
 from zcserve.rules.rule import HeaderRule
+from zcserve.rules.tagged import Tags, check_tag
 
 # Combinations of rules that are kept. Paths that clients think of may match others without end.
 KEPT_MAX = 4096
@@ -34,8 +35,9 @@ _CACHE_CONTROL = b"Cache-Control"
 _EVERY_PATH = frozenset(("/", "**", "/**", "*", "**/*", "/**/*"))
 # What is said of content, and of no answer that has another: that it may be kept, how to save it, what it needs.
 _OF_CONTENT = frozenset(
-    (b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires", b"pragma", b"link",
-     b"content-disposition", b"content-language", b"content-location", b"vary", b"x-content-type-options")
+    (b"cache-control", b"cdn-cache-control", b"surrogate-control", b"surrogate-key", b"cache-tag", b"expires",
+     b"pragma", b"link", b"content-disposition", b"content-language", b"content-location", b"vary",
+     b"x-content-type-options")
 )  # fmt: skip
 
 
@@ -91,11 +93,12 @@ class Rules:
     absent      the fields of a 404: of /404.html, whether there is one or not
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
                 but for what is said of content
+    tags        all that files may have, in the order in which they are written
     """
 
     __slots__ = (
-        "_default", "_is_about_hashes", "_kept", "_redirects", "_rules", "_spa", "_table", "absent", "clean_urls",
-        "digest", "everywhere", "first_segments", "has_answers", "has_forced",
+        "_default", "_is_about_hashes", "_kept", "_priorities", "_redirects", "_rules", "_spa", "_table", "_tags",
+        "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_forced", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -106,9 +109,10 @@ class Rules:
         *,
         clean_urls: bool = False,
         spa: bool = False,
+        tag_header: str = "none",
     ) -> None:
-        """`cache_control` is what a file has without rules; "": none. Raises UsageError for what is no glob, and for
-        redirects that take too long to look up."""
+        """`cache_control` is what a file has without rules; "": none. `tag_header` is the field that tells of tags.
+        Raises UsageError for what is no glob, and for redirects that take too long to look up."""
         self._redirects = Redirects(redirects)
         self._spa = spa
         self.clean_urls = clean_urls
@@ -118,9 +122,12 @@ class Rules:
         self._rules = tuple(rules)
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
+        self._priorities = {number: rule.priority for number, rule in enumerate(rules) if rule.priority is not None}
+        self._tags = Tags(rules, tag_header)
+        self.tags = self._tags.names
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
         led = self._redirects.digest
-        told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa)).encode()
+        told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa, tag_header)).encode()
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
         self._default = HeadFields(lines) if lines else NO_FIELDS
@@ -181,6 +188,25 @@ class Rules:
         """The same of an answer at this key that has no file: a redirect, a page for what is absent."""
         return self._fields(key, of_file=False) if self._rules else NO_FIELDS
 
+    # --- which files belong together --------------------------------------------------------------------------
+
+    def tagged(self, tag: str) -> Callable[[bytes], bool]:
+        """Tells of a key whether the file there has this tag. Raises UsageError for what is none."""
+        givers, numbers = self._tags.givers(check_tag(tag)), self._table.numbers
+        if not givers:
+            return lambda _: False
+        return lambda key: not givers.isdisjoint(numbers(decoded(key)))
+
+    @property
+    def has_priorities(self) -> bool:
+        """Whether some file may have another priority than 0."""
+        return any(self._priorities.values())
+
+    def priority_of(self, key: bytes) -> int:
+        """How soon the file at this key is loaded, before those of a lower one: the last rule that says it decides."""
+        found = [number for number in self._table.numbers(decoded(key)) if number in self._priorities]
+        return self._priorities[found[-1]] if found else 0
+
     def _fields(self, key: bytes, *, of_file: bool) -> HeadFields:
         numbers = self._table.numbers(decoded(key))
         hashed = (
@@ -199,7 +225,7 @@ class Rules:
 
     def _made(self, numbers: tuple[int, ...], *, of_file: bool, is_hashed: bool) -> HeadFields:
         """What these rules do, one after the other, to what there is without rules."""
-        lines = [_NOSNIFF, *(self._default.lines if of_file else ())]
+        lines = [_NOSNIFF, *(self._default.lines if of_file else ()), *self._tags.lines(numbers)]
         content_type = charset = ""
         for number in numbers:
             rule = self._rules[number]

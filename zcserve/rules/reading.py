@@ -10,6 +10,8 @@ file, line and column.
     immutable = true                     # for names with a hash
     download = true                      # or the name to save it by
     preload = ["/fonts/a.woff2"]         # as Link
+    tags = ["fonts", "css"]              # for purges
+    priority = 10                        # of loading, -100 to 100
 
     [[redirects]]
     from = "/old/*"                      # patterns.py
@@ -33,10 +35,11 @@ from zcserve.errors import UsageError
 from zcserve.http import FieldLines
 from zcserve.media_types import MEDIA_TYPES, check_charset, check_type
 from zcserve.rules.redirects import Redirect, parse_redirect
-from zcserve.rules.rule import HeaderRule, check_length, check_name, check_value
+from zcserve.rules.rule import PRIORITY_MAX, PRIORITY_MIN, HeaderRule, check_length, check_name, check_value
+from zcserve.rules.tagged import TAGS_MAX, check_tag
 from zcserve.rules.where import RuleError, Where
 
-WORDS = ("path", "set", "add", "remove", "type", "charset", "immutable", "download", "preload")
+WORDS = ("path", "set", "add", "remove", "type", "charset", "immutable", "download", "preload", "tags", "priority")
 REDIRECT_WORDS = ("from", "to", "status", "query", "force")
 # So many globs of one rule: more are several rules.
 GLOBS_MAX = 100
@@ -75,6 +78,8 @@ def _rule(table: Table) -> HeaderRule:
         content_type=content_type,
         charset=charset,
         immutable=table.checked("immutable", _switch) if "immutable" in table else False,
+        tags=_tags(table),
+        priority=table.checked("priority", _priority) if "priority" in table else None,
         written=table,
     )
     try:
@@ -124,6 +129,22 @@ def _globs(table: Table) -> tuple[str, ...]:
     if not 1 <= len(globs) <= GLOBS_MAX:
         raise UsageError(f"{table.where('path')}: {len(globs)} patterns; accepted: 1 to {GLOBS_MAX}")
     return globs
+
+
+def _tags(table: Table) -> tuple[str, ...]:
+    tags = _each(table, "tags", check_tag)
+    if len(tags) > TAGS_MAX:
+        raise UsageError(f"{table.where('tags')}: {len(tags)} tags; accepted: up to {TAGS_MAX}")
+    return tags
+
+
+def _priority(value: object) -> int:
+    accepted = f"a whole number, from {PRIORITY_MIN} to {PRIORITY_MAX}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise refusal(value, f"is {toml_type(value)}", accepted)
+    if not PRIORITY_MIN <= value <= PRIORITY_MAX:
+        raise refusal(value, "is no priority", accepted)
+    return value
 
 
 def _each(table: Table, word: str, check: Callable[[Any], Any]) -> tuple[Any, ...]:

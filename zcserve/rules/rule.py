@@ -17,6 +17,8 @@ VALUE_BYTES_MAX = 4096
 # Of one rule's lines together: a head is kept with each file, and proxies refuse long ones (nginx takes 4 or 8 KiB).
 LINES_BYTES_MAX = 8192
 NAME_BYTES_MAX = 100
+# Of what is loaded first. Files that no rule says it of have 0.
+PRIORITY_MIN, PRIORITY_MAX = -100, 100
 
 _FRAMING = "it says how a message is framed or a connection is kept, which is the protocol's (RFC 9110 section 7.6.1)"
 _OF_CONTENT = "it is made of the file itself, so that caches and conditions can rely on it"
@@ -68,6 +70,8 @@ class HeaderRule(NamedTuple):
     content_type  Content-Type's value; "": by the file's name
     charset       for what a charset applies to; "": as configured
     immutable     whether files with a hash in their names are told to be immutable
+    tags          what a purge may call the files by (tagged.py)
+    priority      how soon they are loaded, PRIORITY_MIN to PRIORITY_MAX; None: as other rules say
     written       where it stands; None: it is a preset's
     """
 
@@ -78,6 +82,8 @@ class HeaderRule(NamedTuple):
     content_type: str = ""
     charset: str = ""
     immutable: bool = False
+    tags: tuple[str, ...] = ()
+    priority: int | None = None
     written: Written | None = None
 
     @property
