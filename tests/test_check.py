@@ -109,15 +109,22 @@ def descriptors_of_ours(root: Path) -> list[str]:
     return sorted(name for name in found if name.startswith(("/memfd:zcserve", "socket:", str(root))))
 
 
-def test_check_counts_what_is_pinned_first_as_a_start_does(
-    site: Site, serve: Serve, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "first", [{"pin": ("/video.bin", "/nothing/*")}, {"rules": ({"path": "/video.bin", "priority": 1},)}]
+)
+def test_check_counts_what_is_pinned_or_has_priority_first_as_a_start_does(
+    site: Site,
+    serve: Serve,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    first: dict[str, Any],
 ) -> None:
     for number in range(40):
         site.write(f"s{number}", bytes(10_000))
     site.write("video.bin", bytes(240_000))
-    flags: dict[str, Any] = {"memory": 600 << 10, "slab_bytes": 64 << 10, "pin": ("/video.bin", "/nothing/*")}
+    flags: dict[str, Any] = {"memory": 600 << 10, "slab_bytes": 64 << 10, **first}
     assert check(Config(root=site.root, **flags)) == 0
-    assert "--pin /nothing/* matches no file" in caplog.messages
+    assert ("--pin /nothing/* matches no file" in caplog.messages) == ("pin" in first)
     told = re.search(r"would be resident: (\d+) files", capsys.readouterr().out)
     assert told is not None
     report = serve(site.root, **flags).content.report

@@ -3,7 +3,7 @@ Nothing is left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import filterfalse
@@ -12,7 +12,7 @@ from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Plan, cost_of, judge_siblings
+from zcserve.cache.preload import Plan, cost_of, in_rounds, judge_siblings
 from zcserve.cache.preload import try_to_open as try_to_open_files
 from zcserve.cache.ruled import open_root
 from zcserve.cache.store import Store
@@ -79,7 +79,9 @@ def _check_content(label: str, config: Config, store: Store, site: int, before: 
     for glob in pinned.newly_idle(generation):
         _log.warning("%s--pin %s matches no file", label, glob)
     found = [one for entry in entries for one in representations(entry)]
-    taken = _taken(entries, pinned, store, before)
+    first = list(filter(pinned, entries))
+    rounds = [first, *in_rounds(root.rules, list(filterfalse(pinned, entries)))]
+    taken = _taken(rounds, store, before)
     left_out = len(found) - len(taken)
     print(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
     print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
@@ -97,11 +99,10 @@ def _cost(taken: Sequence[Entry], store: Store) -> int:
     return sum(cost_of(one.size, store) for one in taken)
 
 
-def _taken(entries: Sequence[Entry], pinned: Pinned, store: Store, before: int) -> list[Entry]:
-    """What would be resident beside so many bytes: what is pinned first, and of the rest what then fits."""
+def _taken(rounds: Iterable[list[Entry]], store: Store, before: int) -> list[Entry]:
+    """What would be resident beside so many bytes: of each round what then fits."""
     taken: list[Entry] = []
-    for part in (filter(pinned, entries), filterfalse(pinned, entries)):
-        found = list(part)
+    for found in rounds:
         wanted = Plan(found, store, before + _cost(taken, store))
         taken += [one for entry in found for one in representations(entry) if wanted.takes(one)]
     return taken

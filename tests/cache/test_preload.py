@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,6 +162,27 @@ def test_small_files_come_before_large_ones(tree: Tree) -> None:
     generation, report = preloaded(tree, tree.loader(memory=MIB))
     assert report.left_out <= 4
     assert {entry.size for entry in representations(generation) if entry.body is None} == {300 * KIB}
+
+
+def test_a_higher_priority_comes_before_small_files_and_a_lower_one_after_all_others(tree: Tree) -> None:
+    tree.plant({f"high/{i}": noise(250 * KIB, i) for i in range(2)} | {"high/most": noise(300 * KIB)})
+    tree.plant({f"z/{i}": noise(20 * KIB, i) for i in range(6)} | {f"low/{i}": noise(10 * KIB, i) for i in range(30)})
+    tree.plant({"a.css": prose(40 * KIB), "a.css.gz": gzip.compress(prose(40 * KIB))})
+    rules = (
+        {"path": "/high/", "priority": 1},
+        {"path": "/high/most", "priority": 2},
+        {"path": "/low/", "priority": -1},
+    )
+    loader = tree.loader(memory=MIB, rules=(*rules, {"path": "*.gz", "priority": 3}))
+    told: list[tuple[int, int]] = []
+    generation = tree.walk()
+    report = preload(generation, loader, progress=lambda done, total: told.append((done, total)))
+    check(generation, loader, report)
+    loaded = resident(generation)
+    assert loaded >= {b"/high/most", b"/high/0", b"/high/1", b"/a.css", *(b"/z/%d" % i for i in range(6))}
+    assert 0 < sum(key.startswith(b"/low/") for key in loaded) < 30
+    assert told == sorted(told)
+    assert told[-1] == (41, 41)
 
 
 def test_what_is_over_the_largest_body_stays_out_although_it_would_fit(tree: Tree) -> None:

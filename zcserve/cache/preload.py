@@ -2,7 +2,8 @@
 
 Preloading never evicts: what was loaded first stays. When all does not fit, small files come before large ones: each
 file costs one hit's disk access if it stays out, whatever its size, so the most hits a byte are bought with small
-files. Files are still read in the order of the walk, directory by directory.
+files. Files are still read in the order of the walk, directory by directory. Where rules give priorities, those of the
+highest are planned and loaded before any other, and so on: each round has the room that the ones before have left.
 
 The same code fills a generation made by a reload: what it shares with the last one is resident already. And one that is
 served while it is filled: then it is for others to replace what has changed.
@@ -21,16 +22,18 @@ from functools import partial
 from itertools import chain, groupby
 
 from zcserve.cache.burial import let_go
-from zcserve.cache.entry import Entry, SiblingVariant, each_coding, representations
+from zcserve.cache.entry import Entry, Sibling, SiblingVariant, each_coding, representations
 from zcserve.cache.heads import HEAD_BYTES
 from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
-from zcserve.cache.naming import directory_of, path_of
+from zcserve.cache.naming import base_of, directory_of, path_of
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import NO_NEWS, Root
 from zcserve.cache.store import Store
+from zcserve.cache.unseen import hide
 from zcserve.errors import reason_of
+from zcserve.rules.compiled import Rules
 
 # The plan leaves this share of the budget, for heads longer than planned and pages shared by halves.
 HEADROOM = 0.02
@@ -149,23 +152,26 @@ def preload(
     stock = _take_stock(generation)
     report = Preloaded.of(generation, stock)
     todo = stock.wanting
-    if with_variants := [entry for entry in todo if entry.variants]:
-        wanted = Plan(todo, store)
-        judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
-    _make_variants(generation, loader, todo, until, progress)
-    wanted = Plan(todo, store)
     done = 0
 
     def note(more: int) -> None:
         if progress is not None:
             progress(done + more, len(todo))
 
-    for _, group in groupby(todo, key=lambda entry: directory_of(entry.key)):
-        files = list(group)
-        if not all(map(_is_resident, files)):
-            _Directory(generation, loader, files, wanted, report.unread).load(faults, note)
-        done += len(files)
-        note(0)
+    for entries in in_rounds(generation.root.rules, todo):
+        if with_variants := [entry for entry in entries if entry.variants]:
+            wanted = Plan(entries, store)
+            judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
+        _make_variants(generation, loader, entries, until, progress)
+        wanted = Plan(entries, store)
+        for _, group in groupby(entries, key=lambda entry: directory_of(entry.key)):
+            files = list(group)
+            if not all(map(_is_resident, files)):
+                _Directory(generation, loader, files, wanted, report.unread).load(faults, note)
+            done += len(files)
+            note(0)
+        if entries is not todo:
+            let_go(entries)
     for entry in todo:
         now = generation.resources.get(entry.key)  # what changed meanwhile has been replaced
         if isinstance(now, Entry):
@@ -175,6 +181,21 @@ def preload(
     report.pinned_bytes = sum(one.size for one in pinned_of(generation, generation.pinned) if one.body is not None)
     let_go(todo)
     return report
+
+
+def in_rounds(rules: Rules, entries: list[Entry]) -> list[list[Entry]]:
+    """The same in lists, each in its order: those of the highest priority first. A sibling is in its base's, with
+    which it is judged."""
+    if not rules.has_priorities:
+        return [entries]
+    rounds: dict[int, list[Entry]] = {}
+    for entry in entries:
+        priority = rules.priority_of(base_of(entry.key) if isinstance(entry, Sibling) else entry.key)
+        if priority not in rounds:
+            rounds[priority] = []
+            hide(rounds[priority])
+        rounds[priority].append(entry)
+    return [rounds[priority] for priority in sorted(rounds, reverse=True)]
 
 
 def _is_resident(entry: Entry) -> bool:
