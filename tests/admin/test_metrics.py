@@ -19,8 +19,12 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client, Response
+from tests.support.engines import ENGINES
+from tests.support.site import Serve
+from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.admin.metrics import FAMILIES, Family, prefers_openmetrics, text_of
+from zcserve.config.site import SiteTable
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPEN = "application/openmetrics-text"
@@ -214,6 +218,7 @@ def test_a_node_tells_in_both_formats_what_its_clients_had(node: Server, socket_
         assert parsed["zcserve_cache_hits_total"] == 71
         assert parsed["zcserve_ready"] == 1
         assert parsed["zcserve_generation_files"] == 1
+        assert not [labels for _, labels in parsed.series if "site" in dict(labels)]
         assert parsed["process_open_fds"] > 3
     lanes = parsed.each("zcserve_lane_requests_total")
     assert len(lanes) == (node.loop.front.lanes if node.loop.front.engine == "native" else 0)
@@ -261,6 +266,36 @@ def test_the_alerts_name_no_metric_that_there_is_not_and_each_is_tried() -> None
     assert _names(tests) <= _known()
     for name in re.findall(r"- alert: (\w+)", alerts):
         assert len(re.findall(rf"alertname: {name}\b", tests)) >= 2, f"{name} is not tried in both directions"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_several_sites_have_a_label_and_one_has_none(
+    page_root: Path,
+    tmp_path: Path,
+    serve: Serve,
+    socket_path: str,
+    ask: Callable[..., Response],
+    wait_until: WaitUntil,
+    engine: str,
+) -> None:
+    (tmp_path / "blog").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "blog" / name).write_text(name)
+    blog = SiteTable(name="blog", hosts=("blog.example",), values={"root": tmp_path / "blog"})
+    serve(page_root, engine=engine, admin=f"unix:{socket_path}", sites=(blog,))
+    wait_until(lambda: b"zcserve_site_resident_bytes" in ask("/metrics").body)
+    text = ask("/metrics").body
+    parsed = parse(text.decode(), is_open=False)
+    by_site = {"zcserve_generation_files", "zcserve_patches_total", "zcserve_watcher_events_total"}
+    by_site |= {"zcserve_cache_misses_total", "zcserve_site_resident_bytes"}
+    by_site |= {"zcserve_cache_hits_total"} if engine == "python" else set()
+    for name in by_site:
+        assert set(parsed.each(name)) == {(("site", "default"),), (("site", "blog"),)}, name
+    assert parsed.each("zcserve_generation_files") == {(("site", "default"),): 1, (("site", "blog"),): 2}
+    assert parsed.each("zcserve_site_resident_bytes") == {(("site", "default"),): 6, (("site", "blog"),): 2}
+    if (promtool := shutil.which("promtool")) is not None:
+        done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.peer

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import Response
+from tests.support.client import Client, Response
 from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
 from tests.support.stage import StageClient, write_servlets
+from tests.support.trees import publish
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.admin import survey
 from zcserve.admin.node import Node
 from zcserve.admin.snapshot import VERSION, snapshot_of
+from zcserve.config.site import SiteTable
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 
@@ -230,6 +232,44 @@ def test_a_generation_and_its_events_are_counted_over_a_reload(
     assert told["release"]["since"] > before["release"]["since"]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_each_site_is_told_of_by_itself(
+    start: Callable[..., Server],
+    look: Callable[[], Any],
+    site: Site,
+    tmp_path: Path,
+    wait_until: WaitUntil,
+    engine: str,
+) -> None:
+    blog = tmp_path / "blog"
+    blog.mkdir()
+    for number in range(5):
+        publish(blog / f"{number}", b"12345")
+    for name in ("large", "larger"):
+        publish(blog / name, bytes(9 * MIB))
+    table = SiteTable(name="blog", hosts=("blog.example",), values={"root": blog})
+    server = start(engine, 1, sites=(table,), watch=True)
+    with Client(server.port) as client:
+        for target, host in (("large", "a"), ("large", "blog"), ("larger", "blog"), ("page", "a")):
+            client.send(f"GET /{target} HTTP/1.1\r\nHost: {host}.example\r\n\r\n".encode())
+            assert client.read().status == 200
+    wait_until(lambda: look()["survey_age_s"] is not None)
+    told = look()
+    first, second = told["sites"]
+    assert [first["name"], second["name"]] == ["default", "blog"]
+    ages = {"generation": first["generation"] | {"age_s": told["generation"]["age_s"]}, "watcher": first["watcher"]}
+    assert ages == {key: told[key] for key in ages}
+    assert [first["files"], second["files"], told["cache"]["files"]] == [3, 7, 10]
+    assert [first["misses_total"], second["misses_total"], told["cache"]["misses_total"]] == [1, 2, 3]
+    assert [first["hits_total"], second["hits_total"]] == ([None, None] if engine == "native" else [1, 0])
+    assert [first["resident_bytes"], second["resident_bytes"]] == [len(b"a page") + len(b"an index"), 25]
+    publish(blog / "new", b"new")
+    wait_until(lambda: look()["sites"][1]["generation"]["patches_total"])
+    first, second = look()["sites"]
+    assert [second["generation"]["paths"], first["generation"]["patches_total"]] == [8, 0]
+    assert second["watcher"]["events_total"] > first["watcher"]["events_total"] == 0
+
+
 def test_while_the_node_starts_there_are_no_clients_to_tell_of(tmp_path: Path) -> None:
     loop = Loop(Poller())
     told = snapshot_of(Node(Config(root=tmp_path), loop, lambda told: None, lambda told: ""))
@@ -238,6 +278,7 @@ def test_while_the_node_starts_there_are_no_clients_to_tell_of(tmp_path: Path) -
     assert told["ready"]["is_ready"] is False
     for part in ("requests", "connections", "cache", "generation", "watcher", "queues", "servlets"):
         assert told[part] is None
+    assert told["sites"] == []
     assert told["process"]["cpu_s"] > 0
     json.dumps(told)
 

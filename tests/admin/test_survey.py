@@ -81,6 +81,19 @@ def test_a_variants_uses_are_its_files_and_what_was_never_used_is_not_hot(loop: 
     assert survey.does_not_fit == []
 
 
+def test_what_is_resident_is_told_of_each_site_and_no_content_twice(loop: Loop, wait_until: WaitUntil) -> None:
+    first, second = generation_of(5), Generation(Root("/", site=7))
+    base = entry_of(first, b"/4")
+    base.variants = (base.coded(b"gzip", 100),)
+    base.variants[0].body = base.body
+    entry_of(first, b"/3").body = None
+    survey = Survey(loop, lambda: [first, second])
+    assert survey.resident == {}
+    survey.ask()
+    wait_until(done(survey, loop))
+    assert survey.resident == {0: 0 + 1 + 2 + 4 + 100, 7: 0}
+
+
 def test_many_files_are_walked_in_pieces_while_some_come_and_go(loop: Loop, wait_until: WaitUntil) -> None:
     generation = generation_of(MANY)
     survey = Survey(loop, lambda: [generation])

@@ -56,6 +56,18 @@ def _value(path: str) -> Callable[[Told], Iterator[Sample]]:
     return samples
 
 
+def _by_site(path: str) -> Callable[[Told], Iterator[Sample]]:
+    """Of each site, where there are several and it is known by site."""
+    whole, of_site = _value(path), path.removeprefix("cache.")
+
+    def samples(told: Told) -> Iterator[Sample]:
+        sites = told["sites"]
+        known = [((("site", one["name"]),), value) for one in sites if (value := _at(one, of_site)) is not None]
+        yield from known if known and len(sites) > 1 else whole(told)
+
+    return samples
+
+
 def _each(path: str, label: str, *, always: tuple[str, ...] = ()) -> Callable[[Told], Iterator[Sample]]:
     """Of an object with a number at each key; at those that are `always` told, 0 where there is none."""
 
@@ -185,9 +197,9 @@ FAMILIES = (
     Family("zcserve_lane_connections", "gauge", "Connections of each lane.", _lanes("connections")),
     Family("zcserve_lane_requests", "counter", "Requests that each lane has answered.", _lanes("requests_total")),
     # Content.
-    Family("zcserve_cache_hits", "counter", "Answers made of files that were at hand.", _value("cache.hits_total")),
+    Family("zcserve_cache_hits", "counter", "Answers made of files that were at hand.", _by_site("cache.hits_total")),
     Family(
-        "zcserve_cache_misses", "counter", "Answers made of files that a load brought.", _value("cache.misses_total")
+        "zcserve_cache_misses", "counter", "Answers made of files that a load brought.", _by_site("cache.misses_total")
     ),
     Family("zcserve_cache_loads", "counter", "Loads of content after the start.", _value("cache.loads_total")),
     Family("zcserve_cache_evictions", "counter", "Bodies that were evicted.", _value("cache.evictions_total")),
@@ -234,47 +246,54 @@ FAMILIES = (
         "ratio",
     ),
     Family(
+        "zcserve_site_resident_bytes",
+        "gauge",
+        "Content of each site that is resident, where there are several; some seconds old.",
+        _by_site("resident_bytes"),
+        "bytes",
+    ),
+    Family(
         "zcserve_generation_number",
         "gauge",
         "Number of the live generation since the start.",
-        _value("generation.number"),
+        _by_site("generation.number"),
     ),
     Family(
         "zcserve_generation_age_seconds",
         "gauge",
         "Time since the live generation came.",
-        _value("generation.age_s"),
+        _by_site("generation.age_s"),
         "seconds",
     ),
-    Family("zcserve_generation_files", "gauge", "Files that it was loaded with.", _value("generation.files")),
+    Family("zcserve_generation_files", "gauge", "Files that it was loaded with.", _by_site("generation.files")),
     Family(
         "zcserve_generation_files_left_out",
         "gauge",
         "Representations that were not resident when it was loaded.",
-        _value("generation.left_out"),
+        _by_site("generation.left_out"),
     ),
-    Family("zcserve_generation_paths", "gauge", "Paths that lead somewhere.", _value("generation.paths")),
+    Family("zcserve_generation_paths", "gauge", "Paths that lead somewhere.", _by_site("generation.paths")),
     Family(
         "zcserve_generation_problems",
         "gauge",
         "Files that are not served as they lie on disk.",
-        _value("generation.problems"),
+        _by_site("generation.problems"),
     ),
-    Family("zcserve_generations_kept", "gauge", "Older generations still reachable.", _value("generation.kept")),
-    Family("zcserve_reloads", "counter", "Generations that replaced another.", _value("generation.reloads_total")),
-    Family("zcserve_patches", "counter", "Changes laid over a generation.", _value("generation.patches_total")),
+    Family("zcserve_generations_kept", "gauge", "Older generations still reachable.", _by_site("generation.kept")),
+    Family("zcserve_reloads", "counter", "Generations that replaced another.", _by_site("generation.reloads_total")),
+    Family("zcserve_patches", "counter", "Changes laid over a generation.", _by_site("generation.patches_total")),
     Family(
         "zcserve_content_failures",
         "counter",
         "Reloads and patches that failed; the old content went on.",
-        _value("generation.failures_total"),
+        _by_site("generation.failures_total"),
     ),
-    Family("zcserve_watcher_events", "counter", "Events of watched directories.", _value("watcher.events_total")),
+    Family("zcserve_watcher_events", "counter", "Events of watched directories.", _by_site("watcher.events_total")),
     Family(
         "zcserve_watcher_rescans",
         "counter",
         "Walks of everything because events were lost, or a patch failed.",
-        _value("watcher.rescans_total"),
+        _by_site("watcher.rescans_total"),
     ),
     # What does it.
     Family(

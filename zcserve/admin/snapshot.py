@@ -45,7 +45,7 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
     which has them walked where that was not done lately."""
     service, content, store = node.service, node.content, node.store
     counts = service.counts() if service is not None else None
-    if surveys:
+    if surveys or (node.contents is not None and len(node.contents) > 1):  # of which each has its resident bytes told
         node.survey.ask()
     return {
         "version": VERSION,
@@ -63,6 +63,7 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
         "cache": _cache(node, counts, service, store) if counts and service and store else None,
         "generation": _generation(content) if content is not None else None,
         "watcher": _watcher(content) if content is not None else None,
+        "sites": _sites(node),
         "loop": _loop(node, counts),
         "queues": _queues(node, service) if service is not None else None,
         "servlets": _servlets(node, counts),
@@ -187,6 +188,23 @@ def _watcher(content: Content) -> Told:
         "is_watching": watcher is not None,
         "blind": watcher.blind if watcher is not None else None,
     }
+
+
+def _sites(node: Node) -> list[Told]:
+    """Each site by itself. What lanes answer they count for all sites together."""
+    by_site = node.loop.front.engine != "native"
+    return [
+        {
+            "name": content.site.name,
+            "hits_total": content.site.hits if by_site else None,
+            "misses_total": content.site.misses,
+            "files": _files(content),
+            "resident_bytes": node.survey.resident.get(content.site.id),
+            "generation": _generation(content),
+            "watcher": _watcher(content),
+        }
+        for content in node.contents or ()
+    ]
 
 
 # --- what does it -------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from math import inf
 from typing import TypedDict
 
@@ -52,6 +51,7 @@ class Survey:
 
     hottest       those with most uses, most first
     does_not_fit  of the files that are not resident those that were asked for last, behind them the largest
+    resident      bytes of content that are resident, by the number of the site; of a site that came since: none
     at            when that was found, of `Loop.now`; None: it was not yet
     """
 
@@ -59,6 +59,7 @@ class Survey:
         """`generations` are those that are live."""
         self.hottest: list[Hot] = []
         self.does_not_fit: list[Cold] = []
+        self.resident: dict[int, int] = {}
         self.at: float | None = None
         self._loop = loop
         self._generations = generations
@@ -94,26 +95,34 @@ class Survey:
         """Find it, with a stop after some entries each."""
         hot = _Most()
         cold = _Most()
-        entries = chain.from_iterable(one.entries() for one in self._generations())
-        for number, entry in enumerate(entries):
-            uses, resident = _used(entry)
-            if resident:
-                hot.offer(uses, entry.size, entry)
-            else:
-                cold.offer(entry.tick, entry.size, entry)
-            if not number % LOOKED_AT_ONCE:
-                yield None
+        resident_of: dict[int, int] = {}
+        for generation in self._generations():
+            size = 0
+            for number, entry in enumerate(generation.entries()):
+                uses, is_resident, resident = _used(entry)
+                size += resident
+                if is_resident:
+                    hot.offer(uses, entry.size, entry)
+                else:
+                    cold.offer(entry.tick, entry.size, entry)
+                if not number % LOOKED_AT_ONCE:
+                    yield None
+            resident_of[generation.root.site] = size
+        self.resident = resident_of
         self.hottest = [{"path": _path(one), "uses": uses, "bytes": one.size} for uses, one in hot.found() if uses]
         self.does_not_fit = [{"path": _path(one), "bytes": one.size} for _, one in cold.found()]
         self.at = self._loop.now
 
 
-def _used(entry: Entry) -> tuple[int, bool]:
-    """How often a file was used, and whether any of it is resident."""
+def _used(entry: Entry) -> tuple[int, bool, int]:
+    """How often a file was used, whether any of it is resident, and the bytes of that."""
     if not entry.variants:
-        return entry.uses, entry.body is not None or entry.is_variant  # which is resident as its base's variant
+        if entry.is_variant:
+            return entry.uses, True, 0  # as its base's variant
+        return entry.uses, entry.body is not None, entry.size if entry.body is not None else 0
     all_of_it = list(representations(entry))
-    return sum(one.uses for one in all_of_it), any(one.body is not None for one in all_of_it)
+    resident = [one.size for one in all_of_it if one.body is not None]
+    return sum(one.uses for one in all_of_it), bool(resident), sum(resident)
 
 
 def _path(entry: Entry) -> str:
