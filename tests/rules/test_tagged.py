@@ -6,7 +6,7 @@ import pytest
 
 from zcserve.errors import UsageError
 from zcserve.rules.rule import HeaderRule
-from zcserve.rules.tagged import COMPARED_MAX, TAG_CHARACTERS_MAX, Tags, check_tag, nearest_tag
+from zcserve.rules.tagged import COMPARED_MAX, TAG_CHARACTERS_MAX, Tags, check_tag
 
 RULES = (
     HeaderRule(("*.css",), tags=("css", "assets")),
@@ -28,7 +28,8 @@ def test_what_would_be_two_for_some_reader_or_is_too_long_is_refused(tag: str) -
 
 def test_a_tag_is_the_rules_that_give_it() -> None:
     tags = Tags(RULES)
-    assert tags.names == ("css", "assets", "v:1.0")
+    assert tags.names == ("assets", "css", "v:1.0")
+    assert ("css" in tags, "none" in tags) == (True, False)
     assert [sorted(tags.givers(tag)) for tag in ("assets", "css", "none")] == [[0, 2], [0], []]
     assert tags.of((0, 1, 2)) == ("css", "assets", "v:1.0")
     assert tags.of((1,)) == ()
@@ -48,7 +49,7 @@ def test_without_a_field_nothing_is_told() -> None:
 
 
 def test_the_tag_that_is_meant_is_told_and_of_many_only_some_are_compared() -> None:
-    assert nearest_tag("aset", Tags(RULES).names) == "assets"
-    assert nearest_tag("a", ()) is None
-    many = [f"post:{number}" for number in range(COMPARED_MAX * 100)]
-    assert nearest_tag("post:4711x", many) == "post:4711"
+    assert Tags(RULES).nearest("aset") == "assets"
+    assert Tags(()).nearest("a") is None
+    many = [HeaderRule(("/a",), tags=(f"post:{number}",)) for number in range(COMPARED_MAX * 100)]
+    assert Tags(many).nearest("post:4711x") == "post:4711"

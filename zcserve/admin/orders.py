@@ -22,7 +22,6 @@ from zcserve.content.purging import Aim, Purged
 from zcserve.content.warming import Warmth
 from zcserve.drain import Drain
 from zcserve.errors import HttpError, NotNowError, UsageError, nearest
-from zcserve.rules.tagged import nearest_tag
 
 T = TypeVar("T")
 
@@ -150,7 +149,7 @@ def _known_tag(content: Content, tag: str | None) -> Done:
     tags = content.site.root.rules.tags
     if tag is None or tag in tags:
         return {}
-    return {"nearest_tag": nearest_tag(tag, tags)}
+    return {"nearest_tag": tags.nearest(tag)}
 
 
 def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:

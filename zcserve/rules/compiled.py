@@ -93,11 +93,11 @@ class Rules:
     absent      the fields of a 404: of /404.html, whether there is one or not
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
                 but for what is said of content
-    tags        all that files may have, in the order in which they are written
+    tags        all that files may have
     """
 
     __slots__ = (
-        "_default", "_is_about_hashes", "_kept", "_priorities", "_redirects", "_rules", "_spa", "_table", "_tags",
+        "_default", "_is_about_hashes", "_kept", "_priorities", "_redirects", "_rules", "_spa", "_table",
         "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_forced", "tags",
     )  # fmt: skip
 
@@ -123,8 +123,7 @@ class Rules:
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
         self._priorities = {number: rule.priority for number, rule in enumerate(rules) if rule.priority is not None}
-        self._tags = Tags(rules, tag_header)
-        self.tags = self._tags.names
+        self.tags = Tags(rules, tag_header)
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
         led = self._redirects.digest
         told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa, tag_header)).encode()
@@ -192,7 +191,7 @@ class Rules:
 
     def tagged(self, tag: str) -> Callable[[bytes], bool]:
         """Tells of a key whether the file there has this tag. Raises UsageError for what is none."""
-        givers, numbers = self._tags.givers(check_tag(tag)), self._table.numbers
+        givers, numbers = self.tags.givers(check_tag(tag)), self._table.numbers
         if not givers:
             return lambda _: False
         return lambda key: not givers.isdisjoint(numbers(decoded(key)))
@@ -225,7 +224,7 @@ class Rules:
 
     def _made(self, numbers: tuple[int, ...], *, of_file: bool, is_hashed: bool) -> HeadFields:
         """What these rules do, one after the other, to what there is without rules."""
-        lines = [_NOSNIFF, *(self._default.lines if of_file else ()), *self._tags.lines(numbers)]
+        lines = [_NOSNIFF, *(self._default.lines if of_file else ()), *self.tags.lines(numbers)]
         content_type = charset = ""
         for number in numbers:
             rule = self._rules[number]

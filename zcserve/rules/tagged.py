@@ -36,32 +36,36 @@ def check_tag(text: str) -> str:
     return text
 
 
-def nearest_tag(tag: str, tags: Sequence[str]) -> str | None:
-    """The one of these that may be meant; of many, one that begins alike."""
-    if len(tags) > COMPARED_MAX:
-        ordered = sorted(tags)
-        at = bisect(ordered, tag)
-        tags = ordered[max(at - COMPARED_MAX // 2, 0) : at + COMPARED_MAX // 2]
-    return nearest(tag, tags) if tags else None
-
-
 class Tags:
     """Which rules give which tag. Immutable.
 
-    names   all tags, in the order in which they are written
+    names   all tags, sorted
     """
 
-    __slots__ = ("_header", "_rules", "names")
+    __slots__ = ("_givers", "_header", "_rules", "names")
 
     def __init__(self, rules: Sequence[HeaderRule], header: str = "none") -> None:
         """`header` is the field that tells of them; "none": none does."""
         self._header = header
         self._rules = {number: rule.tags for number, rule in enumerate(rules) if rule.tags}
-        self.names = tuple(dict.fromkeys(tag for tags in self._rules.values() for tag in tags))
+        self._givers: dict[str, set[int]] = {}
+        for number, tags in self._rules.items():
+            for tag in tags:
+                self._givers.setdefault(tag, set()).add(number)
+        self.names = tuple(sorted(self._givers))
+
+    def __contains__(self, tag: str) -> bool:
+        return tag in self._givers
 
     def givers(self, tag: str) -> frozenset[int]:
         """The numbers of the rules that give a tag."""
-        return frozenset(number for number, tags in self._rules.items() if tag in tags)
+        return frozenset(self._givers.get(tag, ()))
+
+    def nearest(self, tag: str) -> str | None:
+        """The known one that may be meant; of many, one that begins alike. None: there are none."""
+        at = bisect(self.names, tag)
+        some = self.names[max(at - COMPARED_MAX // 2, 0) : at + COMPARED_MAX // 2]
+        return nearest(tag, some) if some else None
 
     def of(self, numbers: Iterable[int]) -> tuple[str, ...]:
         """The tags that these rules give, each once."""
