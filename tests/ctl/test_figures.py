@@ -56,6 +56,13 @@ def test_an_object_is_a_table_whose_names_say_the_units() -> None:
     )
 
 
+def test_objects_that_hold_others_stand_one_below_the_other() -> None:
+    sites = [{"name": name, "generation": {"files": 1}} for name in ("default", "blog")]
+    assert table({"sites": sites}) == (
+        "sites\n  name  default\n  generation\n    files  1\n  name  blog\n  generation\n    files  1\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (0.00012, "120 us"), (0.0012, "1.2 ms"), (3.44, "3.44 s"), (63, "1m 3s"), (3599, "59m 59s"),

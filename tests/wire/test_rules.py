@@ -249,6 +249,8 @@ def random_rules(rng: random.Random) -> tuple[dict[str, Any], ...]:
             rule["remove"] = rng.sample([name for name in NAMES if name != "Vary"], 2)
         if rng.random() < 0.2:
             rule["type"] = rng.choice(("text/plain", "application/x-a"))
+        if rng.random() < 0.3:
+            rule["tags"] = rng.sample(("a", "b:1", "c-d"), 2)
         made.append(rule)
     return tuple(made)
 
@@ -278,6 +280,7 @@ def test_both_engines_send_the_same_bytes_whatever_the_rules(
     config: dict[str, Any] = {
         "root": site.root, "port": 0, "trust_siblings": True, "rules": random_rules(rng), "redirects": led,
         "secure_headers": rng.random() < 0.5, "clean_urls": rng.random() < 0.3, "spa": rng.random() < 0.3,
+        "tag_header": rng.choice(("none", "Surrogate-Key", "Cache-Tag")),
     }  # fmt: skip
     asked = (*TARGETS, b"/dir", b"/absent", b"/absent?a", b"/x/y", b"/q", b"/dir/absent%20too", b"/small", b"/dir?v=1")
     with Server(Config(engine="native", **config)) as native, Server(Config(engine="python", **config)) as python:

@@ -119,7 +119,11 @@ def _lines(value: Mapping[str, Any], indent: str) -> Iterator[str]:
             yield from _lines(item, indent + _INDENT)
         elif isinstance(item[0], Mapping):
             yield f"{indent}{labels[key]}"
-            yield from (indent + _INDENT + line for line in columns(item))
+            if any(isinstance(one, Mapping) and _is_nested(one) for row in item for one in row.values()):
+                for row in item:
+                    yield from _lines(row, indent + _INDENT)
+            else:
+                yield from (indent + _INDENT + line for line in columns(item))
         else:
             yield f"{indent}{labels[key]}"
             yield from (f"{indent}{_INDENT}{_text(key, one)}" for one in item)
