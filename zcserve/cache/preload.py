@@ -27,6 +27,7 @@ from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
 from zcserve.cache.naming import directory_of, path_of
+from zcserve.cache.pinned import Pin, nothing
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import NO_NEWS, Root
 from zcserve.cache.store import Store
@@ -150,10 +151,10 @@ def preload(
     report = Preloaded.of(generation, stock)
     todo = stock.wanting
     if with_variants := [entry for entry in todo if entry.variants]:
-        wanted = Plan(todo, store)
+        wanted = Plan(todo, store, is_pinned=loader.is_pinned)
         judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
     _make_variants(generation, loader, todo, until, progress)
-    wanted = Plan(todo, store)
+    wanted = Plan(todo, store, is_pinned=loader.is_pinned)
     done = 0
 
     def note(more: int) -> None:
@@ -194,12 +195,12 @@ def cost_of(size: int, store: Store) -> int:
 
 class Plan:
     """Which representations fit into a store together, small before large; what is resident already costs nothing.
-    `reserved` bytes are for others."""
+    `reserved` bytes are for others; `is_pinned` is the site's."""
 
-    def __init__(self, entries: Iterable[Entry], store: Store, reserved: int = 0) -> None:
+    def __init__(self, entries: Iterable[Entry], store: Store, reserved: int = 0, *, is_pinned: Pin = nothing) -> None:
         self._below = store.largest + 1  # all that are smaller than this,
         self._of_that_size = 0  # and so many of just this size
-        room = int((store.budget - store.overhead - store.committed - reserved) * (1 - HEADROOM))
+        room = int((store.room_of(is_pinned) - reserved) * (1 - HEADROOM))
         counts = Counter(
             representation.size
             for entry in entries

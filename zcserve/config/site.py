@@ -8,13 +8,17 @@ answers on another name than its own would be no default, but a leak.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcserve.config.hosts import parse_site_host
 from zcserve.config.units import PIB, Share, show_memory, size_text
 from zcserve.errors import UsageError
+
+if TYPE_CHECKING:
+    from zcserve.config.table import Config
 
 # What the site at the top of the file is called in the log, in figures and by an operator.
 DEFAULT_NAME = "default"
@@ -88,6 +92,26 @@ class SiteTable:
 def part_of(share: int, budget: int) -> int:
     """What a share of the server's memory comes to, in bytes, where that is `budget`."""
     return min(int(budget * share.percent / 100), share) if isinstance(share, Share) else share
+
+
+class Memory(NamedTuple):
+    """What a site has of the server's memory, in bytes; `most` None: all there is."""
+
+    least: int = 0
+    most: int | None = None
+
+
+# Of a site that says nothing of it.
+ALL = Memory()
+
+
+def memory_of(config: Config) -> Mapping[str, Memory]:
+    """What each site has, by its name, where `config.memory` is what there is."""
+    found: dict[str, Memory] = defaultdict(Memory)
+    for table in config.sites:
+        most = part_of(table.memory_max, config.memory)
+        found[table.name] = Memory(part_of(table.memory_min, config.memory), most if most < config.memory else None)
+    return found
 
 
 def check_together(tables: Iterable[SiteTable], hosts: Iterable[str]) -> None:
