@@ -95,7 +95,7 @@ class Reconfigure:
         self._warn_of_others(read)
         if self._sites.first.builder.store.frozen:
             raise UsageError("an upgrade is under way: ask again when the new process serves")
-        memory = memory_of(wanted)
+        memory = memory_of(wanted.sites, wanted.memory)
         come = [
             (name, own)
             for name, own in configs.items()
@@ -128,7 +128,7 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
             self._sites.loaders.remove(tenant.site.id)
             tenant.loader.variants.close()
-            tenant.loader.store.unshare(tenant.site.pins)
+            tenant.loader.store.shares.remove(tenant.site.pins)
             return None
 
     # --- in the loop --------------------------------------------------------------------------------------

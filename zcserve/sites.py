@@ -47,7 +47,7 @@ class Tenant:
         self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin))
         self.loader = Loader(store, config, self.site.pins)
         if memory != ALL:
-            store.share(self.site.pins, *memory)
+            store.shares.set(self.site.pins, *memory)
         self.builder = Builder(config, store, self.loader, self.site)
         self.application: Servlets | None = None
         self._built: Built | None = None
@@ -91,7 +91,7 @@ class Tenant:
                 self.loader.forget(entry)
             generation.clear()
         self.loader.store.count_index(self.site.id, 0)
-        self.loader.store.unshare(self.site.pins)
+        self.loader.store.shares.remove(self.site.pins)
 
     def open_content(self, service: Service) -> Content:
         """What follows the root from now on. Raises NoThreadError."""
@@ -113,7 +113,7 @@ class Sites:
         self._numbers = count()
         self._tenants: list[Tenant] = []
         where = {table.name: table.where for table in config.sites}
-        memory = memory_of(config)
+        memory = memory_of(config.sites, config.memory)
         for name, own in configs_of(config).items():
             try:
                 tenant = self.make(name, own, memory[name])

@@ -15,11 +15,12 @@ Preloading evicts nothing, so it leaves free what other sites are guaranteed and
 request may take that, and gives it back when the site asks.
 
 A server whose sites say neither has the common share alone: then nothing is looked up, and no entry is noted here.
-Everything here is called with the store's lock held.
+Everything here is called with the store's lock held, but for `set` and `remove`, which any thread may call.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
 from operator import attrgetter
@@ -28,7 +29,7 @@ from zcserve.cache.entry import Body, Entry, Paged
 from zcserve.cache.evictor import IsSending, Policy, never_sending
 from zcserve.cache.pages import Extent
 from zcserve.cache.pinned import Pin, memory_of
-from zcserve.cache.unseen import hide
+from zcserve.cache.unseen import hide, put
 
 
 class Share:
@@ -65,9 +66,10 @@ class Share:
 
 
 class Shares:
-    """All shares of a store. `new_policy` makes an order of eviction."""
+    """All shares of a store, whose lock this is. `new_policy` makes an order of eviction."""
 
-    def __init__(self, new_policy: Callable[[], Policy]) -> None:
+    def __init__(self, lock: threading.Lock, new_policy: Callable[[], Policy]) -> None:
+        self._lock = lock
         self._new_policy = new_policy
         self._common = Share(new_policy())
         self._of_site: dict[Pin, Share] = {}
@@ -76,16 +78,18 @@ class Shares:
         hide(self._of_entry)
 
     def set(self, site: Pin, least: int, most: int | None) -> None:
-        """A site that is to come has a share of its own."""
-        self._of_site[site] = share = Share(self._new_policy(), least, most)
-        self._own.append(share)
+        """A site that is to come has a share of its own: `least` bytes are guaranteed, and it has `most` at most."""
+        with self._lock:
+            self._of_site[site] = share = Share(self._new_policy(), least, most)
+            self._own.append(share)
 
     def remove(self, site: Pin) -> None:
         """A site is gone. What is resident of it still goes like any other's."""
-        if (share := self._of_site.pop(site, None)) is not None:
-            share.least, share.most = 0, None
-        here = set(self._of_site.values())
-        self._own = [one for one in self._own if one in here or one.bytes or len(one.policy)]
+        with self._lock:
+            if (share := self._of_site.pop(site, None)) is not None:
+                share.least, share.most = 0, None
+            here = set(self._of_site.values())
+            self._own = [one for one in self._own if one in here or one.bytes or len(one.policy)]
 
     def of_site(self, site: Pin) -> Share:
         """The share that a site's bodies are charged to."""
@@ -110,11 +114,16 @@ class Shares:
         """Bytes that all others are guaranteed and do not have."""
         return sum(max(-other.beyond, 0) for other in self._own if other is not share)
 
+    def spare(self, site: Pin, free: int) -> int:
+        """How much of so many free bytes a site may take without an eviction."""
+        share = self.of_site(site)
+        return share.spare(free - self.owed(share))
+
     def charge(self, entry: Entry, site: Pin) -> Share:
         """An entry of a site has become resident; the share that it is charged to."""
         share = self.of_site(site)
         if share is not self._common:
-            self._of_entry[entry] = share
+            put(self._of_entry, ((entry, share),))
         share.bytes += _own_bytes(entry.body, sharers=1)
         return share
 

@@ -98,6 +98,11 @@ def _holds_descriptor(body: Body | None) -> bool:
     return isinstance(body, Paged) and body.holds_descriptor
 
 
+def _may_shed(entry: Entry) -> bool:
+    body = entry.body
+    return body is not None and _holds_descriptor(body) and not body.pins
+
+
 class _Refusals:
     """Says, now and then, why something stays on disk."""
 
@@ -127,6 +132,7 @@ class Store:
 
     takeover    memory of the process before this one
     held        what is pinned and resident
+    shares      what each site has of it
     evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
                 refers to it still, and is about to let go of it
     is_sending  event: asks whether a subscriber is in the middle of sending an entry's body
@@ -153,7 +159,6 @@ class Store:
         self._compactor = Compactor(self._slabs)
         self._pages = Pages()
         self._room = Room(budget, self._slabs, self._pages, block_bytes_max)
-        self._shares = Shares(POLICIES[policy])
         self.held = Held()
         self.opened = Opened()
         self._holders = 0  # bodies that hold a descriptor of their own
@@ -161,6 +166,7 @@ class Store:
         self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
         self._refusals = _Refusals()
         self._lock = threading.Lock()
+        self.shares = Shares(self._lock, POLICIES[policy])
         self.takeover = Takeover(self._lock, self._slabs, self._pages, self._room)
 
     @property
@@ -173,22 +179,11 @@ class Store:
         with self._lock:
             self._room.count_index(site, index_bytes, at_least)
 
-    def share(self, site: Pin, least: int, most: int | None) -> None:
-        """A site that is to come is guaranteed `least` bytes, and has `most` at most (shares.py)."""
-        with self._lock:
-            self._shares.set(site, least, most)
-
-    def unshare(self, site: Pin) -> None:
-        """That site is gone."""
-        with self._lock:
-            self._shares.remove(site)
-
     def room_of(self, site: Pin) -> int:
         """Bytes that may become resident of a site without an eviction."""
+        free = self._room.limit - self.committed
         with self._lock:
-            self._reclaim()
-            share = self._shares.of_site(site)
-            return share.spare(self._room.limit - self._room.committed - self._shares.owed(share))
+            return self.shares.spare(site, free)
 
     @property
     def frozen(self) -> bool:
@@ -215,7 +210,7 @@ class Store:
     @property
     def resident(self) -> int:
         """How many representations are resident."""
-        return len(self._shares) + len(self.held)
+        return len(self.shares) + len(self.held)
 
     @property
     def evictable(self) -> int:
@@ -307,7 +302,7 @@ class Store:
             elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
                 body.keeper.sharers += 1
                 self._pages.pardon(body.keeper)
-            share = self._shares.charge(entry, is_pinned)
+            share = self.shares.charge(entry, is_pinned)
             self._sort(entry, share, is_pinned)
             self._keep_within(share, 0, evict=True)  # another thread may have brought something meanwhile
 
@@ -322,7 +317,7 @@ class Store:
         Any thread may call it."""
         with self._lock:
             if entry.body is not None and is_pinned(entry) != (entry in self.held):
-                share = self._shares.of_entry(entry)
+                share = self.shares.of_entry(entry)
                 share.pinned -= self.held.discard(entry)
                 share.policy.discard(entry)
                 self._sort(entry, share, is_pinned)
@@ -337,7 +332,7 @@ class Store:
         elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
             body.keeper.sharers -= 1
             last = not body.keeper.sharers
-        self._shares.give_back(entry, body).pinned -= self.held.discard(entry)
+        self.shares.give_back(entry, body).pinned -= self.held.discard(entry)
         if self.evicted(entry) and last:
             if isinstance(body, Packed):
                 self._slabs.condemn(body.block)
@@ -349,7 +344,7 @@ class Store:
         self.opened.drop(entry)
         with self._lock:
             if entry.body is not None:
-                self._shares.of_entry(entry).policy.discard(entry)
+                self.shares.of_entry(entry).policy.discard(entry)
                 self._forget(entry)
 
     def may_hold_descriptor(self, *, evict: bool) -> bool:
@@ -365,27 +360,22 @@ class Store:
         if self.opened.shed():
             return True
         with self._lock:
-            holders = [
-                entry
-                for entry in self._shares.entries()
-                if entry.body is not None and _holds_descriptor(entry.body) and not entry.body.pins
-            ]
-            if not holders:
+            victim = min(filter(_may_shed, self.shares.entries()), key=attrgetter("tick"), default=None)
+            if victim is None:
                 return False
-            victim = min(holders, key=attrgetter("tick"))
-            self._shares.of_entry(victim).policy.discard(victim)
+            self.shares.of_entry(victim).policy.discard(victim)
             self._forget(victim)
         closing.wait(time.monotonic() + SHED_WITHIN_S)
         return True
 
     def _make_room(self, length: int, evict: bool, site: Pin) -> bool:
-        share = self._shares.of_site(site)
+        share = self.shares.of_site(site)
         if not self._keep_within(share, length, evict):
             return False
         if self._frozen:
             return self._room.fits(length)
         if not evict:
-            length += self._shares.owed(share)
+            length += self.shares.owed(share)
         deadline = 0.0
         self._reclaim()
         while not self._room.fits(length):
@@ -420,7 +410,7 @@ class Store:
         while not self._room.will_fit(length + (0 if self._compactor.due else reserve)):
             if self._compact():
                 continue
-            victim = self._shares.pop(share, self.is_sending) if evict and not self._fixed else None
+            victim = self.shares.pop(share, self.is_sending) if evict and not self._fixed else None
             if victim is None:
                 break
             self._evict(victim)

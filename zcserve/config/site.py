@@ -11,14 +11,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from zcserve.config.hosts import parse_site_host
 from zcserve.config.units import PIB, Share, show_memory, size_text
 from zcserve.errors import UsageError
-
-if TYPE_CHECKING:
-    from zcserve.config.table import Config
 
 # What the site at the top of the file is called in the log, in figures and by an operator.
 DEFAULT_NAME = "default"
@@ -105,12 +102,12 @@ class Memory(NamedTuple):
 ALL = Memory()
 
 
-def memory_of(config: Config) -> Mapping[str, Memory]:
-    """What each site has, by its name, where `config.memory` is what there is."""
+def memory_of(tables: Iterable[SiteTable], budget: int) -> Mapping[str, Memory]:
+    """What each site has, by its name, where `budget` is what there is."""
     found: dict[str, Memory] = defaultdict(Memory)
-    for table in config.sites:
-        most = part_of(table.memory_max, config.memory)
-        found[table.name] = Memory(part_of(table.memory_min, config.memory), most if most < config.memory else None)
+    for table in tables:
+        most = part_of(table.memory_max, budget)
+        found[table.name] = Memory(part_of(table.memory_min, budget), most if most < budget else None)
     return found
 
 
