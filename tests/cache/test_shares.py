@@ -2,67 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.shared_store import BUDGET, HEAD, LARGE, SharedStore
 from zcserve.cache.entry import Entry, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Plan
 from zcserve.cache.shares import Shares
-from zcserve.cache.store import POLICIES, Store
-
-BUDGET = 1 << 20
-SMALL = 16 * 1024
-LARGE = 40_000
-HEAD = b"HEAD"
-
-
-class Sites:
-    """A store in which `a` and `b` have shares, and `c` and `d` the common one."""
-
-    def __init__(self, policy: str = "lru") -> None:
-        self.store = Store(BUDGET, slab_bytes=64 * 1024, small_body_bytes_max=SMALL, policy=policy)
-        self.pins = {name: Pinned(("/pinned*",)) for name in "abcd"}
-        self.entries: dict[str, list[Entry]] = {name: [] for name in "abcd"}
-        self._tick = 0
-
-    def share(self, site: str, least: int = 0, most: int | None = None) -> None:
-        self.store.shares.set(self.pins[site], least, most)
-
-    def put(self, site: str, size: int, *, evict: bool = True, key: bytes = b"/x") -> Entry:
-        """A body of a site is asked for; it may find no room."""
-        entry, pins = Entry(key, b"", size, None), self.pins[site]
-        self._tick += 1
-        entry.tick = self._tick
-        if size <= SMALL:
-            self.store.place([(entry, HEAD, bytes(size))], evict=evict, is_pinned=pins)
-        elif (extent := self.store.reserve(size, evict=evict, is_pinned=pins)) is not None:
-            os.ftruncate(self.store.pages_fd, max(os.fstat(self.store.pages_fd).st_size, extent.offset + size))
-            self.store.admit(entry, Paged(HEAD, self.store.pages_fd, extent.offset, size, extent), pins)
-        self.entries[site].append(entry)
-        return entry
-
-    def crawl(self, site: str, files: int = 120, size: int = LARGE) -> None:
-        for _ in range(files):
-            self.put(site, size)
-
-    def resident(self, site: str) -> int:
-        """Bytes of content."""
-        return sum(entry.size for entry in self.entries[site] if entry.body is not None)
+from zcserve.cache.store import POLICIES
 
 
 @pytest.fixture(params=list(POLICIES))
-def sites(request: pytest.FixtureRequest) -> Iterator[Sites]:
-    made = Sites(request.param)
+def sites(request: pytest.FixtureRequest) -> Iterator[SharedStore]:
+    made = SharedStore(request.param)
     yield made
     made.store.close()
 
 
-def test_a_crawl_leaves_another_site_what_it_is_guaranteed(sites: Sites) -> None:
+def test_a_crawl_leaves_another_site_what_it_is_guaranteed(sites: SharedStore) -> None:
     sites.share("a", least=400_000)
     sites.crawl("a", 20)
     assert sites.resident("a") == 20 * LARGE
@@ -72,7 +33,7 @@ def test_a_crawl_leaves_another_site_what_it_is_guaranteed(sites: Sites) -> None
     assert sites.resident("c") > 300_000
 
 
-def test_a_guarantee_is_asked_back_from_those_that_have_more(sites: Sites) -> None:
+def test_a_guarantee_is_asked_back_from_those_that_have_more(sites: SharedStore) -> None:
     sites.share("a", least=400_000)
     sites.crawl("c")
     assert sites.resident("c") > 800_000
@@ -80,7 +41,7 @@ def test_a_guarantee_is_asked_back_from_those_that_have_more(sites: Sites) -> No
     assert sites.resident("a") == 10 * LARGE
 
 
-def test_a_site_at_its_guarantee_makes_room_for_itself(sites: Sites) -> None:
+def test_a_site_at_its_guarantee_makes_room_for_itself(sites: SharedStore) -> None:
     sites.share("a", least=BUDGET // 2)
     sites.share("b", least=BUDGET // 2)
     sites.crawl("a")
@@ -92,7 +53,7 @@ def test_a_site_at_its_guarantee_makes_room_for_itself(sites: Sites) -> None:
 
 
 @pytest.mark.parametrize("size", [1000, LARGE])
-def test_a_site_has_no_more_than_its_most(sites: Sites, size: int) -> None:
+def test_a_site_has_no_more_than_its_most(sites: SharedStore, size: int) -> None:
     sites.share("a", most=300_000)
     for _ in range(4 * LARGE // size * 4):
         newest = sites.put("a", size)
@@ -105,7 +66,7 @@ def test_a_site_has_no_more_than_its_most(sites: Sites, size: int) -> None:
     assert sites.store.evictions == before
 
 
-def test_nothing_is_evicted_for_what_never_fits_into_a_most(sites: Sites) -> None:
+def test_nothing_is_evicted_for_what_never_fits_into_a_most(sites: SharedStore) -> None:
     sites.share("a", most=200_000)
     kept = [sites.put("a", LARGE, key=b"/pinned1"), sites.put("a", LARGE)]
     assert sites.put("a", 190_000).body is None
@@ -113,7 +74,7 @@ def test_nothing_is_evicted_for_what_never_fits_into_a_most(sites: Sites) -> Non
     assert all(entry.body is not None for entry in kept)
 
 
-def test_preloading_leaves_free_what_others_are_guaranteed(sites: Sites) -> None:
+def test_preloading_leaves_free_what_others_are_guaranteed(sites: SharedStore) -> None:
     sites.share("a", least=600_000)
     sites.share("b", most=100_000)
     entries = [Entry(b"/%d" % number, b"", LARGE, None) for number in range(100)]
@@ -141,7 +102,7 @@ def test_without_shares_all_is_one_order() -> None:
     assert shares.owed(shares.of_site(one)) == 0
 
 
-def test_what_a_site_leaves_behind_goes_like_any_others(sites: Sites) -> None:
+def test_what_a_site_leaves_behind_goes_like_any_others(sites: SharedStore) -> None:
     sites.share("a", least=BUDGET // 2)
     sites.crawl("a", 15)
     sites.store.shares.remove(sites.pins["a"])
@@ -154,7 +115,7 @@ def test_what_a_site_leaves_behind_goes_like_any_others(sites: Sites) -> None:
     assert len(list(sites.store.shares)) == 1
 
 
-def test_pages_that_two_bodies_share_are_charged_once(sites: Sites) -> None:
+def test_pages_that_two_bodies_share_are_charged_once(sites: SharedStore) -> None:
     sites.share("a", least=1, most=BUDGET // 2)
     share = sites.store.shares.of_site(sites.pins["a"])
     entry = sites.put("a", LARGE)
@@ -170,7 +131,21 @@ def test_pages_that_two_bodies_share_are_charged_once(sites: Sites) -> None:
     assert share.bytes == 0
 
 
-def test_two_threads_do_not_bring_more_than_a_most_together(sites: Sites) -> None:
+def test_what_a_site_can_reach_is_what_others_are_not_left(sites: SharedStore) -> None:
+    sites.share("a", least=400_000)
+    sites.share("b", most=150_000)
+    shares, pins = sites.store.shares, sites.pins
+    assert [shares.reach(pins[site], 800_000) for site in "abc"] == [800_000, 150_000, 800_000]
+    sites.put("a", LARGE, key=b"/pinned1")
+    sites.crawl("a", 15)
+    sites.put("b", LARGE, key=b"/pinned1")
+    pinned = shares.of_site(pins["a"]).pinned
+    assert pinned >= LARGE
+    left = 800_000 - (400_000 - pinned)
+    assert [shares.reach(pins[site], 800_000) for site in "abc"] == [800_000, 150_000 - pinned, left]
+
+
+def test_two_threads_do_not_bring_more_than_a_most_together(sites: SharedStore) -> None:
     sites.share("a", most=100_000)
     pins, store = sites.pins["a"], sites.store
     extents = [store.reserve(60_000, is_pinned=pins) for _ in range(2)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cache.test_shares import SMALL, Sites
+from tests.support.shared_store import SMALL, SharedStore
 from zcserve.cache.pinned import memory_of
 from zcserve.cache.store import POLICIES
 
@@ -23,7 +23,7 @@ class SharesMachine(RuleBasedStateMachine):
 
     @initialize(policy=st.sampled_from(list(POLICIES)))
     def open(self, policy: str) -> None:
-        self.sites = Sites(policy)
+        self.sites = SharedStore(policy)
         self.sites.share("a", least=LEAST)
         self.sites.share("b", most=MOST)
 

@@ -200,7 +200,7 @@ class Plan:
     def __init__(self, entries: Iterable[Entry], store: Store, reserved: int = 0, *, is_pinned: Pin = nothing) -> None:
         self._below = store.largest + 1  # all that are smaller than this,
         self._of_that_size = 0  # and so many of just this size
-        room = int((store.room_of(is_pinned) - reserved) * (1 - HEADROOM))
+        room = int(store.room_of(is_pinned, reserved) * (1 - HEADROOM))
         counts = Counter(
             representation.size
             for entry in entries

@@ -15,7 +15,7 @@ Preloading evicts nothing, so it leaves free what other sites are guaranteed and
 request may take that, and gives it back when the site asks.
 
 A server whose sites say neither has the common share alone: then nothing is looked up, and no entry is noted here.
-Everything here is called with the store's lock held, but for `set` and `remove`, which any thread may call.
+Everything here is called with the store's lock held, but for what says otherwise.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class Share:
         """What it may lose to others; less than zero where it has less than its least."""
         return self.bytes - self.least
 
+    @property
+    def kept(self) -> int:
+        """Bytes of it, beside what is pinned, that others leave it now."""
+        return max(min(self.least, self.bytes) - self.pinned, 0)
+
     def may_have(self, more: int) -> bool:
         """Whether it is within its most with so many more bytes."""
         return self.most is None or self.bytes + more <= self.most
@@ -78,13 +83,14 @@ class Shares:
         hide(self._of_entry)
 
     def set(self, site: Pin, least: int, most: int | None) -> None:
-        """A site that is to come has a share of its own: `least` bytes are guaranteed, and it has `most` at most."""
+        """A site that is to come has a share of its own: `least` bytes are guaranteed, and it has `most` at most. Any
+        thread may call it."""
         with self._lock:
             self._of_site[site] = share = Share(self._new_policy(), least, most)
             self._own.append(share)
 
     def remove(self, site: Pin) -> None:
-        """A site is gone. What is resident of it still goes like any other's."""
+        """A site is gone. What is resident of it still goes like any other's. Any thread may call it."""
         with self._lock:
             if (share := self._of_site.pop(site, None)) is not None:
                 share.least, share.most = 0, None
@@ -115,9 +121,18 @@ class Shares:
         return sum(max(-other.beyond, 0) for other in self._own if other is not share)
 
     def spare(self, site: Pin, free: int) -> int:
-        """How much of so many free bytes a site may take without an eviction."""
+        """How much of so many free bytes a site may take without an eviction. Any thread may call it."""
+        with self._lock:
+            share = self.of_site(site)
+            return share.spare(free - self.owed(share))
+
+    def reach(self, site: Pin, evictable: int) -> int:
+        """How much a site may take of so many bytes that are not pinned, if others are evicted for it. Any thread may
+        call it, and waits for no lock."""
         share = self.of_site(site)
-        return share.spare(free - self.owed(share))
+        kept = sum(other.kept for other in self._own if other is not share)
+        within = evictable if share.most is None else share.most - share.pinned
+        return min(evictable - kept, within)
 
     def charge(self, entry: Entry, site: Pin) -> Share:
         """An entry of a site has become resident; the share that it is charged to."""

@@ -179,11 +179,9 @@ class Store:
         with self._lock:
             self._room.count_index(site, index_bytes, at_least)
 
-    def room_of(self, site: Pin) -> int:
-        """Bytes that may become resident of a site without an eviction."""
-        free = self._room.limit - self.committed
-        with self._lock:
-            return self.shares.spare(site, free)
+    def room_of(self, site: Pin, reserved: int = 0) -> int:
+        """Bytes that may become resident of a site without an eviction, where so many are `reserved`."""
+        return self.shares.spare(site, self._room.limit - self.committed - reserved)
 
     @property
     def frozen(self) -> bool:
