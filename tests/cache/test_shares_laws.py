@@ -43,6 +43,14 @@ class SharesMachine(RuleBasedStateMachine):
         if entries := self.sites.entries[site]:
             entries[choice % len(entries)].uses += 1
 
+    @rule(site=SITE, choice=st.integers(0, 1000), pins=st.integers(0, 1))
+    def send(self, site: str, choice: int, pins: int) -> None:
+        """A connection begins to wait to send a body, or ends."""
+        entries = self.sites.entries[site]
+        body = entries[choice % len(entries)].body if entries else None
+        if body is not None:
+            body.pins = pins
+
     @rule(site=SITE, every=st.integers(1, 4))
     def drop(self, site: str, every: int) -> None:
         for entry in self.sites.entries[site][::every]:

@@ -304,7 +304,7 @@ def test_an_upgrade_keeps_all_sites_and_what_they_have_in_memory(
 ) -> None:
     file = hoster.path / "web.toml"
     tables = (f'[sites.{name}]\nhosts = ["{name}.example"]\nroot = "{hoster.root(name)}"\n' for name in ("one", "two"))
-    file.write_text("".join(tables))
+    file.write_text("".join(f'{table}memory_min = "1M"\nmemory_max = "2M"\n' for table in tables))
     process = line(hoster.root("www"), "--config", str(file), "--engine", engine)
     with Client(process.port) as client:
         assert ask(client, "two.example") == b"200 two"
