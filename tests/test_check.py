@@ -191,6 +191,12 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
     ]
     with pytest.raises(UsageError, match=r"sites\.lost: root .* does not exist"):
         check(Config(root=site.root, sites=(table, lost)))
+    capsys.readouterr()
+    kept, capped = replace(table, memory_min=500_000), replace(table, memory_max=200_000)
+    for one, out in ((kept, ["1 stay out", "0 stay out"]), (capped, ["0 stay out", "1 stay out"])):
+        assert check(Config(root=site.root, memory=1_000_000 if one is capped else 700_000, sites=(one,))) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert [line.partition("; ")[2] for line in told if "resident" in line] == out
     greedy = replace(table, memory_min=64 << 20)
     with pytest.raises(UsageError, match="memory_min"):
         check(Config(root=site.root, memory=32 << 20, sites=(greedy,)))

@@ -109,6 +109,23 @@ def test_a_site_that_changes_is_built_beside_the_old_one_and_its_memory_comes_ba
     assert len(node.server.contents) == 2
 
 
+def test_a_site_that_gets_another_share_of_memory_is_built_anew_with_it(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    shares = node.server.store.shares
+    assert [(share.least, share.most) for share in shares] == [(0, None)]
+    text = node.file.read_text()
+    node.file.write_text(text.replace('hosts = ["a', 'memory_min = "1M"\nmemory_max = "2M"\nhosts = ["a'))
+    reload("reloaded: 2 sites; come or changed: a; gone or changed: a")
+    assert [(share.least, share.most) for share in shares] == [(0, None), (1 << 20, 2 << 20)]
+    node.file.write_text(text)
+    reload("reloaded: 2 sites; come or changed: a; gone or changed: a")
+    wait_until(lambda: [(share.least, share.most) for share in shares] == [(0, None)])
+    with Client(node.server.port) as client:
+        assert [node.says(client, name) for name in ("a", "b")] == [b"a", b"b"]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -18,7 +18,7 @@ from zcserve.cache.ruled import open_root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.keys import of_no_use
-from zcserve.config.site import check_shares
+from zcserve.config.site import ALL, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
@@ -44,11 +44,18 @@ def check(config: Config) -> int:
         _log.warning("%s", budget.warning)
     check_shares(config.sites, config.memory)
     sites = configs_of(config)
+    memory = memory_of(config.sites, config.memory)
+    pins = {name: Pinned(own.pin) for name, own in sites.items()}
     with closing(_store_of(config)) as store:
+        for name in sites:
+            if memory[name] != ALL:
+                store.shares.set(pins[name], *memory[name])
         taken = 0  # bytes of the sites before
         for number, (name, own) in enumerate(sites.items()):
             try:
-                taken = _check_content("" if len(sites) == 1 else f"site {name}: ", own, store, number, taken)
+                taken = _check_content(
+                    "" if len(sites) == 1 else f"site {name}: ", own, store, number, pins[name], taken
+                )
             except UsageError as error:
                 raise UsageError(f"sites.{name}: {error}" if len(sites) > 1 else str(error)) from None
     print(f"lanes: {lanes}")
@@ -62,7 +69,7 @@ def _store_of(config: Config) -> Store:
     return Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
 
 
-def _check_content(label: str, config: Config, store: Store, site: int, before: int) -> int:
+def _check_content(label: str, config: Config, store: Store, site: int, pinned: Pinned, before: int) -> int:
     """Look at a site, of which lines begin with `label`; the bytes that the sites `before` and this one would take."""
     book = Rulebook(config)
     root = open_root(config.directory, book, site)
@@ -75,13 +82,12 @@ def _check_content(label: str, config: Config, store: Store, site: int, before: 
     entries = list(generation.entries())
     judge_siblings(generation, loader, entries)
     report_problems(generation.problems)
-    pinned = Pinned(config.pin)
     for glob in pinned.newly_idle(generation):
         _log.warning("%s--pin %s matches no file", label, glob)
     found = [one for entry in entries for one in representations(entry)]
     first = list(filter(pinned, entries))
     rounds = [first, *in_rounds(root.rules, list(filterfalse(pinned, entries)))]
-    taken = _taken(rounds, store, before)
+    taken = _taken(rounds, store, pinned, before)
     left_out = len(found) - len(taken)
     print(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
     print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
@@ -99,12 +105,14 @@ def _cost(taken: Sequence[Entry], store: Store) -> int:
     return sum(cost_of(one.size, store) for one in taken)
 
 
-def _taken(rounds: Iterable[list[Entry]], store: Store, before: int) -> list[Entry]:
+def _taken(rounds: Iterable[list[Entry]], store: Store, pinned: Pinned, before: int) -> list[Entry]:
     """What would be resident beside so many bytes: of each round what then fits."""
     taken: list[Entry] = []
     for found in rounds:
-        wanted = Plan(found, store, before + _cost(taken, store))
-        taken += [one for entry in found for one in representations(entry) if wanted.takes(one)]
+        wanted = Plan(found, store, before + _cost(taken, store), is_pinned=pinned)
+        more = [one for entry in found for one in representations(entry) if wanted.takes(one)]
+        store.shares.of_site(pinned).bytes += _cost(more, store)  # as if they were
+        taken += more
     return taken
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from zcserve import threads
-from zcserve.config.site import INHERITED, OWN, check_shares
+from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.content.builder import Built, ClosingError
@@ -95,8 +95,13 @@ class Reconfigure:
         self._warn_of_others(read)
         if self._sites.first.builder.store.frozen:
             raise UsageError("an upgrade is under way: ask again when the new process serves")
-        come = [(name, own) for name, own in configs.items() if name not in here or _differs(here[name].config, own)]
-        built = list(filter(None, (self._try_to_build(name, own, here.get(name)) for name, own in come)))
+        memory = memory_of(wanted.sites, wanted.memory)
+        come = [
+            (name, own)
+            for name, own in configs.items()
+            if name not in here or _differs(here[name].config, own) or here[name].memory != memory[name]
+        ]
+        built = list(filter(None, (self._try_to_build(name, own, memory[name], here.get(name)) for name, own in come)))
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {tenant.site.name for tenant, _ in built}
         gone += [tenant for name, tenant in here.items() if name in made]
@@ -108,12 +113,12 @@ class Reconfigure:
             if getattr(read, name) != getattr(self._config, name):
                 _log.warning("reload: %s is another by now: %s", name, _RESTART)
 
-    def _try_to_build(self, name: str, config: Config, old: Tenant | None) -> Come | None:
+    def _try_to_build(self, name: str, config: Config, memory: Memory, old: Tenant | None) -> Come | None:
         """A site that comes, with its content; None where it cannot be built: then the old one goes on."""
         try:
             if config.servlets or config.mount or (old is not None and old.application is not None):
                 raise UsageError(f"it has applications: {_RESTART}")
-            tenant = self._sites.make(name, config)
+            tenant = self._sites.make(name, config, memory)
         except UsageError as error:
             _log.error("reload: site %s is as it was: %s", name, error)
             return None
@@ -123,6 +128,7 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
             self._sites.loaders.remove(tenant.site.id)
             tenant.loader.variants.close()
+            tenant.loader.store.shares.remove(tenant.site.pins)
             return None
 
     # --- in the loop --------------------------------------------------------------------------------------

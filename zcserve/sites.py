@@ -16,7 +16,7 @@ from zcserve.cache.loaders import Loaders
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
-from zcserve.config.site import check_shares
+from zcserve.config.site import ALL, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built
@@ -34,16 +34,20 @@ if TYPE_CHECKING:
 class Tenant:
     """One site, and what makes its content.
 
+    memory       what it has of the store's memory, guaranteed and at most
     application  what answers where no file does; None for none
     """
 
-    def __init__(self, number: int, name: str, config: Config, store: Store) -> None:
+    def __init__(self, number: int, name: str, config: Config, store: Store, memory: Memory = ALL) -> None:
         """Raises UsageError."""
         self.config = config
+        self.memory = memory
         names = frozenset(host.encode() for host in config.hosts)
         live = Generation(Root(config.directory, site=number))
         self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin))
         self.loader = Loader(store, config, self.site.pins)
+        if memory != ALL:
+            store.shares.set(self.site.pins, *memory)
         self.builder = Builder(config, store, self.loader, self.site)
         self.application: Servlets | None = None
         self._built: Built | None = None
@@ -87,6 +91,7 @@ class Tenant:
                 self.loader.forget(entry)
             generation.clear()
         self.loader.store.count_index(self.site.id, 0)
+        self.loader.store.shares.remove(self.site.pins)
 
     def open_content(self, service: Service) -> Content:
         """What follows the root from now on. Raises NoThreadError."""
@@ -108,17 +113,18 @@ class Sites:
         self._numbers = count()
         self._tenants: list[Tenant] = []
         where = {table.name: table.where for table in config.sites}
+        memory = memory_of(config.sites, config.memory)
         for name, own in configs_of(config).items():
             try:
-                tenant = self.make(name, own)
+                tenant = self.make(name, own, memory[name])
             except UsageError as error:
                 raise UsageError(f"{where[name]}sites.{name}: {error}" if name in where else str(error)) from None
             undo.callback(tenant.loader.variants.close)
             self._tenants.append(tenant)
 
-    def make(self, name: str, config: Config) -> Tenant:
+    def make(self, name: str, config: Config, memory: Memory) -> Tenant:
         """A further one, of which nothing is served yet. In one thread at a time. Raises UsageError."""
-        tenant = Tenant(next(self._numbers), name, config, self._store)
+        tenant = Tenant(next(self._numbers), name, config, self._store, memory)
         self.loaders.add(tenant.site.id, tenant.loader)
         return tenant
 

@@ -212,6 +212,39 @@ def test_what_is_guaranteed_must_be_there_at_the_start(hoster: Hoster) -> None:
         Server(Config(root=hoster.root("www"), port=0, memory=32 << 20, sites=big)).open()
 
 
+def test_a_crawl_of_one_site_leaves_another_its_guarantee(hoster: Hoster, start: Start) -> None:
+    """And one site takes no more than its most, at the start, too."""
+    files = {f"f{number}": bytes([number]) * 40_000 for number in range(25)}
+    kept, capped, crawled = (hoster.root(name, **files) for name in ("kept", "capped", "crawled"))
+    tables = (
+        replace(hoster.table("kept", root=kept), memory_min=500_000),
+        replace(hoster.table("capped", root=capped), memory_max=200_000),
+    )
+    server = start(root=crawled, sites=tables, memory=1 << 20, watch=False)
+
+    def resident(number: int) -> int:
+        """Bytes of content of a site."""
+        entries = service.sites[number].live.entries()
+        return sum(entry.size for entry in entries if entry.body is not None)
+
+    service = server.service
+    assert resident(0) >= 300_000  # the default site, which is loaded first, leaves the others theirs
+    assert resident(1) >= 460_000
+    with Client(server.port) as client:
+        for _ in range(2):
+            for host in ("capped.example", "www.example"):
+                for name, content in files.items():
+                    assert get(client, host, f"/{name}").body == content
+                assert resident(1) >= 460_000
+                assert resident(2) <= 200_000
+        assert resident(0) >= 300_000
+        known = server.store.evictions
+        for entry in service.sites[1].live.entries():
+            if entry.body is not None:
+                assert get(client, "kept.example", entry.key.decode()).status == 200
+        assert server.store.evictions == known
+
+
 def test_servlets_are_one_sites(hoster: Hoster, start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "csp"
     folder.mkdir()
@@ -271,7 +304,7 @@ def test_an_upgrade_keeps_all_sites_and_what_they_have_in_memory(
 ) -> None:
     file = hoster.path / "web.toml"
     tables = (f'[sites.{name}]\nhosts = ["{name}.example"]\nroot = "{hoster.root(name)}"\n' for name in ("one", "two"))
-    file.write_text("".join(tables))
+    file.write_text("".join(f'{table}memory_min = "1M"\nmemory_max = "2M"\n' for table in tables))
     process = line(hoster.root("www"), "--config", str(file), "--engine", engine)
     with Client(process.port) as client:
         assert ask(client, "two.example") == b"200 two"

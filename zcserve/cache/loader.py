@@ -246,6 +246,9 @@ class Loader:
         self.store.place([(entry, head, content)], evict=evict, is_pinned=self.is_pinned)
         return entry.body
 
+    def _reserve(self, size: int, evict: bool) -> Extent | None:
+        return self.store.reserve(size, evict=evict, is_pinned=self.is_pinned) if size <= self.store.largest else None
+
     def _drop_cache(self, fd: int) -> None:
         if self.config.drop_cache and not self.config.in_place:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -255,7 +258,7 @@ class Loader:
         as of `head_of`."""
         if len(content) <= self.config.small_body_bytes_max:
             return self._place(entry, self.head_of(root, entry), content, evict)
-        extent = self.store.reserve(len(content), evict=evict) if len(content) <= self.store.largest else None
+        extent = self._reserve(len(content), evict)
         if extent is None:
             return None
         try:
@@ -272,7 +275,7 @@ class Loader:
             return InPlace(self.head_of(root, entry), file, entry.size)
         if (shared := self._shared(root, file, entry)) is not None:
             return shared
-        extent = self.store.reserve(entry.size, evict=evict) if entry.size <= self.store.largest else None
+        extent = self._reserve(entry.size, evict)
         if extent is None:
             return self._on_disk(root, file, entry)
         try:

@@ -108,21 +108,24 @@ class Held:
     def __contains__(self, entry: Entry) -> bool:
         return entry in self._bytes_of
 
-    def add(self, entry: Entry) -> None:
-        """One came."""
-        size = self._bytes_of[entry] = _memory_of(entry.body)
+    def add(self, entry: Entry) -> int:
+        """One came; its bytes."""
+        size = self._bytes_of[entry] = memory_of(entry.body)
         self.bytes += size
         self.changes += 1
+        return size
 
-    def discard(self, entry: Entry) -> None:
-        """One goes, if it is here."""
+    def discard(self, entry: Entry) -> int:
+        """One goes, if it is here; its bytes."""
         size = self._bytes_of.pop(entry, None)
-        if size is not None:
-            self.bytes -= size
-            self.changes += 1
+        if size is None:
+            return 0
+        self.bytes -= size
+        self.changes += 1
+        return size
 
 
-def _memory_of(body: Body | None) -> int:
+def memory_of(body: Body | None) -> int:
     """Bytes of the budget that a body holds; of pages that it shares with others, its part."""
     if isinstance(body, Packed):
         return round_up(body.block.length, BLOCK_ALIGN)

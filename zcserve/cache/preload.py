@@ -28,6 +28,7 @@ from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
 from zcserve.cache.naming import base_of, directory_of, path_of
+from zcserve.cache.pinned import Pin, nothing
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import NO_NEWS, Root
 from zcserve.cache.store import Store
@@ -160,10 +161,10 @@ def preload(
 
     for entries in in_rounds(generation.root.rules, todo):
         if with_variants := [entry for entry in entries if entry.variants]:
-            wanted = Plan(entries, store)
+            wanted = Plan(entries, store, is_pinned=loader.is_pinned)
             judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
         _make_variants(generation, loader, entries, until, progress)
-        wanted = Plan(entries, store)
+        wanted = Plan(entries, store, is_pinned=loader.is_pinned)
         for _, group in groupby(entries, key=lambda entry: directory_of(entry.key)):
             files = list(group)
             if not all(map(_is_resident, files)):
@@ -215,12 +216,12 @@ def cost_of(size: int, store: Store) -> int:
 
 class Plan:
     """Which representations fit into a store together, small before large; what is resident already costs nothing.
-    `reserved` bytes are for others."""
+    `reserved` bytes are for others; `is_pinned` is the site's."""
 
-    def __init__(self, entries: Iterable[Entry], store: Store, reserved: int = 0) -> None:
+    def __init__(self, entries: Iterable[Entry], store: Store, reserved: int = 0, *, is_pinned: Pin = nothing) -> None:
         self._below = store.largest + 1  # all that are smaller than this,
         self._of_that_size = 0  # and so many of just this size
-        room = int((store.budget - store.overhead - store.committed - reserved) * (1 - HEADROOM))
+        room = int(store.room_of(is_pinned, reserved) * (1 - HEADROOM))
         counts = Counter(
             representation.size
             for entry in entries

@@ -43,6 +43,7 @@ from zcserve.cache.pages import Extent, Pages
 from zcserve.cache.pinned import Held, Pin, nothing
 from zcserve.cache.room import Room
 from zcserve.cache.s3fifo import S3Fifo
+from zcserve.cache.shares import Share, Shares
 from zcserve.cache.sieve import Sieve
 from zcserve.cache.slab import Slabs
 from zcserve.cache.takeover import Memory, Takeover
@@ -97,6 +98,11 @@ def _holds_descriptor(body: Body | None) -> bool:
     return isinstance(body, Paged) and body.holds_descriptor
 
 
+def _may_shed(entry: Entry) -> bool:
+    body = entry.body
+    return body is not None and _holds_descriptor(body) and not body.pins
+
+
 class _Refusals:
     """Says, now and then, why something stays on disk."""
 
@@ -126,6 +132,7 @@ class Store:
 
     takeover    memory of the process before this one
     held        what is pinned and resident
+    shares      what each site has of it
     evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
                 refers to it still, and is about to let go of it
     is_sending  event: asks whether a subscriber is in the middle of sending an entry's body
@@ -152,7 +159,6 @@ class Store:
         self._compactor = Compactor(self._slabs)
         self._pages = Pages()
         self._room = Room(budget, self._slabs, self._pages, block_bytes_max)
-        self._policy = POLICIES[policy]()
         self.held = Held()
         self.opened = Opened()
         self._holders = 0  # bodies that hold a descriptor of their own
@@ -160,6 +166,7 @@ class Store:
         self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
         self._refusals = _Refusals()
         self._lock = threading.Lock()
+        self.shares = Shares(self._lock, POLICIES[policy])
         self.takeover = Takeover(self._lock, self._slabs, self._pages, self._room)
 
     @property
@@ -171,6 +178,10 @@ class Store:
         """As `Room.count_index`. Any thread may call it."""
         with self._lock:
             self._room.count_index(site, index_bytes, at_least)
+
+    def room_of(self, site: Pin, reserved: int = 0) -> int:
+        """Bytes that may become resident of a site without an eviction, where so many are `reserved`."""
+        return self.shares.spare(site, self._room.limit - self.committed - reserved)
 
     @property
     def frozen(self) -> bool:
@@ -197,7 +208,7 @@ class Store:
     @property
     def resident(self) -> int:
         """How many representations are resident."""
-        return len(self._policy) + len(self.held)
+        return len(self.shares) + len(self.held)
 
     @property
     def evictable(self) -> int:
@@ -231,7 +242,7 @@ class Store:
     def _place(self, batch: Sequence[tuple[Entry, bytes, bytes]], evict: bool, is_pinned: Pin) -> bool:
         # A block may begin in a page, or end in one, that the kernel has taken back: one page more than its bytes.
         length = sum(len(head) + len(content) for _, head, content in batch)
-        if batch and not self._make_room(round_up(length) + PAGE_BYTES, evict):
+        if batch and not self._make_room(round_up(length) + PAGE_BYTES, evict, is_pinned):
             return False
         bodies = self._slabs.write([(head, content) for _, head, content in batch], Packed)
         if len(batch) > 1 and self._room.committed > self._room.limit:
@@ -242,13 +253,13 @@ class Store:
             self._admit(entry, body, is_pinned)
         return True
 
-    def reserve(self, size: int, *, evict: bool = True) -> Extent | None:
+    def reserve(self, size: int, *, evict: bool = True, is_pinned: Pin = nothing) -> Extent | None:
         """Pages for a large body of `size` bytes, to be filled by `fill`. None as in `place`."""
         with self._lock:
             try:
                 self._pages.check(size, _file_bytes_max())  # nothing is evicted in vain
                 # The lock was free while the lane was waited for: the store may have been frozen.
-                if self._frozen or not self._make_room(round_up(size), evict) or self._frozen:
+                if self._frozen or not self._make_room(round_up(size), evict, is_pinned) or self._frozen:
                     return None
                 return self._pages.allocate(size)
             except OSError as error:
@@ -289,22 +300,25 @@ class Store:
             elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
                 body.keeper.sharers += 1
                 self._pages.pardon(body.keeper)
-            self._sort(entry, is_pinned)
+            share = self.shares.charge(entry, is_pinned)
+            self._sort(entry, share, is_pinned)
+            self._keep_within(share, 0, evict=True)  # another thread may have brought something meanwhile
 
-    def _sort(self, entry: Entry, is_pinned: Pin) -> None:
+    def _sort(self, entry: Entry, share: Share, is_pinned: Pin) -> None:
         if is_pinned(entry):
-            self.held.add(entry)
+            share.pinned += self.held.add(entry)
         else:
-            self._policy.add(entry)
+            share.policy.add(entry)
 
     def repin(self, entry: Entry, is_pinned: Pin) -> None:
         """What is pinned has changed: an entry that is resident is evicted from now on when its time comes, or never.
         Any thread may call it."""
         with self._lock:
             if entry.body is not None and is_pinned(entry) != (entry in self.held):
-                self.held.discard(entry)
-                self._policy.discard(entry)
-                self._sort(entry, is_pinned)
+                share = self.shares.of_entry(entry)
+                share.pinned -= self.held.discard(entry)
+                share.policy.discard(entry)
+                self._sort(entry, share, is_pinned)
 
     def _forget(self, entry: Entry) -> None:
         """A body is not resident any more. Nothing else makes it so."""
@@ -316,7 +330,7 @@ class Store:
         elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
             body.keeper.sharers -= 1
             last = not body.keeper.sharers
-        self.held.discard(entry)
+        self.shares.give_back(entry, body).pinned -= self.held.discard(entry)
         if self.evicted(entry) and last:
             if isinstance(body, Packed):
                 self._slabs.condemn(body.block)
@@ -328,7 +342,7 @@ class Store:
         self.opened.drop(entry)
         with self._lock:
             if entry.body is not None:
-                self._policy.discard(entry)
+                self.shares.of_entry(entry).policy.discard(entry)
                 self._forget(entry)
 
     def may_hold_descriptor(self, *, evict: bool) -> bool:
@@ -344,32 +358,47 @@ class Store:
         if self.opened.shed():
             return True
         with self._lock:
-            holders = [
-                entry
-                for entry in self._policy.entries()
-                if entry.body is not None and _holds_descriptor(entry.body) and not entry.body.pins
-            ]
-            if not holders:
+            victim = min(filter(_may_shed, self.shares.entries()), key=attrgetter("tick"), default=None)
+            if victim is None:
                 return False
-            victim = min(holders, key=attrgetter("tick"))
-            self._policy.discard(victim)
+            self.shares.of_entry(victim).policy.discard(victim)
             self._forget(victim)
         closing.wait(time.monotonic() + SHED_WITHIN_S)
         return True
 
-    def _make_room(self, length: int, evict: bool) -> bool:
+    def _make_room(self, length: int, evict: bool, site: Pin) -> bool:
+        share = self.shares.of_site(site)
+        if not self._keep_within(share, length, evict):
+            return False
         if self._frozen:
             return self._room.fits(length)
+        if not evict:
+            length += self.shares.owed(share)
         deadline = 0.0
         self._reclaim()
         while not self._room.fits(length):
-            if not self._room.will_fit(length) and not self._sweep(length, evict):
+            if not self._room.will_fit(length) and not self._sweep(length, evict, share):
                 return False
             deadline = deadline or time.monotonic() + LET_GO_S
             self._await_lane(length, deadline)
         return True
 
-    def _sweep(self, length: int, evict: bool) -> bool:
+    def _keep_within(self, share: Share, length: int, evict: bool) -> bool:
+        """Evict what is of a share itself until it may have `length` more bytes; whether it may."""
+        while not share.may_have(length):
+            vain = not evict or self._fixed or not share.may_ever_have(length)
+            victim = None if vain else share.policy.pop(self.is_sending)
+            if victim is None:
+                return False
+            self._evict(victim)
+        return True
+
+    def _evict(self, victim: Entry) -> None:
+        self.evictions += 1
+        self._forget(victim)
+        self._reclaim()
+
+    def _sweep(self, length: int, evict: bool, share: Share) -> bool:
         """Move bodies together, or evict, until `length` more bytes fit; whether they do."""
         spare = self.evictable
         if length > spare:
@@ -379,12 +408,10 @@ class Store:
         while not self._room.will_fit(length + (0 if self._compactor.due else reserve)):
             if self._compact():
                 continue
-            victim = self._policy.pop(self.is_sending) if evict and not self._fixed else None
+            victim = self.shares.pop(share, self.is_sending) if evict and not self._fixed else None
             if victim is None:
                 break
-            self.evictions += 1
-            self._forget(victim)
-            self._reclaim()
+            self._evict(victim)
         return self._room.will_fit(length)
 
     def _compact(self) -> bool:

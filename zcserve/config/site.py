@@ -8,9 +8,10 @@ answers on another name than its own would be no default, but a leak.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from zcserve.config.hosts import parse_site_host
 from zcserve.config.units import PIB, Share, show_memory, size_text
@@ -89,6 +90,26 @@ class SiteTable:
 def part_of(share: int, budget: int) -> int:
     """What a share of the server's memory comes to, in bytes, where that is `budget`."""
     return min(int(budget * share.percent / 100), share) if isinstance(share, Share) else share
+
+
+class Memory(NamedTuple):
+    """What a site has of the server's memory, in bytes; `most` None: all there is."""
+
+    least: int = 0
+    most: int | None = None
+
+
+# Of a site that says nothing of it.
+ALL = Memory()
+
+
+def memory_of(tables: Iterable[SiteTable], budget: int) -> Mapping[str, Memory]:
+    """What each site has, by its name, where `budget` is what there is."""
+    found: dict[str, Memory] = defaultdict(Memory)
+    for table in tables:
+        most = part_of(table.memory_max, budget)
+        found[table.name] = Memory(part_of(table.memory_min, budget), most if most < budget else None)
+    return found
 
 
 def check_together(tables: Iterable[SiteTable], hosts: Iterable[str]) -> None:

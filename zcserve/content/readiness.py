@@ -205,7 +205,8 @@ class Readiness:
 
     def _has_room(self, one: Entry) -> bool:
         size = max(one.size, 0)
-        return size <= self._store.largest and cost_of(size, self._store) <= self._store.evictable
+        room = self._store.shares.reach(self._live.site.pins, self._store.evictable)
+        return size <= self._store.largest and cost_of(size, self._store) <= room
 
     def _why_missing(self, one: Entry, is_unread: bool) -> str:
         if one.size > self._store.largest:

@@ -181,7 +181,7 @@ class _List:
 
     def begin(self) -> None:
         """It is this list's turn."""
-        self._room = self._store.evictable
+        self._room = self._store.shares.reach(self._site.pins, self._store.evictable)
         self._step()
 
     def _plan(self) -> None:

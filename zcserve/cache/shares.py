@@ -1,0 +1,171 @@
+"""What each site has of a store's memory, and whose body goes when room must be made.
+
+    [sites.NAME]  memory_min   what evictions for other sites leave it              Share.least
+                  memory_max   what it has at most: beyond that its own bodies go   Share.most
+
+A site that says either has a `Share` of its own: an order of eviction, and the bytes of its resident bodies. All other
+sites have the common share together. The store knows a site by its `Pin`.
+
+Room is made in the share that has the most beyond its least (max-min fairness): a crawl of one site grows until it has
+as much beyond its least as any other, and then evicts its own. A share at its least gives nothing to another, so no
+victim is searched among what must stay: each share has a policy of its own, whose next victim is the first one. Only
+where a victim is larger than what its share has beyond its least is it put back.
+
+Preloading evicts nothing, so it leaves free what other sites are guaranteed and do not have yet. What comes by a
+request may take that, and gives it back when the site asks.
+
+A server whose sites say neither has the common share alone: then nothing is looked up, and no entry is noted here.
+Everything here is called with the store's lock held, but for what says otherwise.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import chain
+from operator import attrgetter
+
+from zcserve.cache.entry import Body, Entry, Paged
+from zcserve.cache.evictor import IsSending, Policy, never_sending
+from zcserve.cache.pages import Extent
+from zcserve.cache.pinned import Pin, memory_of
+from zcserve.cache.unseen import hide, put
+
+
+class Share:
+    """What one site has, or all that say nothing have together.
+
+    bytes   of its resident bodies; pages that two of them share count once
+    pinned  those that are never evicted
+    """
+
+    def __init__(self, policy: Policy, least: int = 0, most: int | None = None) -> None:
+        """`most` None: no more than there is."""
+        self.policy = policy
+        self.least = least
+        self.most = most
+        self.bytes = 0
+        self.pinned = 0
+
+    @property
+    def beyond(self) -> int:
+        """What it may lose to others; less than zero where it has less than its least."""
+        return self.bytes - self.least
+
+    @property
+    def kept(self) -> int:
+        """Bytes of it, beside what is pinned, that others leave it now."""
+        return max(min(self.least, self.bytes) - self.pinned, 0)
+
+    def may_have(self, more: int) -> bool:
+        """Whether it is within its most with so many more bytes."""
+        return self.most is None or self.bytes + more <= self.most
+
+    def may_ever_have(self, more: int) -> bool:
+        """Whether it would be, if all were evicted that can be."""
+        return self.most is None or self.pinned + more <= self.most
+
+    def spare(self, room: int) -> int:
+        """How much of so many free bytes it may take."""
+        return room if self.most is None else min(room, self.most - self.bytes)
+
+
+class Shares:
+    """All shares of a store, whose lock this is. `new_policy` makes an order of eviction."""
+
+    def __init__(self, lock: threading.Lock, new_policy: Callable[[], Policy]) -> None:
+        self._lock = lock
+        self._new_policy = new_policy
+        self._common = Share(new_policy())
+        self._of_site: dict[Pin, Share] = {}
+        self._own: list[Share] = []  # of those, and of sites that are gone while something of them is resident
+        self._of_entry: dict[Entry, Share] = {}  # of what is resident and not in the common share
+        hide(self._of_entry)
+
+    def set(self, site: Pin, least: int, most: int | None) -> None:
+        """A site that is to come has a share of its own: `least` bytes are guaranteed, and it has `most` at most. Any
+        thread may call it."""
+        with self._lock:
+            self._of_site[site] = share = Share(self._new_policy(), least, most)
+            self._own.append(share)
+
+    def remove(self, site: Pin) -> None:
+        """A site is gone. What is resident of it still goes like any other's. Any thread may call it."""
+        with self._lock:
+            if (share := self._of_site.pop(site, None)) is not None:
+                share.least, share.most = 0, None
+            here = set(self._of_site.values())
+            self._own = [one for one in self._own if one in here or one.bytes or len(one.policy)]
+
+    def of_site(self, site: Pin) -> Share:
+        """The share that a site's bodies are charged to."""
+        return self._of_site.get(site, self._common)
+
+    def of_entry(self, entry: Entry) -> Share:
+        """The share that a resident entry is charged to."""
+        return self._of_entry.get(entry, self._common)
+
+    def __iter__(self) -> Iterator[Share]:
+        return chain((self._common,), self._own)
+
+    def __len__(self) -> int:
+        """How many entries may be evicted."""
+        return sum(len(share.policy) for share in self)
+
+    def entries(self) -> Iterator[Entry]:
+        """All that may be evicted."""
+        return chain.from_iterable(share.policy.entries() for share in self)
+
+    def owed(self, share: Share) -> int:
+        """Bytes that all others are guaranteed and do not have."""
+        return sum(max(-other.beyond, 0) for other in self._own if other is not share)
+
+    def spare(self, site: Pin, free: int) -> int:
+        """How much of so many free bytes a site may take without an eviction. Any thread may call it."""
+        with self._lock:
+            share = self.of_site(site)
+            return share.spare(free - self.owed(share))
+
+    def reach(self, site: Pin, evictable: int) -> int:
+        """How much a site may take of so many bytes that are not pinned, if others are evicted for it. Any thread may
+        call it, and waits for no lock."""
+        share = self.of_site(site)
+        kept = sum(other.kept for other in self._own if other is not share)
+        within = evictable if share.most is None else share.most - share.pinned
+        return min(evictable - kept, within)
+
+    def charge(self, entry: Entry, site: Pin) -> Share:
+        """An entry of a site has become resident; the share that it is charged to."""
+        share = self.of_site(site)
+        if share is not self._common:
+            put(self._of_entry, ((entry, share),))
+        share.bytes += _own_bytes(entry.body, sharers=1)
+        return share
+
+    def give_back(self, entry: Entry, body: Body | None) -> Share:
+        """An entry had this body until now; as `charge`. The pages' other sharers are counted without it."""
+        share = self._of_entry.pop(entry, self._common) if self._of_entry else self._common
+        share.bytes -= _own_bytes(body, sharers=0)
+        return share
+
+    def pop(self, asking: Share, is_sending: IsSending = never_sending) -> Entry | None:
+        """Take out and return the next to go for the share that asks; None where there is none."""
+        if not self._own:
+            return self._common.policy.pop(is_sending)
+        for share in sorted(self, key=attrgetter("beyond"), reverse=True):
+            if share is not asking and share.beyond <= 0:
+                continue
+            victim = share.policy.pop(is_sending)
+            if victim is None:
+                continue
+            if share is asking or _own_bytes(victim.body, sharers=1) <= share.beyond:
+                return victim
+            share.policy.add(victim)
+        return None
+
+
+def _own_bytes(body: Body | None, *, sharers: int) -> int:
+    """Bytes that a body holds by itself: none, where its pages have more sharers than these."""
+    if isinstance(body, Paged) and isinstance(body.keeper, Extent) and body.keeper.sharers > sharers:
+        return 0
+    return memory_of(body)
