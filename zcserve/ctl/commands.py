@@ -15,6 +15,8 @@ from zcserve.admin.words import WORDINGS, Word, Wording
 PROGRAMS = {
     "ctl": "ask a node, and tell it: zcserve ctl [COMMAND]",
     "top": "live numbers of a node in a terminal",
+    "check": "check configuration and root, say what would be resident: zcserve check [ROOT]",
+    "explain": "say what a request is answered with, and why: zcserve explain URL",
     "completion": "print a script that completes these: zcserve completion bash|zsh|fish",
 }
 SHELLS = ("bash", "zsh", "fish")
@@ -88,6 +90,13 @@ TOP = (
     Flag("--every", "every", "how often the numbers change (default 1s)", "TIME"),
     Flag("--once", "once", "print one frame and end, as where standard output is no terminal"),
     *HELP,
+)
+
+# Beside the server's own.
+EXPLAIN = (
+    Flag("-H", "lines", "a header field of the request, repeatable: 'Name: value'", "LINE", is_repeatable=True),
+    Flag("-X", "method", "the request's method (default GET)", "METHOD"),
+    Flag("--json", "json", "print JSON, for programs"),
 )
 
 LIVE = Command("live", "is the process alive?", "/livez")
