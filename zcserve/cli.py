@@ -232,7 +232,7 @@ def _explain(argv: list[str]) -> tuple[int, float]:
         raise UsageError(_about_unknown(unknown, [flag.flag for flag in EXPLAIN], "one URL"))
     if "URL" not in given:
         raise UsageError("no URL given; accepted: zcserve explain http://host/path, or /path")
-    asked = given.pop("URL"), given.pop("method", "GET"), given.pop("lines", ())
+    asked = given.pop("URL"), given.pop("method", "GET"), given.pop("header", ())
     is_json = given.pop("json", False)
     for own in ("check", "version"):
         given.pop(own, None)

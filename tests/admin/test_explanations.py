@@ -36,9 +36,9 @@ def test_what_is_told_is_what_is_answered(node: Server, ask: Callable[..., Respo
         ):  # fmt: skip
             found = told(url, *lines, method=method)
             answer = client.get(url, *lines, method=method)
-            sent = [(name, value.decode()) for name, value in answer.fields if name != b"date"]
+            sent = [line for line in answer.head.decode().split("\r\n")[1:] if line and not line.startswith("Date")]
             assert found["status"] == answer.status
-            assert [(name.lower().encode(), value) for name, value in found["fields"]] == sent
+            assert found["fields"] == sent
     assert told("/page")["file"] == "page"
     assert json.loads(ask("/stats").body)["requests"]["total"] == 6
 
@@ -50,7 +50,7 @@ def test_a_file_that_was_not_read_has_no_etag_yet(
     server = serve(site.root, admin=f"unix:{socket_path}", memory=1 << 20, engine="python")
     found = told("/large")
     assert found["notes"] == ["it was not read yet: its ETag is not known"]
-    assert "ETag" not in dict(found["fields"])
+    assert [line for line in found["fields"] if line.startswith("ETag")] == []
     assert found["status"] == 200
     assert get(server.port, "/large")["ETag"]
 

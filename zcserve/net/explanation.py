@@ -108,20 +108,26 @@ class Explanation:
     notes: list[str] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The same as JSON has it; fields as lines, "Name: value"."""
         told: dict[str, Any] = {
             name: getattr(self, name) for name in self.__slots__ if name not in ("effects", "fields", "notes")
         }
         told["rules"] = [
-            {"where": where_of(one), "taken": _texts(one.taken), "given": _texts(one.given)} for one in self.effects
+            {"where": where_of(one), "taken": lines_of(_texts(one.taken)), "given": lines_of(_texts(one.given))}
+            for one in self.effects
         ]
-        return told | {"fields": self.fields, "notes": self.notes}
+        return told | {"fields": lines_of(self.fields), "notes": self.notes}
 
 
 def where_of(effect: Effect) -> str:
     """The place of a header rule, and what it is for."""
     written, globs = effect.rule.written, " ".join(effect.rule.globs)
     return f"{written.where() if written is not None else 'preset'} ({globs})"
+
+
+def lines_of(fields: Iterable[tuple[str, str]]) -> list[str]:
+    """Fields as a request or an answer has them."""
+    return [f"{name}: {value}" for name, value in fields]
 
 
 def _texts(lines: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
