@@ -31,6 +31,23 @@ def test_a_directory_with_such_a_name_is_served_by_its_path_or_by_the_flag(
     assert capsys.readouterr().err.startswith("zcserve top: unknown flag --check")
 
 
+def test_check_and_explain_take_the_servers_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check" / "a.txt").write_bytes(b"a")
+    told = []
+    for words in (["check", "check"], ["-t", "./check"], ["--root", "check", "--check"]):
+        assert main([*words, "--engine", "python"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0].startswith("root check: 1 file, 1 B")
+    assert told[0] == told[1] == told[2]
+    assert main(["check", "--nothing"]) == 2
+    assert main(["explain", "/a.txt", "--root", "check"]) == 0
+    assert "file       a.txt" in capsys.readouterr().out
+
+
 def test_all_else_is_the_servers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("zcserve ")

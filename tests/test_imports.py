@@ -40,7 +40,7 @@ FLOORS = (
     ("content", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
     ("check", "banner", "foresight", "succession", "activation", "sites"),
-    ("reconfigure", "foreground"),
+    ("reconfigure", "foreground", "explain"),
     ("server", "ctl"),
     ("cli",),
     ("command",),

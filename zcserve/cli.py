@@ -16,9 +16,10 @@ import io
 import os
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from zcserve import __version__, threads
@@ -67,10 +68,12 @@ Every flag is also a TOML key and an environment variable: --head-timeout 20s, h
 ZCSERVE_HEAD_TIMEOUT=20s. Where its name in Python is another, that stands in brackets. Flags win over the
 environment, the environment wins over the file; {ENV_CONFIG_FILE} names the file, as --config does.
 
-A directory that is called ctl, top or completion is served as ./ctl, or by --root."""
+A directory that is called check, explain, ctl, top or completion is served as ./ctl, or by --root."""
 
 
 _USAGE = """zcserve [ROOT] [flags]
+       zcserve check [ROOT] [flags]       the same as --check
+       zcserve explain URL [flags]        what a request is answered with, and why
        zcserve ctl [COMMAND] [flags]      ask a node, and tell it
        zcserve top [flags]                its numbers, live
        zcserve completion bash|zsh|fish   a script that completes all of this"""
@@ -91,19 +94,32 @@ def main(argv: list[str] | None = None) -> int:
     0 after an orderly stop, 2 for wrong use; anything else is what the server or the check returned. Without `argv` the
     process is the command's alone, its signals and standard descriptors too.
     """
-    if argv is not None:
-        return _answer(argv)[0]
-    code, ends_by = _answer(None)
-    _end_by(max(ends_by, time.monotonic() + EXIT_WITHIN_S), code)
+    return _do(_run, sys.argv[1:] if argv is None else argv, owns_process=argv is None)
+
+
+def check(argv: list[str], *, owns_process: bool = False) -> int:
+    """The same with --check."""
+    return _do(_run, ["--check", *argv], owns_process=owns_process)
+
+
+def explain(argv: list[str], *, owns_process: bool = False) -> int:
+    """Say what a request is answered with, with the arguments behind `zcserve explain`, and return the exit code."""
+    return _do(_explain, argv, owns_process=owns_process)
+
+
+def _do(run: Callable[[list[str]], tuple[int, float]], argv: list[str], *, owns_process: bool) -> int:
+    code, ends_by = _answer(run, argv, owns_process=owns_process)
+    if owns_process:
+        _end_by(max(ends_by, time.monotonic() + EXIT_WITHIN_S), code)
     return code
 
 
-def _answer(argv: list[str] | None) -> tuple[int, float]:
+def _answer(run: Callable[[list[str]], tuple[int, float]], argv: list[str], *, owns_process: bool) -> tuple[int, float]:
     """The exit code, and when (of `time.monotonic`) --grace is over."""
     try:
-        if argv is None:
+        if owns_process:
             _own_the_process()
-        return _run(sys.argv[1:] if argv is None else argv)
+        return run(argv)
     except UsageError as error:
         from zcserve.log import printable  # late, as all of the server
 
@@ -183,11 +199,55 @@ def _run(argv: list[str]) -> tuple[int, float]:
         return 0, 0.0
     if unknown:
         raise UsageError(_about_unknown(unknown))
-    check = given.pop("check", False)
+    is_check = given.pop("check", False)
     config = _configure(given)
+    _check_descriptors(config)
+    with _server_at_hand(config):
+        import zcserve.server as server
+
+        if is_check:
+            return server.check(config), 0.0
+        running = server.Server(config, partial(_configure, given) if _file_of(given) else None)
+        return running.run(), running.ends_by
+
+
+def _explain(argv: list[str]) -> tuple[int, float]:
+    """As `_answer`."""
+    from zcserve.ctl.commands import EXPLAIN  # late, with what asks
+
+    parser = _parser("zcserve explain URL [flags]", "Say what a request is answered with, and why.", "URL")
+    options = parser.add_argument_group("the request")
+    for flag in EXPLAIN:
+        if not flag.metavar:
+            options.add_argument(flag.flag, dest=flag.word, action="store_true", help=flag.help)
+        else:
+            action = "append" if flag.is_repeatable else "store"
+            options.add_argument(flag.flag, dest=flag.word, action=action, metavar=flag.metavar, help=flag.help)
+    arguments, unknown = parser.parse_known_args(argv)
+    given = vars(arguments)
+    if given.pop("help", False):
+        parser.print_help()
+        return 0, 0.0
+    if unknown:
+        raise UsageError(_about_unknown(unknown, [flag.flag for flag in EXPLAIN], "one URL"))
+    if "URL" not in given:
+        raise UsageError("no URL given; accepted: zcserve explain http://host/path, or /path")
+    asked = given.pop("URL"), given.pop("method", "GET"), given.pop("header", ())
+    is_json = given.pop("json", False)
+    for own in ("check", "version"):
+        given.pop(own, None)
+    config = _configure(given)
+    with _server_at_hand(config):
+        from zcserve.explain import show
+
+        return show(config, *asked, is_json=is_json), 0.0
+
+
+@contextmanager
+def _server_at_hand(config: Config) -> Iterator[ModuleType]:
+    """Import what serves, and have its log on standard error. Raises UsageError where that cannot be."""
     from zcserve import log  # late, as all of the server
 
-    _check_descriptors(config)
     with ExitStack() as stack:
         try:
             stack.enter_context(log.to_stderr(config.log_level))
@@ -199,10 +259,7 @@ def _run(argv: list[str]) -> tuple[int, float]:
             raise UsageError(f"the package {error.name} is not installed here: pip install {packages}") from None
         except OSError as error:
             raise UsageError(f"the server cannot start: {error}") from error
-        if check:
-            return server.check(config), 0.0
-        running = server.Server(config, partial(_configure, given) if _file_of(given) else None)
-        return running.run(), running.ends_by
+        yield server
 
 
 def _check_descriptors(config: Config) -> None:
@@ -234,12 +291,12 @@ def _configure(given: dict[str, Any]) -> Config:
     return load(given, os.environ, toml_path)
 
 
-def _about_unknown(unknown: list[str]) -> str:
+def _about_unknown(unknown: list[str], more: Sequence[str] = (), operand: str = "one root directory") -> str:
     """What to say of words that argparse could not place. A flag comes first: it explains the others."""
     flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
     if flag is None:
-        return f"unexpected argument {unknown[0]!r}; accepted: one root directory and flags"
-    known = nearest(flag, [*(key.flag for key in KEYS.values()), *(own.names[-1] for own in _OWN_FLAGS)])
+        return f"unexpected argument {unknown[0]!r}; accepted: {operand} and flags"
+    known = nearest(flag, [*(key.flag for key in KEYS.values()), *(own.names[-1] for own in _OWN_FLAGS), *more])
     return f"unknown flag {flag}; the nearest known is {known} (zcserve --help lists all)"
 
 
@@ -261,18 +318,20 @@ def flags() -> tuple[Flag, ...]:
     return tuple(found)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(
+    usage: str = _USAGE, description: str = "Serve a directory from memory.", operand: str = "ROOT"
+) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="zcserve",
-        usage=_USAGE,
-        description="Serve a directory from memory.",
+        usage=usage,
+        description=description,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,  # an abbreviation in a unit file would break with the next new flag
         add_help=False,
     )
-    parser.add_argument("ROOT", nargs="?", help="the same as --root")
+    parser.add_argument(operand, nargs="?", help="the same as --root" if operand == "ROOT" else "http://host/path")
     options = parser.add_argument_group("options")
     limits = parser.add_argument_group("limits")
     for key in KEYS.values():

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """As `cli.main`; a command line that begins with a program's name is its own.
 
-    So a directory with such a name is served as ./ctl, or by --root.
+    So a directory with such a name is served as ./ctl, or by --root. `check` and `explain` are the server's own, and
+    take its flags.
     """
     words = sys.argv[1:] if argv is None else argv
     match words[0] if words else "":
@@ -29,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from zcserve.ctl import completion
 
             return completion.main(words[1:], cli.flags())
+        case "check" | "explain" as name:
+            from zcserve import cli
+
+            ask = cli.check if name == "check" else cli.explain
+            return ask(list(words[1:]), owns_process=argv is None)
         case _:
             from zcserve import cli
 

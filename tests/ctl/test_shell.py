@@ -114,8 +114,19 @@ def test_all_that_a_node_can_be_told_can_be_said(
 
 def test_each_view_is_of_a_real_node(node: Server, ctl: Callable[..., tuple[int, str, str]]) -> None:
     for view in commands.VIEWS:
-        code, _, err = ctl(view.name)
+        code, _, err = ctl(view.name, *(("/page",) if view.operand() else ()))
         assert (code, err[:5]) == (0, "ready" if view is commands.WAIT else ""), view.name
+
+
+def test_a_request_is_explained_by_a_node(node: Server, ctl: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = ctl("explain", "/page?a=b&c", "--header", "Range: bytes=0-0", "--header", "A: b c", "--json")
+    found = json.loads(out)
+    assert (code, err, found["target"], found["status"], found["file"]) == (0, "", "/page?a=b&c", 206, "page")
+    code, out, err = ctl("explain", "http://a.example/none", "--method", "HEAD")
+    assert (code, err, out.split()[:2]) == (0, "", ["method", "HEAD"])
+    assert "nothing is at this path" in out
+    assert ctl("explain")[0] == 2
+    assert ctl("explain", "none")[0] == 1
 
 
 def test_a_node_that_ends_is_not_ready(

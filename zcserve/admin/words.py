@@ -188,5 +188,16 @@ LOGLEVEL = Wording(
     {"level": Word(str, "the least that is reported", choices=LOG_LEVELS, operand="LEVEL")},
 )
 
-# All that there are; orders.py says what each does.
+# What is asked, and changes nothing.
+EXPLAIN = Wording(
+    "explain",
+    "what would a request be answered with, and why?",
+    {
+        "url": Word(str, "http://host/path, or /path", optional=False, operand="URL"),
+        "method": Word(str, "of the request", default="GET"),
+        "header": Word(list, "fields of the request: 'Name: value'", default=()),
+    },
+)
+
+# All that change something; orders.py says what each does.
 WORDINGS = (RELOAD, UPGRADE, DRAIN, UNDRAIN, PURGE, WARM, PIN, LOGLEVEL)

@@ -130,6 +130,10 @@ class Fetcher:
         """The body of a file that stays on disk, where it is open already: there is nothing to fetch."""
         return self._opened.get(entry)
 
+    def head_of(self, generation: Generation, entry: Entry) -> bytes:
+        """As `Loader.head_of`, of what may not be loaded."""
+        return self._loads.of(generation.root).head_of(generation.root, entry)
+
     def remake(self, generation: Generation, base: Entry, variant: Entry) -> None:
         """Make a variant again that was evicted, for later requests; one at a time, since it is work."""
         if not self._remaking:

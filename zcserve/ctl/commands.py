@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from zcserve.admin.words import EXPLAIN as EXPLAINED
 from zcserve.admin.words import WORDINGS, Word, Wording
 
 # The commands that stand first in a command line. What else stands there is a directory to serve.
 PROGRAMS = {
     "ctl": "ask a node, and tell it: zcserve ctl [COMMAND]",
     "top": "live numbers of a node in a terminal",
+    "check": "check configuration and root, say what would be resident: zcserve check [ROOT]",
+    "explain": "say what a request is answered with, and why: zcserve explain URL",
     "completion": "print a script that completes these: zcserve completion bash|zsh|fish",
 }
 SHELLS = ("bash", "zsh", "fish")
@@ -41,8 +44,10 @@ class Flag(NamedTuple):
 
 
 class Command(NamedTuple):
-    """`zcserve ctl NAME`: a view at `path`, or the verb that `wording` words.
+    """`zcserve ctl NAME`: a view at `path`, whose query has the words of `wording`, if there is one; or the verb that
+    it words.
 
+    is_view    whether it is a view
     timeout_s  how long an answer may take, unless told; inf: as long as it takes
     """
 
@@ -51,6 +56,7 @@ class Command(NamedTuple):
     path: str
     wording: Wording | None = None
     timeout_s: float = VIEW_TIMEOUT_S
+    is_view: bool = True
 
     def flags(self) -> tuple[Flag, ...]:
         """Those that it has beside COMMON."""
@@ -90,17 +96,27 @@ TOP = (
     *HELP,
 )
 
+# Beside the server's own.
+EXPLAIN = (
+    Flag("-H", "header", "a header field of the request, repeatable: 'Name: value'", "LINE", is_repeatable=True),
+    Flag("--header", "header", "the same as -H", "LINE", is_repeatable=True),
+    Flag("-X", "method", "the request's method (default GET)", "METHOD"),
+    Flag("--method", "method", "the same as -X", "METHOD"),
+    Flag("--json", "json", "print JSON, for programs"),
+)
+
 LIVE = Command("live", "is the process alive?", "/livez")
 READY = Command("ready", "is it to be asked? The exit code says: 0 is yes, 1 is no", "/readyz")
 WAIT = Command("wait", "wait until it is ready, and tell how far it is", "/warmz", None, float("inf"))
 STATS = Command("stats", "all numbers, once", "/stats")
 METRICS = Command("metrics", "the numbers as Prometheus reads them", "/metrics")
-VIEWS = (LIVE, READY, WAIT, STATS, METRICS)
+EXPLAINING = Command("explain", EXPLAINED.help, "/explain", EXPLAINED)
+VIEWS = (LIVE, READY, WAIT, STATS, METRICS, EXPLAINING)
 
 
 def verb(wording: Wording) -> Command:
     """The command that says it."""
-    return Command(wording.name, wording.help, "/" + wording.name, wording, VERB_TIMEOUT_S)
+    return Command(wording.name, wording.help, "/" + wording.name, wording, VERB_TIMEOUT_S, is_view=False)
 
 
 COMMANDS = {command.name: command for command in (*VIEWS, *map(verb, WORDINGS))}

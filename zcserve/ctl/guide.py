@@ -21,7 +21,7 @@ exit codes:
 
 def overview() -> str:
     """What there is."""
-    views = [(command.name, command.help) for command in VIEWS]
+    views = [(_usage(command), command.help) for command in VIEWS]
     verbs = [(_usage(command), command.help) for command in COMMANDS.values() if command not in VIEWS]
     return (
         "usage: zcserve ctl COMMAND [--admin unix:PATH|HOST:PORT] [--json]\n\n"

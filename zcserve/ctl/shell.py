@@ -87,13 +87,18 @@ def _run(argv: Sequence[str]) -> int:
         say(manual(command))
         return EXIT_DONE
     bodies = _bodies_of(command, words, operands)
+    path = command.path
+    if command.is_view and command.wording is not None:
+        from urllib.parse import urlencode  # late: a health check asks without words
+
+        path, bodies = f"{path}?{urlencode(words, doseq=True)}", [None]
     node = node_of(given, os.environ, timeout_of(given.get("timeout"), command.timeout_s))
     is_json = bool(given.get("json"))
     if command is WAIT:
         return _wait(node, command, is_json)
     if command is METRICS and is_json:
         raise UsageError("metrics are text; the same numbers as JSON: zcserve ctl stats --json")
-    return _show(command, node, _ask_all(node, command.path, bodies), is_json)
+    return _show(command, node, _ask_all(node, path, bodies), is_json)
 
 
 def _ask_all(node: Node, path: str, bodies: list[bytes | None]) -> Answer:

@@ -116,16 +116,10 @@ class Answering:
         """Look for what the application has for this request. Requests that read find files first."""
         site = self._site
         assert site.application is not None
-        if self.target == b"*" or self.method in (b"CONNECT", b"TRACE"):
+        self._place = place = place_of(self.method, self.target)
+        if place is None or is_sites_own(site, self.method, self.target, self.fields, place):
             return
-        try:
-            sent, query = split_target(self.target)
-            path = SentPath(sent)
-        except HttpError:
-            return  # `_respond` says so
-        self._place = path, query
-        if self.method in (b"GET", b"HEAD") and site.has_own(path.key, query, host_of(self.target, self.fields)):
-            return
+        path, query = place
         websocket = self.fields.websocket and self.method == b"GET"
         self.resource = site.application.find(path, query, websocket=websocket)
 
@@ -251,7 +245,7 @@ class Answering:
         service, fields = self._service, self.fields
         chosen = service.choose(generation, base, fields.accept)
         if chosen is None:
-            return reply.page(406, self._site.root.rules.everywhere + reply.VARY)
+            return not_acceptable(self._site)
         body = chosen.body or service.fetcher.opened(chosen)
         if self._stored is not None and self._stored.own:
             service.loop.front.shelf(self._site.id).teach(self.target, base)
@@ -267,14 +261,7 @@ class Answering:
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
-        stored, answer = self._stored, None
-        # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
-        if not self.fields.plain and self.method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
-            answer = represent(self.fields, self.method, chosen, body, self._service.config.ranges_max)
-        if answer is None:
-            answer = reply.whole(body)
-        if stored is not None:
-            answer = answer.dressed(stored.status, stored.fields)
+        answer = answer_of(self.fields, self.method, chosen, body, self._service.config.ranges_max, self._stored)
         return answer if not body.holds_descriptor or self._is_begun(answer) else None
 
     def _on_fetched(self, then: Callable[[Any], Step], result: Any) -> None:
@@ -388,6 +375,43 @@ class Answering:
             return reply.not_found(None)
         stored.entry = fresh
         return self._take_stored(stored)
+
+
+def place_of(method: bytes, target: bytes) -> tuple[SentPath, bytes | None] | None:
+    """The path and the query that an application may be asked for; None: it is not asked."""
+    if target == b"*" or method in (b"CONNECT", b"TRACE"):
+        return None
+    try:
+        sent, query = split_target(target)
+        return SentPath(sent), query
+    except HttpError:
+        return None  # `look_up` says so
+
+
+def is_sites_own(
+    site: Site, method: bytes, target: bytes, fields: Fields, place: tuple[SentPath, bytes | None]
+) -> bool:
+    """Whether a request is answered before any application is asked."""
+    path, query = place
+    return method in (b"GET", b"HEAD") and site.has_own(path.key, query, host_of(target, fields))
+
+
+def not_acceptable(site: Site) -> Reply:
+    """The answer where no representation is one that the client takes."""
+    return reply.page(406, site.root.rules.everywhere + reply.VARY)
+
+
+def answer_of(
+    fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int, stored: Stored | None = None
+) -> Reply:
+    """The answer with a representation whose content is at hand; `stored`: what named it, if it was no target."""
+    answer = None
+    # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
+    if not fields.plain and method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
+        answer = represent(fields, method, chosen, body, ranges_max)
+    if answer is None:
+        answer = reply.whole(body)
+    return answer if stored is None else answer.dressed(stored.status, stored.fields)
 
 
 def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int) -> Reply | None:

@@ -7,6 +7,8 @@ and not whether it is in memory.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import keys_of
@@ -15,12 +17,30 @@ from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net.fields import Fields
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import HeadFields, is_lasting
+from zcserve.rules.compiled import NOT_FOUND_KEY, HeadFields, is_lasting
 from zcserve.rules.redirects import Action
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
 from zcserve.site.reply import Reply
 from zcserve.site.site import Found, Site
+
+# Stands for no key: for the rules that match every path.
+EVERYWHERE = b""
+
+
+@dataclass(slots=True)
+class Trail:
+    """What a look-up went by, for the operator's question why (explanation.py).
+
+    action    what a redirect, a rewrite or a rule for an error answers; None: no such rule decides
+    is_page   the page of --spa is the answer
+    headed    the key whose header rules the answer has, as one without a file; EVERYWHERE: those for every path;
+              None: none, or a file's
+    """
+
+    action: Action | None = None
+    is_page: bool = False
+    headed: bytes | None = None
 
 
 def look_up(
@@ -29,37 +49,47 @@ def look_up(
     target: bytes,
     place: tuple[SentPath, bytes | None] | None = None,
     fields: Fields | None = None,
+    trail: Trail | None = None,
 ) -> Reply | Stored | tuple[Generation, Entry]:
     """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
-    target's path and query, where they were read; `fields` say the host, which rules may ask for. Raises HttpError
-    400."""
+    target's path and query, where they were read; `fields` say the host, which rules may ask for; `trail` is told what
+    decided. Raises HttpError 400."""
     if site.is_nowhere:
         if method in (b"GET", b"HEAD"):
             split_target(target)
         return reply.page(421)
     if method in (b"GET", b"HEAD"):
         if site.live.root.rules.has_answers:
-            return _look_up_by_rules(site, *_place(target, place), _host(target, fields))
+            return _look_up_by_rules(site, *_place(target, place), _host(target, fields), trail)
         (generation, resource), query = _find(site, target, place)
         if isinstance(resource, Entry):
             return generation, resource
-        if resource is None:
+        if resource is None:  # as `_absent`, two calls fewer: scanners ask for what is absent all day
+            if trail is not None:
+                trail.headed = NOT_FOUND_KEY
             live = site.live
             return reply.not_found(live.not_found_page, live.root.rules.absent)
-        more = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
+        asked = keys_of(resource.location)[1]
+        if trail is not None:
+            trail.headed = asked
+        more = generation.root.rules.fields_of_answer(asked)
         return reply.redirect(301, resource.location, query, more)
     rules = site.live.root.rules
     everywhere = rules.everywhere
     if method == b"OPTIONS":
         if target != b"*" and not rules.has_answers and _find(site, target, place)[0][1] is None:
-            return site.not_found()
+            return _absent(site, trail)
         if target != b"*" and rules.has_answers:
-            found = _look_up_by_rules(site, *_place(target, place), _host(target, fields))
+            found = _look_up_by_rules(site, *_place(target, place), _host(target, fields), trail)
             if isinstance(found, Reply) and found.status == 404:
                 return found
+        if trail is not None:
+            trail.headed = EVERYWHERE
         return reply.options(everywhere)
     if site.refuse is not reply.refused:  # it says so in a form of its own
         return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
+    if trail is not None:
+        trail.headed = EVERYWHERE
     if method in KNOWN_METHODS:
         return site.refuse(405, everywhere + reply.ALLOW, "")
     return site.refuse(501, everywhere, "")
@@ -70,7 +100,7 @@ def _host(target: bytes, fields: Fields | None) -> bytes:
 
 
 def _look_up_by_rules(
-    site: Site, key: bytes, query: bytes | None, host: bytes
+    site: Site, key: bytes, query: bytes | None, host: bytes, trail: Trail | None
 ) -> Reply | Stored | tuple[Generation, Entry]:
     """As `look_up`, of a site whose rules may have an answer."""
     rules = site.root.rules
@@ -80,18 +110,36 @@ def _look_up_by_rules(
         if isinstance(resource, Entry):
             return generation, resource
         if resource is not None:
+            if trail is not None:
+                trail.headed = key
             return reply.redirect(301, resource.location, query, generation.root.rules.fields_of_answer(key))
         action = rules.answer(key, query, host)
+    if trail is not None:
+        trail.action = action
     if action is None:
         page = rules.page_of_application(key)
         found = site.page(page) if page else None
-        return found if found is not None else site.not_found()
+        if trail is not None:
+            trail.is_page = found is not None
+        return found if found is not None else _absent(site, trail)
     if action.location:
+        if trail is not None:
+            trail.headed = key
         return _redirected(action, query, rules.fields_of_answer(key))
     found = site.page(action.key or b"/%d.html" % action.status)
     if found is None:
-        return reply.page(action.status, rules.everywhere) if action.status == 410 else site.not_found()
+        if action.status != 410:
+            return _absent(site, trail)
+        if trail is not None:
+            trail.headed = EVERYWHERE
+        return reply.page(action.status, rules.everywhere)
     return found if action.status == 200 else Stored(*found, status=action.status)
+
+
+def _absent(site: Site, trail: Trail | None) -> Reply:
+    if trail is not None:
+        trail.headed = NOT_FOUND_KEY
+    return site.not_found()
 
 
 def _redirected(action: Action, query: bytes | None, fields: HeadFields) -> Reply:

@@ -13,7 +13,7 @@ and of these combinations there are few: a hundred thousand files have some ten 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from zcserve.http import FieldLines
@@ -63,6 +63,16 @@ class HeadFields(NamedTuple):
 
 NO_FIELDS = HeadFields()
 
+
+class Effect(NamedTuple):
+    """What one rule does to the fields that there are before it: which lines it takes away, and which it puts behind
+    the others."""
+
+    rule: HeaderRule
+    taken: FieldLines
+    given: FieldLines
+
+
 # Whose content is the site's page for what is absent; what rules say of it, a 404 has in any case.
 NOT_FOUND_KEY = b"/404.html"
 # What --spa answers with.
@@ -97,7 +107,7 @@ class Rules:
     """
 
     __slots__ = (
-        "_default", "_is_about_hashes", "_kept", "_priorities", "_redirects", "_rules", "_spa", "_table",
+        "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
         "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_forced", "tags",
     )  # fmt: skip
 
@@ -130,8 +140,8 @@ class Rules:
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
         self._default = HeadFields(lines) if lines else NO_FIELDS
-        of_all = [number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs)]
-        fields = self._made(tuple(of_all), of_file=False, is_hashed=False)
+        self._of_all = tuple(number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs))
+        fields = self._made(self._of_all, of_file=False, is_hashed=False)
         self.absent = self.fields_of_answer(NOT_FOUND_KEY)
         self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
 
@@ -206,13 +216,29 @@ class Rules:
         found = [number for number in self._table.numbers(decoded(key)) if number in self._priorities]
         return self._priorities[found[-1]] if found else 0
 
-    def _fields(self, key: bytes, *, of_file: bool) -> HeadFields:
+    # --- how that comes about ---------------------------------------------------------------------------------
+
+    def effects_of(self, key: bytes, *, of_file: bool) -> list[Effect]:
+        """How `fields_of`, or `fields_of_answer`, comes about: the rules that match, in their order."""
+        numbers, hashed = self._matching(key, of_file=of_file)
+        return list(self._effects(numbers, self._before(numbers, of_file=of_file), is_hashed=hashed))
+
+    def effects_everywhere(self) -> list[Effect]:
+        """How `everywhere` comes about, but for the fields that are said of content, which are left out at the end."""
+        return list(self._effects(self._of_all, self._before(self._of_all, of_file=False), is_hashed=False))
+
+    def _matching(self, key: bytes, *, of_file: bool) -> tuple[tuple[int, ...], bool]:
+        """The numbers of the rules for this key, and whether one of them looks for a hash that is there."""
         numbers = self._table.numbers(decoded(key))
         hashed = (
             of_file
             and not self._is_about_hashes.isdisjoint(numbers)
             and is_hashed(key[key.rfind(b"/") + 1 :].decode("ascii", "replace"))
         )
+        return numbers, hashed
+
+    def _fields(self, key: bytes, *, of_file: bool) -> HeadFields:
+        numbers, hashed = self._matching(key, of_file=of_file)
         known = (numbers, of_file, hashed)
         fields = self._kept.get(known)
         if fields is None:
@@ -224,17 +250,9 @@ class Rules:
 
     def _made(self, numbers: tuple[int, ...], *, of_file: bool, is_hashed: bool) -> HeadFields:
         """What these rules do, one after the other, to what there is without rules."""
-        lines = [_NOSNIFF, *(self._default.lines if of_file else ()), *self.tags.lines(numbers)]
+        lines = self._before(numbers, of_file=of_file)
         content_type = charset = ""
-        for number in numbers:
-            rule = self._rules[number]
-            names = {*rule.remove, *(name.lower() for name, _ in rule.set)}
-            immutable: FieldLines = ()
-            if rule.immutable and is_hashed and _CACHE_CONTROL.lower() not in names:
-                immutable = ((_CACHE_CONTROL, IMMUTABLE),)
-                names.add(_CACHE_CONTROL.lower())
-            lines = [line for line in lines if line[0].lower() not in names]
-            lines += (*rule.set, *immutable, *rule.add)
+        for rule, _, _ in self._effects(numbers, lines, is_hashed=is_hashed):
             if rule.content_type:
                 content_type, charset = rule.content_type, ""
             charset = rule.charset or charset
@@ -243,6 +261,27 @@ class Rules:
         if nosniff:
             lines.remove(sniffing[0])
         return HeadFields(tuple(lines), content_type, charset, nosniff)
+
+    def _before(self, numbers: tuple[int, ...], *, of_file: bool) -> list[tuple[bytes, bytes]]:
+        """The lines that there are before these rules set any: without rules, and of their tags."""
+        return [_NOSNIFF, *(self._default.lines if of_file else ()), *self.tags.lines(numbers)]
+
+    def _effects(
+        self, numbers: Iterable[int], lines: list[tuple[bytes, bytes]], *, is_hashed: bool
+    ) -> Iterator[Effect]:
+        """What these rules do to `lines`, which are changed, one after the other."""
+        for number in numbers:
+            rule = self._rules[number]
+            names = {*rule.remove, *(name.lower() for name, _ in rule.set)}
+            immutable: FieldLines = ()
+            if rule.immutable and is_hashed and _CACHE_CONTROL.lower() not in names:
+                immutable = ((_CACHE_CONTROL, IMMUTABLE),)
+                names.add(_CACHE_CONTROL.lower())
+            taken = tuple(line for line in lines if line[0].lower() in names)
+            given = (*rule.set, *immutable, *rule.add)
+            lines[:] = [line for line in lines if line[0].lower() not in names]
+            lines += given
+            yield Effect(rule, taken, given)
 
 
 NO_RULES = Rules()

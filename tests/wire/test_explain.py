@@ -1,0 +1,313 @@
+"""zcserve.explain: what is told of a request is what a server of the same configuration answers, on both engines; and
+why."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shlex
+from base64 import b64decode
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.client import Client, Response
+from tests.support.command import CHECKOUT
+from zcserve import Config, Server
+from zcserve.command import main
+from zcserve.config.sources import load
+from zcserve.explain import explanation_of
+from zcserve.net.explanation import request_of
+from zcserve.rules.preset import SECURE
+
+WRITTEN = """
+root = "{root}/www"
+hosts = ["www.example"]
+clean_urls = true
+secure_headers = true
+cache_control = "max-age=60"
+unknown_host = "421"
+
+[[rules]]
+path = "/docs/**"
+set = {{ X-A = "1", X-Frame-Options = "DENY" }}
+
+[[rules]]
+path = "*.css"
+remove = ["X-A"]
+add = {{ X-B = "2" }}
+
+[[redirects]]
+from = "/old/*"
+to = "/docs/:splat"
+
+[[redirects]]
+from = "/docs/forced"
+to = "/about"
+status = 302
+force = true
+
+[[redirects]]
+from = "/go/:name"
+to = "/:name"
+status = 200
+
+[[redirects]]
+from = "/gone"
+status = 410
+
+[[redirects]]
+from = "/lost"
+to = "/about"
+status = 404
+
+[sites.app]
+hosts = ["app.example", "*.app.example"]
+root = "{root}/app"
+spa = true
+clean_urls = false
+secure_headers = false
+
+[sites.plain]
+hosts = ["plain.example"]
+root = "{root}/app"
+clean_urls = false
+secure_headers = false
+"""
+CSS = b"a { color: red }\n" * 100
+# The same, as one implementation of gzip has it: others have other lengths.
+CSS_GZ = "H4sIAAAAAAACA0tUqFZIzs/JL7JSKEpNUajlShwVGBUYFRgVGBUYFRgcAgAG/NxapAYAAA=="
+
+W, A, P = "http://www.example", "http://x.app.example", "http://plain.example"
+# Method, URL, further lines; {etag} is that of /docs/site.css.
+REQUESTS: tuple[tuple[str, ...], ...] = (
+    ("GET", W + "/docs/site.css"),
+    ("HEAD", W + "/docs/site.css"),
+    ("GET", W + "/docs/site.css?a=b", "Accept-Encoding: gzip"),
+    ("GET", W + "/docs/site.css", "Accept-Encoding: gzip;q=0.5, identity;q=0.4"),
+    ("GET", W + "/docs/site.css", "Accept-Encoding: br, identity;q=0"),
+    ("GET", W + "/docs/site.css.gz"),
+    ("GET", W + "/docs/site.css", "If-None-Match: {etag}"),
+    ("GET", W + "/docs/site.css", "If-None-Match: *", "Accept-Encoding: gzip"),
+    ("GET", W + "/docs/site.css", 'If-None-Match: "other"'),
+    ("GET", W + "/docs/site.css", 'If-Match: "other"'),
+    ("GET", W + "/docs/site.css", "If-Modified-Since: Fri, 31 Dec 2027 23:59:59 GMT"),
+    ("GET", W + "/docs/site.css", "If-Unmodified-Since: Fri, 01 Jan 1999 00:00:00 GMT"),
+    ("GET", W + "/docs/site.css", "Range: bytes=0-9"),
+    ("GET", W + "/docs/site.css", "Range: bytes=99999-"),
+    ("HEAD", W + "/docs/site.css", "Range: bytes=0-9"),
+    ("GET", W + "/docs//./site%2Ecss"),
+    ("GET", W + "/docs"),
+    ("GET", W + "/docs?q"),
+    ("GET", W + "/docs/"),
+    ("GET", W + "/about"),
+    ("GET", W + "/about.html"),
+    ("GET", W + "/none"),
+    ("GET", W + "/old/a/b?q=1"),
+    ("GET", W + "/docs/forced"),
+    ("GET", W + "/go/about"),
+    ("GET", W + "/go/nowhere"),
+    ("GET", W + "/gone"),
+    ("GET", W + "/lost"),
+    ("GET", W + "/%00"),
+    ("GET", W + "/%zz"),
+    ("OPTIONS", W + "/about"),
+    ("OPTIONS", W + "/none"),
+    ("OPTIONS", "*", "Host: www.example"),
+    ("POST", W + "/about"),
+    ("BREW", W + "/about"),
+    ("GET", A + "/some/where"),
+    ("GET", A + "/some/where.js"),
+    ("GET", A + "/", "Connection: close"),
+    ("GET", P + "/"),
+    ("GET", P + "/none"),
+    ("GET", P + "/sub"),
+    ("OPTIONS", P + "/none"),
+    ("GET", "http://other.example/"),
+    ("POST", "http://other.example/"),
+    ("GET", "/", "Host: app.example:81"),
+    ("GET", "/", "Host: two names"),
+    ("GET", "/" + "x" * 9000, "Host: app.example"),
+)
+
+OF_RULES = {name.lower() for name, _ in SECURE} | {b"x-a", b"x-b"}
+
+
+class Asked(NamedTuple):
+    """A configuration, its file, and the answers of a server to all requests, each as it was first given and later."""
+
+    config: Config
+    file: Path
+    etag: str
+    answers: dict[tuple[str, ...], list[Response]]
+
+
+def lines_of(request: tuple[str, ...], etag: str) -> list[str]:
+    return [line.replace("{etag}", etag) for line in request[2:]]
+
+
+@pytest.fixture(scope="module", params=["python", "native"])
+def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    if request.param == "native":
+        pytest.importorskip("zcserve.net._lane")
+    root = tmp_path_factory.mktemp("explained")
+    files = {
+        "www/docs/site.css": CSS, "www/docs/site.css.gz": gzip.compress(CSS, mtime=0), "www/docs/index.html": b"docs",
+        "www/docs/forced": b"never", "www/about.html": b"about", "www/404.html": b"no such page",
+        "app/index.html": b"app", "app/sub/index.html": b"sub",
+    }  # fmt: skip
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+        os.utime(root / name, (1_700_000_000, 1_700_000_000))
+    file = root / "site.toml"
+    file.write_text(WRITTEN.format(root=root))
+    config = load({"port": "0", "engine": request.param}, {}, file)
+    with Server(config) as server:
+        etag = ask(server.port, ("GET", W + "/docs/site.css"), "")["ETag"].decode()
+        answers = {one: [ask(server.port, one, etag) for _ in range(2)] for one in REQUESTS}
+    return Asked(config, file, etag, answers)
+
+
+def ask(port: int, request: tuple[str, ...], etag: str) -> Response:
+    method, url = request[:2]
+    with Client(port) as client:
+        client.send(request_of(url, method, lines_of(request, etag)))
+        return client.read(method=method)
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: " ".join(request)[:80])
+def test_status_and_fields_are_those_that_a_server_sends(asked: Asked, request_: tuple[str, ...]) -> None:
+    told = explanation_of(asked.config, request_[1], request_[0], lines_of(request_, asked.etag))
+    expected = [(name.lower().encode(), value.encode()) for name, value in told.fields]
+    for answer in asked.answers[request_]:
+        assert told.status == answer.status
+        assert expected == [field for field in answer.fields if field[0] != b"date"]
+    # What header rules are said to do is what is sent.
+    lines: list[tuple[bytes, bytes]] = []
+    for effect in told.effects:
+        lines = [line for line in lines if line not in effect.taken] + list(effect.given)
+    assert [(name.lower(), value) for name, value in lines] == [field for field in expected if field[0] in OF_RULES]
+
+
+def told(asked: Asked, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the command prints, blanks joined."""
+    assert main(["explain", *words, "--config", str(asked.file)]) == 0
+    return "\n".join(" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
+
+
+def test_the_command_tells_site_file_variant_and_rules(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(asked, capsys, W + "/docs/site.css", "-H", "Accept-Encoding: gzip", "--no-secure-headers")
+    size = len(gzip.compress(CSS))
+    assert text.startswith(
+        f"""\
+GET /docs/site.css of www.example
+site default: it has this name
+path /docs/site.css
+answer a file
+file docs/site.css.gz
+variant gzip: of identity {len(CSS)} B q=1, gzip {size} B q=1 the one that is wanted most, the smallest of equals
+headers {asked.file}:9:1: rules[0] (/docs/**)
++ X-A: 1
++ X-Frame-Options: DENY
+headers {asked.file}:13:1: rules[1] (*.css)
+- X-A: 1
++ X-B: 2
+status 200
+Server: zcserve
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ((W + "/old/x",), ["answer a redirect", "rule {file}:18:1: /old/* to /docs/:splat, 301", "Location: /docs/x"]),
+        ((W + "/docs/forced",), ["rule {file}:22:1: /docs/forced to /about, 302, with force"]),
+        ((W + "/go/about",), ["answer a rewrite", "file about.html"]),
+        ((W + "/about",), ["answer a file by a clean URL"]),
+        ((W + "/docs",), ["answer a directory: its own path ends in a slash"]),
+        ((W + "/none",), ["answer nothing is at this path: the page 404.html", "status 404"]),
+        ((A + "/a/b",), ["site app: the host lies below *.app.example", "file index.html"]),
+        (("http://else.example/",), ["site none: no site has this name", "status 421"]),
+        ((W + "/about", "-X", "POST"), ["status 405", "Allow: GET, HEAD, OPTIONS"]),
+        ((W + "/about", "-H", "If-None-Match: *"), ["condition If-None-Match has this ETag", "status 304"]),
+        ((W + "/%00",), ["answer refused: NUL in the path", "status 400"]),
+    ],
+)
+def test_the_command_tells_what_decided(
+    asked: Asked, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], lines: list[str]
+) -> None:
+    text = told(asked, capsys, *words).splitlines()
+    assert [line for line in lines if line.format(file=asked.file) not in text] == []
+
+
+def test_the_same_as_json(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    found: dict[str, Any] = json.loads(told(asked, capsys, W + "/docs/site.css", "--json"))
+    assert (found["site"], found["file"], found["status"]) == ("default", "docs/site.css", 200)
+    assert found["rules"][-1] == {
+        "where": f"{asked.file}:13:1: rules[1] (*.css)", "taken": ["X-A: 1"], "given": ["X-B: 2"],
+    }  # fmt: skip
+    assert "X-B: 2" in found["fields"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "no URL given"),
+        (("/", "/again"), "unexpected argument '/again'; accepted: one URL"),
+        (("/", "--methd"), "unknown flag --methd"),
+        (("relative",), "'relative' is no URL"),
+        (("/", "-X", "G T"), "'G T' is no method"),
+        (("/", "-H", "nothing"), "'nothing' is no header field"),
+        (("/", "-H", "A: b\r\nC: d"), "is no header field"),
+        (("/", "--root", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_wrong_use_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], why: str
+) -> None:
+    assert main(["explain", *words, *(() if "--root" in words else ("--root", str(tmp_path)))]) == 2
+    error = capsys.readouterr().err
+    assert why in error
+    assert error.count("\n") == 1
+
+
+def test_the_example_of_the_documentation_is_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (CHECKOUT / "docs" / "rules.md").read_text().partition("## What a request gets")[2].partition("\n## ")[0]
+    blocks = [dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE)]
+    written, commands = blocks[0].lstrip("\n"), "".join(blocks[1:])
+    (tmp_path / "site.toml").write_text(written)
+    (tmp_path / "www" / "docs").mkdir(parents=True)
+    for name, content in (("site.css", CSS), ("site.css.gz", b64decode(CSS_GZ))):
+        (tmp_path / "www" / "docs" / name).write_bytes(content)
+        os.utime(tmp_path / "www" / "docs" / name, (1_700_000_000, 1_700_000_000))
+    monkeypatch.chdir(tmp_path)
+    asked = re.findall(r"^\$ zcserve (.*)\n((?:[^$\n].*\n)+)", commands, re.MULTILINE)
+    assert len(asked) == 2
+    for words, expected in asked:
+        assert main(shlex.split(words)) == 0
+        assert capsys.readouterr().out == expected
+
+
+def test_variants_that_would_be_made_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.css").write_bytes(CSS)
+    found = explanation_of(Config(root=tmp_path, compress=True), "/a.css", lines=("Accept-Encoding: gzip",))
+    assert found.variant.startswith("gzip: of ")
+    assert found.notes == ["the variant is made after the start; until then the file itself is sent"]
+
+
+def test_an_application_is_told_of_and_not_called(tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "page").write_bytes(b"page")
+    config = Config(root=tmp_path / "www", mount=("/api=no.module:app",))
+    assert explanation_of(config, "/page").notes == []
+    assert explanation_of(config, "/api/x").notes == [
+        "an application is asked first, and is not called here: this is where it has no answer"
+    ]
