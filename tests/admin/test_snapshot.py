@@ -18,7 +18,7 @@ from tests.support.stage import StageClient, write_servlets
 from tests.support.trees import publish
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
-from zcserve.admin import survey
+from zcserve.admin import snapshot, survey
 from zcserve.admin.node import Node
 from zcserve.admin.snapshot import VERSION, snapshot_of
 from zcserve.config.site import SiteTable
@@ -230,6 +230,23 @@ def test_a_generation_and_its_events_are_counted_over_a_reload(
     assert told["watcher"]["events_total"] >= before["watcher"]["events_total"] > 0
     assert told["watcher"]["is_watching"] is True
     assert told["release"]["since"] > before["release"]["since"]
+
+
+def test_of_more_sites_than_are_told_the_others_are_one(
+    start: Callable[..., Server], look: Callable[[], Any], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SITES_TOLD_MAX", 2)
+    names = ("a", "b", "c", "d")
+    tables = (SiteTable(name=name, hosts=(f"{name}.example",), values={"root": site.root}) for name in names)
+    server = start("python", 1, sites=tuple(tables))
+    for content, misses in zip(server.contents, (1, 2, 4, 8, 16), strict=True):
+        content.site.misses += misses
+    told = look()["sites"]
+    assert [(one["name"], one["misses_total"], one["files"] is None) for one in told] == [
+        ("default", 1, False),
+        ("a", 2, False),
+        ("(others)", 28, True),
+    ]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
