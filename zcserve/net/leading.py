@@ -15,7 +15,8 @@ from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net.fields import Fields
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import HeadFields, is_lasting
+from zcserve.rules.compiled import NO_FIELDS, HeadFields, is_lasting
+from zcserve.rules.cors import without_cors
 from zcserve.rules.redirects import Action
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
@@ -38,8 +39,9 @@ def look_up(
             split_target(target)
         return reply.page(421)
     if method in (b"GET", b"HEAD"):
-        if site.live.root.rules.has_answers:
-            return _look_up_by_rules(site, *_place(target, place), _host(target, fields))
+        rules = site.live.root.rules
+        if rules.has_answers or rules.reads_requests:
+            return _look_up_by_rules(site, *_place(target, place), target, fields)
         (generation, resource), query = _find(site, target, place)
         if isinstance(resource, Entry):
             return generation, resource
@@ -48,16 +50,13 @@ def look_up(
             return reply.not_found(live.not_found_page, live.root.rules.absent)
         more = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
         return reply.redirect(301, resource.location, query, more)
-    rules = site.live.root.rules
-    everywhere = rules.everywhere
+    everywhere = site.live.root.rules.everywhere
     if method == b"OPTIONS":
-        if target != b"*" and not rules.has_answers and _find(site, target, place)[0][1] is None:
-            return site.not_found()
-        if target != b"*" and rules.has_answers:
-            found = _look_up_by_rules(site, *_place(target, place), _host(target, fields))
-            if isinstance(found, Reply) and found.status == 404:
-                return found
-        return reply.options(everywhere)
+        if target == b"*":
+            return reply.options(everywhere)
+        if fields is not None and fields.preflight is not None:
+            return _preflight(site, target, place, fields, fields.preflight)
+        return site.not_found() if _is_nowhere(site, target, place, fields) else reply.options(everywhere)
     if site.refuse is not reply.refused:  # it says so in a form of its own
         return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
     if method in KNOWN_METHODS:
@@ -65,14 +64,65 @@ def look_up(
     return site.refuse(501, everywhere, "")
 
 
+def _is_nowhere(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None, fields: Fields | None) -> bool:
+    """Whether what a target leads to is 404. Raises HttpError 400."""
+    if not site.root.rules.has_answers:
+        return _find(site, target, place)[0][1] is None
+    found = _led(site, *_place(target, place), _host(target, fields))
+    return isinstance(found, Reply) and found.status == 404
+
+
+def _preflight(
+    site: Site,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None,
+    fields: Fields,
+    asked: tuple[bytes, bytes],
+) -> Reply:
+    """Whether a page of another origin may ask for what a target leads to. Raises HttpError 400."""
+    key, query = _place(target, place)
+    found = _led(site, key, query, _host(target, fields))
+    cors = _fields_of(site, key, found).cors
+    everywhere = without_cors(site.root.rules.everywhere)
+    if cors is not None:
+        return reply.preflight(everywhere + cors.preflight(fields.origin, *asked))
+    return found if isinstance(found, Reply) and found.status == 404 else reply.options(everywhere)
+
+
 def _host(target: bytes, fields: Fields | None) -> bytes:
     return host_of(target, fields) if fields is not None else b""
 
 
+def _fields_of(site: Site, key: bytes, found: Reply | Stored | tuple[Generation, Entry]) -> HeadFields:
+    """What rules say of that which a key leads to."""
+    if isinstance(found, Reply):
+        rules = site.root.rules
+        if found.status == 410:  # the small page, which has what holds for every path
+            return NO_FIELDS
+        return rules.absent if found.status == 404 else rules.fields_of_answer(key)
+    generation, entry = (found.generation, found.entry) if isinstance(found, Stored) else found
+    return generation.root.rules.fields_of(entry.key)
+
+
 def _look_up_by_rules(
-    site: Site, key: bytes, query: bytes | None, host: bytes
+    site: Site, key: bytes, query: bytes | None, target: bytes, fields: Fields | None
 ) -> Reply | Stored | tuple[Generation, Entry]:
-    """As `look_up`, of a site whose rules may have an answer."""
+    """As `look_up`, of a site whose rules may have an answer, or ask who asks."""
+    found = _led(site, key, query, _host(target, fields))
+    if fields is None or not fields.origin or not site.root.rules.reads_origin:
+        return found
+    lines = _fields_of(site, key, found).lines_for(fields.origin)
+    if not lines:
+        return found
+    if isinstance(found, Reply):
+        return found.dressed(found.status, lines)
+    if isinstance(found, Stored):
+        return Stored(found.generation, found.entry, status=found.status, fields=lines)
+    return Stored(*found, fields=lines)
+
+
+def _led(site: Site, key: bytes, query: bytes | None, host: bytes) -> Reply | Stored | tuple[Generation, Entry]:
+    """What files and rules lead a key to, whoever asks."""
     rules = site.root.rules
     action = rules.forced(key, query, host)
     if action is None:

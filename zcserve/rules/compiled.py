@@ -19,6 +19,7 @@ from typing import NamedTuple
 from zcserve.http import FieldLines
 from zcserve.paths import decoded
 from zcserve.rules.checks import Finding, check_redirects
+from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
@@ -38,6 +39,9 @@ _OF_CONTENT = frozenset(
      b"content-disposition", b"content-language", b"content-location", b"vary", b"x-content-type-options")
 )  # fmt: skip
 
+# What a rule with `cors` says instead of what was there.
+_OF_CORS = frozenset((ALLOW_ORIGIN.lower(), EXPOSE.lower()))
+
 
 class HeadFields(NamedTuple):
     """What rules make of the fields of a file, besides those that are made of the file itself.
@@ -46,12 +50,23 @@ class HeadFields(NamedTuple):
     content_type  Content-Type's value; "": by the file's name
     charset       for what a charset applies to; "": as configured
     nosniff       whether X-Content-Type-Options is as it is without rules
+    cors          which other origins may read it; what that says to all is among the lines
     """
 
     lines: FieldLines = ()
     content_type: str = ""
     charset: str = ""
     nosniff: bool = True
+    cors: Cors | None = None
+
+    @property
+    def reads_origin(self) -> bool:
+        """Whether only the request can tell what else is sent with it."""
+        return self.cors is not None and self.cors.reads_origin
+
+    def lines_for(self, origin: bytes) -> FieldLines:
+        """What is sent besides `lines` to a page of this origin."""
+        return self.cors.lines_for(origin) if self.cors is not None else ()
 
     @property
     def all_lines(self) -> FieldLines:
@@ -87,6 +102,8 @@ class Rules:
     digest      see above
     has_answers whether there may be an answer where no file is
     has_forced  whether there may be one where a file is
+    reads_origin   whether answers depend on the origin of a page that asks
+    reads_requests whether one of a file may: by such a rule, or one with force
     clean_urls  whether `/about` is `/about.html`
     absent      the fields of a 404: of /404.html, whether there is one or not
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
@@ -96,6 +113,7 @@ class Rules:
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_redirects", "_rules", "_spa", "_table", "absent", "clean_urls",
         "digest", "everywhere", "first_segments", "has_answers", "has_forced",
+        "reads_origin", "reads_requests",
     )  # fmt: skip
 
     def __init__(
@@ -113,8 +131,6 @@ class Rules:
         self._spa = spa
         self.clean_urls = clean_urls
         self.has_forced = self._redirects.has_forced
-        self.has_answers = bool(redirects) or clean_urls or spa
-        self.first_segments = None if clean_urls or spa else self._redirects.first_segments
         self._rules = tuple(rules)
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
@@ -127,6 +143,12 @@ class Rules:
         of_all = [number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs)]
         fields = self._made(tuple(of_all), of_file=False, is_hashed=False)
         self.absent = self.fields_of_answer(NOT_FOUND_KEY)
+        self.reads_origin = any_reads_origin(rule.cors for rule in rules)
+        self.reads_requests = self.has_forced or self.reads_origin
+        # The front has one answer for all that is absent: where there are several, each request is asked for.
+        is_anywhere = clean_urls or spa or self.absent.reads_origin
+        self.has_answers = bool(redirects) or is_anywhere
+        self.first_segments = None if is_anywhere else self._redirects.first_segments
         self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
 
     def __bool__(self) -> bool:
@@ -201,6 +223,7 @@ class Rules:
         """What these rules do, one after the other, to what there is without rules."""
         lines = [_NOSNIFF, *(self._default.lines if of_file else ())]
         content_type = charset = ""
+        cors: Cors | None = None
         for number in numbers:
             rule = self._rules[number]
             names = {*rule.remove, *(name.lower() for name, _ in rule.set)}
@@ -208,6 +231,11 @@ class Rules:
             if rule.immutable and is_hashed and _CACHE_CONTROL.lower() not in names:
                 immutable = ((_CACHE_CONTROL, IMMUTABLE),)
                 names.add(_CACHE_CONTROL.lower())
+            if rule.cors is not None:
+                cors = rule.cors
+                names |= _OF_CORS
+            elif ALLOW_ORIGIN.lower() in names:
+                cors = None
             lines = [line for line in lines if line[0].lower() not in names]
             lines += (*rule.set, *immutable, *rule.add)
             if rule.content_type:
@@ -217,7 +245,9 @@ class Rules:
         nosniff = [value for _, value in sniffing] == [_NOSNIFF[1]]
         if nosniff:
             lines.remove(sniffing[0])
-        return HeadFields(tuple(lines), content_type, charset, nosniff)
+        if cors is not None:
+            lines += cors.lines
+        return HeadFields(tuple(lines), content_type, charset, nosniff, cors)
 
 
 NO_RULES = Rules()

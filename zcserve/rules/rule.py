@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from zcserve.config.refusal import refusal
 from zcserve.http import FieldLines, is_token
+from zcserve.rules.cors import Cors
 
 # Of one value. A policy (Content-Security-Policy) may be long; nginx and Node read 4 and 16 KiB of a whole head.
 VALUE_BYTES_MAX = 4096
@@ -68,6 +69,7 @@ class HeaderRule(NamedTuple):
     content_type  Content-Type's value; "": by the file's name
     charset       for what a charset applies to; "": as configured
     immutable     whether files with a hash in their names are told to be immutable
+    cors          which other origins may read them; None: it says nothing of that
     written       where it stands; None: it is a preset's
     """
 
@@ -78,6 +80,7 @@ class HeaderRule(NamedTuple):
     content_type: str = ""
     charset: str = ""
     immutable: bool = False
+    cors: Cors | None = None
     written: Written | None = None
 
     @property

@@ -168,6 +168,12 @@ def options(more: FieldLines = ()) -> Reply:
     return Reply(200, more + _OPTIONS_FIELDS, ())
 
 
+@lru_cache(maxsize=64)
+def preflight(fields: FieldLines) -> Reply:
+    """Whether a page of another origin may ask so (Fetch standard, "CORS-preflight request"), which the fields say."""
+    return Reply(204, fields)
+
+
 def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
     """416 (RFC 9110 section 15.5.17), with further fields."""
     return new_page(416, ((b"Content-Range", b"bytes */%d" % size), (b"Accept-Ranges", b"bytes"), *more))

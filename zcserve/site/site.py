@@ -140,8 +140,8 @@ class Site:
         if rules.may_force(path):
             resource = None
         elif isinstance(resource, Entry):
-            return resource
-        if self.application is not None:
+            return None if rules.reads_origin and rules.fields_of(resource.key).reads_origin else resource
+        if self.application is not None or rules.fields_of_answer(path).reads_origin:
             return None
         if resource is not None:
             return redirect(301, resource.location, None, rules.fields_of_answer(path))
