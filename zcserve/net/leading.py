@@ -50,26 +50,22 @@ def look_up(
             return reply.not_found(live.not_found_page, live.root.rules.absent)
         more = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
         return reply.redirect(301, resource.location, query, more)
-    everywhere = site.live.root.rules.everywhere
+    rules = site.live.root.rules
+    everywhere = rules.everywhere
     if method == b"OPTIONS":
         if target == b"*":
             return reply.options(everywhere)
         if fields is not None and fields.preflight is not None:
             return _preflight(site, target, place, fields, fields.preflight)
-        return site.not_found() if _is_nowhere(site, target, place, fields) else reply.options(everywhere)
+        if not rules.has_answers:
+            return reply.options(everywhere) if _find(site, target, place)[0][1] is not None else site.not_found()
+        found = _led(site, *_place(target, place), _host(target, fields))
+        return found if isinstance(found, Reply) and found.status == 404 else reply.options(everywhere)
     if site.refuse is not reply.refused:  # it says so in a form of its own
         return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
     if method in KNOWN_METHODS:
         return site.refuse(405, everywhere + reply.ALLOW, "")
     return site.refuse(501, everywhere, "")
-
-
-def _is_nowhere(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None, fields: Fields | None) -> bool:
-    """Whether what a target leads to is 404. Raises HttpError 400."""
-    if not site.root.rules.has_answers:
-        return _find(site, target, place)[0][1] is None
-    found = _led(site, *_place(target, place), _host(target, fields))
-    return isinstance(found, Reply) and found.status == 404
 
 
 def _preflight(
