@@ -47,7 +47,7 @@ def look_up(
             return generation, resource
         if resource is None:
             live = site.live
-            return reply.not_found(live.not_found_page, live.root.rules.absent)
+            return reply.not_found(live.error_pages.get(404), live.root.rules.absent)
         more = generation.root.rules.fields_of_answer(keys_of(resource.location)[1])
         return reply.redirect(301, resource.location, query, more)
     rules = site.live.root.rules

@@ -186,6 +186,13 @@ def not_found(site_page: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
     return page(404, (), fields) if site_page is None else Reply(404, _fields_of_html(fields), site_page)
 
 
+@lru_cache(maxsize=8)
+def failed(status: int, site_page: bytes | None) -> Reply:
+    """503, which may pass, or another error; with the site's own page if it has one."""
+    fields = RETRY if status == 503 else ()
+    return page(status, fields) if site_page is None else Reply(status, HTML_FIELDS + fields, site_page)
+
+
 def new_page(status: int, more: FieldLines, said: str = "", *, fields: HeadFields = NO_FIELDS) -> Reply:
     """A small page that says the status, with further fields, behind those that rules say; `said` is HTML."""
     return Reply(status, _fields_of_html(fields) + more, _content(status, said) if said else _content_of(status))
