@@ -34,7 +34,7 @@ class _OnDisk:
         """As `Source.open`. Raises UsageError where the root cannot be read."""
         if (tenant := self._tenants.get(site.id)) is not None:
             generation = walk(tenant.builder.open_root(), index=tenant.config.index)
-            tenant.builder.read_not_found_page(generation)
+            tenant.builder.read_error_pages(generation)
             site.serve(generation)
 
     def prepare(self, site: Site, generation: Generation, base: Entry) -> None:

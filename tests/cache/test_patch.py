@@ -29,7 +29,7 @@ def generation(tree: Tree) -> Generation:
 
 
 def patch_of(resources: dict[bytes, Entry | Redirect | None], page: bytes | None = None) -> Patch:
-    return Patch(resources, [], not_found_page=page)
+    return Patch(resources, [], error_pages={} if page is None else {404: page, 503: page})
 
 
 def test_all_that_is_new_changed_or_gone_is_laid_over(generation: Generation) -> None:
@@ -51,9 +51,9 @@ def test_some_keys_of_it_may_be_laid_over_alone(generation: Generation) -> None:
 def test_the_page_for_404_comes_with_its_key(
     generation: Generation, keys: Collection[bytes] | None, page: bytes
 ) -> None:
-    generation.not_found_page = b"old"
+    generation.error_pages = {404: b"old", 503: b"old"}
     patch_of({b"/404.html": entry(b"/404.html"), b"/goes": None}, b"new").apply(generation, keys)
-    assert generation.not_found_page == page
+    assert (generation.error_pages.get(404), generation.error_pages[503]) == (page, b"old")
 
 
 def test_what_is_new_comes_first_and_what_is_gone_last(generation: Generation) -> None:

@@ -161,11 +161,12 @@ def test_pins_that_match_nothing_and_those_without_room_are_told_of(
 
 
 def test_the_sites_page_for_404_is_known_and_goes_with_its_file(shop: Open) -> None:
-    one = shop({"404.html": b"not here"})
+    one = shop({"404.html": b"not here", "503.html": b"not now", "sub/504.html": b"a page"})
     generation = one.build().generation
-    assert generation.not_found_page == b"not here"
+    assert generation.error_pages.get(404) == b"not here"
+    assert generation.error_pages == {404: b"not here", 503: b"not now"}
     (one.tree.path / "404.html").unlink()
-    assert one.build().generation.not_found_page is None
+    assert one.build().generation.error_pages.get(404) is None
 
 
 def test_a_page_for_404_that_cannot_be_read_is_a_problem(shop: Open) -> None:
@@ -173,8 +174,8 @@ def test_a_page_for_404_that_cannot_be_read_is_a_problem(shop: Open) -> None:
     generation = one.build().generation
     publish(one.tree.path / "404.html", b"another")
     entry_of(generation, b"/404.html").body = None
-    one.builder.read_not_found_page(generation)
-    assert generation.not_found_page is None
+    one.builder.read_error_pages(generation)
+    assert generation.error_pages.get(404) is None
     assert [(problem.path, problem.why) for problem in generation.problems] == [
         ("404.html", "is not used for 404: it changes while it is read")
     ]
@@ -197,7 +198,7 @@ def test_a_patch_brings_what_changed_loaded_and_what_is_gone_as_nothing(shop: Op
     assert content_of(page.body) == b"new"
     assert patch.resources[b"/gone"] is None
     assert b"/same" not in patch.resources
-    assert patch.not_found_page == b"new page"
+    assert patch.error_pages == {404: b"new page"}
     assert built.generation.resources[b"/page"] is not page  # nothing is laid over yet
 
 

@@ -175,7 +175,7 @@ def test_the_page_for_what_is_absent_is_read_again(show: Show) -> None:
     assert shown.site.live.problems[-1].path == "404.html"  # it is another file, which the next look finds
     shown.warm(b"/404.html")
     shown.purge(Aim.paths([b"/404.html"]), hard=True)
-    assert shown.site.live.not_found_page == b"new"
+    assert shown.site.live.error_pages.get(404) == b"new"
 
 
 def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_are_refused(

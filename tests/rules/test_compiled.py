@@ -11,6 +11,7 @@ from zcserve.config.globs import parse_glob
 from zcserve.config.tables import tables_of
 from zcserve.http import FieldLines
 from zcserve.rules.compiled import KEPT_MAX, NO_FIELDS, NO_RULES, HeadFields, Rules, owned_by
+from zcserve.rules.cors import ALLOW_ORIGIN, Cors
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
 from zcserve.rules.reading import redirects
@@ -23,6 +24,7 @@ def plain(rules: tuple[HeaderRule, ...], cache_control: str, path: str) -> HeadF
     if cache_control:
         fields.append((b"Cache-Control", cache_control.encode()))
     content_type = charset = ""
+    cors: Cors | None = None
 
     def drop(name: bytes) -> None:
         fields[:] = [field for field in fields if field[0].lower() != name.lower()]
@@ -34,6 +36,11 @@ def plain(rules: tuple[HeaderRule, ...], cache_control: str, path: str) -> HeadF
             drop(name)
         for name, _ in rule.set:
             drop(name)
+        if b"access-control-allow-origin" in {*rule.remove, *(name.lower() for name, _ in rule.set)}:
+            cors = None
+        if rule.cors is not None:
+            cors = rule.cors
+            drop(b"Access-Control-Allow-Origin")
         fields.extend(rule.set)
         says_of_caching = {b"cache-control"} & {*rule.remove, *(name.lower() for name, _ in rule.set)}
         if rule.immutable and is_hashed(path.rpartition("/")[2]) and not says_of_caching:
@@ -47,7 +54,8 @@ def plain(rules: tuple[HeaderRule, ...], cache_control: str, path: str) -> HeadF
     sniffing = [value for name, value in fields if name.lower() == b"x-content-type-options"]
     if sniffing == [b"nosniff"]:
         drop(b"x-content-type-options")
-    return HeadFields(tuple(fields), content_type, charset, sniffing == [b"nosniff"])
+    fields.extend(cors.lines if cors is not None else ())
+    return HeadFields(tuple(fields), content_type, charset, sniffing == [b"nosniff"], cors)
 
 
 def lines(rules: Rules, key: bytes) -> FieldLines:
@@ -164,7 +172,9 @@ def test_several_threads_may_ask() -> None:
 def test_whatever_the_rules_a_plain_reading_of_them_says_the_same() -> None:
     hypothesis = pytest.importorskip("hypothesis")
     st = pytest.importorskip("hypothesis.strategies")
-    names = st.sampled_from([b"X-A", b"x-a", b"X-B", b"Cache-Control", b"X-Content-Type-Options", b"Link"])
+    names = st.sampled_from(
+        [b"X-A", b"x-a", b"X-B", b"Cache-Control", b"X-Content-Type-Options", b"Link", ALLOW_ORIGIN]
+    )
     values = st.sampled_from([b"1", b"nosniff", b"no-cache"])
     globs = st.sampled_from(["/**", "/a/**", "*.js", "/a/app.8e0d62a0.js", "/b", "*", "/[ab]/*", "/*"])
     rule = st.builds(
@@ -176,6 +186,7 @@ def test_whatever_the_rules_a_plain_reading_of_them_says_the_same() -> None:
         content_type=st.sampled_from(["", "text/plain"]),
         charset=st.sampled_from(["", "latin1"]),
         immutable=st.booleans(),
+        cors=st.sampled_from([None, None, Cors(), Cors((b"https://a",))]),
         written=st.none(),
     )
     paths = ["/a/app.8e0d62a0.js", "/app.8e0d62a0.js", "/b", "/a/b", "/index.html", "/b/c.js"]

@@ -420,7 +420,7 @@ def test_a_file_of_the_site_is_sent_with_status_and_fields(calls: House) -> None
 
 @pytest.mark.parametrize("target", ["/send/absent", "/send/docs", "/nul", "/surrogate"])
 def test_a_file_that_is_not_there_is_the_sites_404(calls: House, target: str) -> None:
-    calls.side.site.live.not_found_page = b"the site's own page"
+    calls.side.site.live.error_pages = {404: b"the site's own page"}
     got = calls.ask(target)
     assert (got.status, got.content) == (404, b"the site's own page")
 

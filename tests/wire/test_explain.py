@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 from base64 import b64decode
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, NamedTuple
@@ -65,12 +66,50 @@ from = "/lost"
 to = "/about"
 status = 404
 
+[[rules]]
+path = "/open/**"
+cors = "*"
+add = {{ Vary = "X-C" }}
+
+[[rules]]
+path = "/listed/**"
+cors = {{ origins = ["https://a.example"], expose = ["X-A"], methods = ["PUT"], max_age = 60, credentials = true }}
+
+[[rules]]
+path = "/listed/own.json"
+set = {{ Access-Control-Allow-Origin = "https://own.example" }}
+
+[[redirects]]
+from = "/listed/moved"
+to = "/about"
+status = 302
+
+[[redirects]]
+from = "/listed/as"
+to = "/listed/a.json"
+status = 200
+
 [sites.app]
 hosts = ["app.example", "*.app.example"]
 root = "{root}/app"
 spa = true
 clean_urls = false
 secure_headers = false
+
+[sites.cors]
+hosts = ["cors.example"]
+root = "{root}/app"
+clean_urls = false
+secure_headers = false
+
+[[sites.cors.rules]]
+path = "/**"
+cors = "*"
+set = {{ X-A = "1" }}
+
+[[sites.cors.rules]]
+path = "/404.html"
+cors = {{ origins = ["https://a.example"] }}
 
 [sites.plain]
 hosts = ["plain.example"]
@@ -82,7 +121,9 @@ CSS = b"a { color: red }\n" * 100
 # The same, as one implementation of gzip has it: others have other lengths.
 CSS_GZ = "H4sIAAAAAAACA0tUqFZIzs/JL7JSKEpNUajlShwVGBUYFRgVGBUYFRgcAgAG/NxapAYAAA=="
 
-W, A, P = "http://www.example", "http://x.app.example", "http://plain.example"
+W, A, P, C = "http://www.example", "http://x.app.example", "http://plain.example", "http://cors.example"
+OWN, OTHER = "Origin: https://a.example", "Origin: https://other.example"
+LEAVE = "Access-Control-Request-Method: PUT"
 # Method, URL, further lines; {etag} is that of /docs/site.css.
 REQUESTS: tuple[tuple[str, ...], ...] = (
     ("GET", W + "/docs/site.css"),
@@ -132,9 +173,41 @@ REQUESTS: tuple[tuple[str, ...], ...] = (
     ("GET", "/", "Host: app.example:81"),
     ("GET", "/", "Host: two names"),
     ("GET", "/" + "x" * 9000, "Host: app.example"),
-)
+    *(
+        (method, url, *lines)
+        for method, url in (
+            ("GET", W + "/open/a.json"), ("GET", W + "/listed/a.json"), ("HEAD", W + "/listed/own.json"),
+            ("GET", W + "/listed/as"), ("GET", W + "/listed/moved"), ("GET", W + "/listed"),
+            ("GET", W + "/listed/none"),
+            ("OPTIONS", W + "/open/a.json"), ("OPTIONS", W + "/listed/a.json"), ("OPTIONS", W + "/listed/moved"),
+            ("OPTIONS", W + "/about"), ("OPTIONS", W + "/none"), ("OPTIONS", C + "/"), ("OPTIONS", C + "/none"),
+            ("GET", C + "/"), ("GET", C + "/sub"), ("GET", C + "/none"), ("POST", C + "/"),
+        )
+        for lines in ((OWN,), (OTHER,), (OWN, LEAVE))
+    ),
+    ("OPTIONS", W + "/listed/a.json", OTHER, LEAVE),
+    ("OPTIONS", C + "/none", OTHER, LEAVE),
+    ("OPTIONS", "*", "Host: www.example", OWN, LEAVE),
+    ("GET", C + "/none"),
+    ("GET", W + "/listed/a.json", OWN, "Range: bytes=0-1"),
+    ("GET", W + "/listed/a.json", OWN, "Range: bytes=9999-"),
+    ("GET", W + "/listed/a.json", OWN, "If-None-Match: *"),
+)  # fmt: skip
 
 OF_RULES = {name.lower() for name, _ in SECURE} | {b"x-a", b"x-b"}
+
+
+def is_of_cors(name: bytes) -> bool:
+    return name.startswith(b"access-control-")
+
+
+def is_of_rules(name: bytes) -> bool:
+    return name in OF_RULES or is_of_cors(name)
+
+
+def in_order(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Fields as they come, those of CORS last: what the request's origin has is sent before what all have."""
+    return sorted(fields, key=lambda field: is_of_cors(field[0]))
 
 
 class Asked(NamedTuple):
@@ -158,6 +231,7 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     files = {
         "www/docs/site.css": CSS, "www/docs/site.css.gz": gzip.compress(CSS, mtime=0), "www/docs/index.html": b"docs",
         "www/docs/forced": b"never", "www/about.html": b"about", "www/404.html": b"no such page",
+        "www/open/a.json": b"{}", "www/listed/a.json": b"{}", "www/listed/own.json": b"{}",
         "app/index.html": b"app", "app/sub/index.html": b"sub",
     }  # fmt: skip
     for name, content in files.items():
@@ -191,7 +265,11 @@ def test_status_and_fields_are_those_that_a_server_sends(asked: Asked, request_:
     lines: list[tuple[bytes, bytes]] = []
     for effect in told.effects:
         lines = [line for line in lines if line not in effect.taken] + list(effect.given)
-    assert [(name.lower(), value) for name, value in lines] == [field for field in expected if field[0] in OF_RULES]
+    said = [(name.lower(), value) for name, value in lines]
+    assert in_order(field for field in said if field[0] != b"vary") == in_order(
+        field for field in expected if is_of_rules(field[0])
+    )
+    assert {field for field in said if field[0] == b"vary"} <= set(expected)  # files with variants have one more
 
 
 def told(asked: Asked, capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -236,6 +314,18 @@ Server: zcserve
         (("http://else.example/",), ["site none: no site has this name", "status 421"]),
         ((W + "/about", "-X", "POST"), ["status 405", "Allow: GET, HEAD, OPTIONS"]),
         ((W + "/about", "-H", "If-None-Match: *"), ["condition If-None-Match has this ETag", "status 304"]),
+        (
+            (W + "/listed/a.json", "-H", OWN),
+            [
+                "headers {file}:47:1: rules[3] (/listed/**)",
+                "+ Vary: Origin",
+                "+ Access-Control-Allow-Credentials: true",
+            ],
+        ),
+        (
+            (W + "/listed/a.json", "-X", "OPTIONS", "-H", OWN, "-H", LEAVE),
+            ["answer what a page of another origin may ask for", "+ Access-Control-Max-Age: 60", "status 204"],
+        ),
         ((W + "/%00",), ["answer refused: NUL in the path", "status 400"]),
     ],
 )

@@ -22,6 +22,10 @@ from zcserve.cache.shards import Shards, Table, enter, tables_of
 from zcserve.cache.unseen import hide, put
 from zcserve.rules.compiled import NOT_FOUND_KEY as NOT_FOUND_KEY
 
+# The files that are the site's pages for what fails, by key, and for which status. They are kept in memory, so that a
+# 503 needs no disk; of what the server answers by itself, no other status is about what a site serves.
+ERROR_KEYS = {NOT_FOUND_KEY: 404, b"/500.html": 500, b"/503.html": 503, b"/504.html": 504}
+
 # What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench million): counted in
 # the budget.
 ENTRY_BYTES = 676
@@ -76,6 +80,7 @@ class Generation:
     is_disturbed  whether something was not seen for an error of a file system, which may pass
     stock  the walk's, for the loading that follows it
     pinned  keys of files that are pinned; some may lead nowhere by now
+    error_pages  by status, the content of 404.html and the like (`ERROR_KEYS`). Replaced, and never written into
     until  of the loop's time: how long it is reachable when it is the live one no more
     """
 
@@ -84,7 +89,7 @@ class Generation:
     pieces: list[list[bytes]] = field(default_factory=list)
     gone: Shards[bytes, bool] = field(default_factory=Shards)
     problems: list[Problem] = field(default_factory=list)
-    not_found_page: bytes | None = None  # the content of 404.html
+    error_pages: dict[int, bytes] = field(default_factory=dict)
     stock: Stock | None = None
     pinned: dict[bytes, None] = field(default_factory=dict)
     until: float = inf

@@ -12,7 +12,7 @@ from itertools import chain
 
 from zcserve import threads
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import NOT_FOUND_KEY, Generation, Problem
+from zcserve.cache.index import ERROR_KEYS, Generation, Problem
 from zcserve.cache.loader import Loader
 from zcserve.cache.naming import path_of
 from zcserve.cache.patch import Patch
@@ -129,7 +129,7 @@ class Builder:
         if watcher is not None:
             for name in changed_files(root, self.book):  # before they were watched
                 watcher.look_again(name, time.monotonic())
-        self.read_not_found_page(generation)
+        self.read_error_pages(generation)
         for glob in self.site.pins.newly_idle(generation):
             _log.warning("%s--pin %s matches no file", self.site.label, glob)
         return Built(generation, watcher, report, load)
@@ -216,9 +216,9 @@ class Builder:
                     continue  # what was held under its own name is held as a variant now
                 with suppress(ChangedError, OSError):  # it changed once more, which the watcher knows
                     self.loader.load(generation.root, now)
-        self.read_not_found_page(fresh)
+        self.read_error_pages(fresh)
         patch.problems += fresh.problems
-        patch.not_found_page = fresh.not_found_page
+        patch.error_pages = fresh.error_pages
         fresh.clear()
 
     def catch_up(self, built: Built, live: Generation | None = None) -> Caught:
@@ -253,15 +253,18 @@ class Builder:
             if live.resources.get(entry.key) is not entry:
                 self.loader.forget(entry)
 
-    def read_not_found_page(self, generation: Generation) -> None:
-        """Have the generation know the content of its 404.html."""
-        generation.not_found_page = None
-        entry = generation.resources.get(NOT_FOUND_KEY)
-        if isinstance(entry, Entry):
-            try:
-                generation.not_found_page = self.loader.read(generation.root, entry)
-            except (ChangedError, OSError) as error:
-                generation.problems.append(Problem("404.html", f"is not used for 404: {reason_of(error)}"))
+    def read_error_pages(self, generation: Generation) -> None:
+        """Have the generation know the content of its 404.html and the like."""
+        pages: dict[int, bytes] = {}
+        for key, status in ERROR_KEYS.items():
+            entry = generation.resources.get(key)
+            if isinstance(entry, Entry):
+                try:
+                    pages[status] = self.loader.read(generation.root, entry)
+                except (ChangedError, OSError) as error:
+                    why = f"is not used for {status}: {reason_of(error)}"
+                    generation.problems.append(Problem(key[1:].decode(), why))
+        generation.error_pages = pages
 
 
 def read_all(watcher: Watcher) -> None:

@@ -23,7 +23,7 @@ from functools import partial
 
 from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Entry, Sibling, each_coding
-from zcserve.cache.index import NOT_FOUND_KEY, Generation
+from zcserve.cache.index import ERROR_KEYS, Generation
 from zcserve.cache.naming import base_of, path_of, siblings_of
 from zcserve.cache.shards import in_pieces
 from zcserve.cache.unseen import hide
@@ -255,7 +255,7 @@ class Purging:
         has_page = False
         while pieces:
             keys = pieces.popleft()
-            has_page = has_page or NOT_FOUND_KEY in keys
+            has_page = has_page or not ERROR_KEYS.keys().isdisjoint(keys)
             told = dict.fromkeys(keys)
             for generation in self._site.generations:
                 for each in self._content(one, generation, keys):
@@ -271,7 +271,7 @@ class Purging:
                 self._jobs.in_loop(partial(self._live.forget, some))
             self._store.take_back()  # a piece at a time: else the first load that needs room pays for all
         if has_page:
-            self._builder.read_not_found_page(self._site.live)
+            self._builder.read_error_pages(self._site.live)
             self._jobs.in_loop(self._live.tell_page)
         loaded = partial(self._loaded, one)
         self._jobs.in_loop(partial(self._warming.begin, _emptied(again), len(again), loaded))

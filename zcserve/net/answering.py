@@ -175,7 +175,7 @@ class Answering:
         else:
             self.tell(f"answered 504, the application gave no answer within --app-timeout ({config.app_timeout_s:g} s)")
             self._abandon()
-            self._next = partial(reply.page, 504)
+            self._next = partial(self._site.failed, 504)
 
     def cancel(self) -> None:
         """The answer is not wanted any more, and no `resumed` comes. Harmless when repeated."""
@@ -285,7 +285,7 @@ class Answering:
     def _unavailable(self, why: str = "its file cannot be read, or changes too often") -> Reply:
         """The content cannot be had for now."""
         self.tell(f"answered 503, {why}")
-        return reply.unavailable()
+        return self._site.failed(503)
 
     def _is_begun(self, answer: Reply) -> bool:
         """Whether the first piece of a file is at hand, if the answer has any: before the head is sent, so that there

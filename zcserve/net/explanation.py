@@ -223,8 +223,7 @@ class Explainer:
         if isinstance(found, Reply):
             told.answer = _what(found, trail, site)
             _send(told, found, fields)
-            if trail.headed is not None:
-                told.effects = _effects(site, trail.headed)
+            told.effects = _effects(site, trail, fields.origin if method in (b"GET", b"HEAD") else b"")
             return
         stored = found if isinstance(found, Stored) else None
         generation, base = (found.generation, found.entry) if isinstance(found, Stored) else found
@@ -234,7 +233,7 @@ class Explainer:
         if chosen is None:
             told.variant = "none is acceptable" + _offered(base, fields)
             _send(told, not_acceptable(site), fields)
-            told.effects = _effects(site, EVERYWHERE)
+            told.effects = site.root.rules.effects_everywhere()
             return
         told.file = path_of(chosen).decode(errors="backslashreplace")
         told.variant = (chosen.encoding.decode() or "identity") + _offered(base, fields)
@@ -247,14 +246,24 @@ class Explainer:
             told.notes.append(note)
         answer = answer_of(fields, method, chosen, body, self._ranges_max, stored)
         told.condition = _condition(fields, answer)
+        rules = generation.root.rules
         if answer.status not in (412, 416):
-            told.effects = generation.root.rules.effects_of(chosen.key, of_file=True)
+            told.effects = rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
+        elif (cors := rules.fields_of(base.key).cors) is not None:
+            told.effects = [rules.effect_of(cors, cors.lines_for(fields.origin))]  # the rest stands in the file's head
         _send(told, answer, fields)
 
 
-def _effects(site: Site, headed: bytes) -> list[Effect]:
+def _effects(site: Site, trail: Trail, origin: bytes) -> list[Effect]:
+    """Of header rules on an answer without a file."""
     rules = site.root.rules
-    return rules.effects_everywhere() if headed == EVERYWHERE else rules.effects_of(headed, of_file=False)
+    if trail.preflight is not None:
+        return rules.effects_everywhere(with_cors=False) + trail.preflight
+    if trail.headed is None:
+        return []
+    if trail.headed == EVERYWHERE:
+        return rules.effects_everywhere()
+    return rules.effects_of(trail.headed, of_file=False, origin=origin)
 
 
 def _refused(told: Explanation, error: HttpError, fields: Fields | None) -> Explanation:
@@ -311,11 +320,13 @@ def _which(base: Entry, key: bytes, trail: Trail, *, is_old: bool) -> str:
 
 def _what(answer: Reply, trail: Trail, site: Site) -> str:
     """What leads to an answer without a file."""
+    if trail.preflight is not None:
+        return "what a page of another origin may ask for"
     if trail.action is not None and trail.action.location:
         return "a redirect"
     if answer.status == 301:
         return "a directory: its own path ends in a slash"
-    if answer.status == 404 and site.live.not_found_page is not None:
+    if answer.status == 404 and site.live.error_pages.get(404) is not None:
         return "nothing is at this path: the page 404.html"
     return {200: "what can be done", 404: "nothing is at this path", 421: "no site has this name"}.get(
         answer.status, PHRASES.get(answer.status, "")

@@ -37,10 +37,15 @@ _ACCEPT, _NONE_MATCH, _MODIFIED = b"accept-encoding", b"if-none-match", b"if-mod
 _UPGRADE = b"upgrade"
 _MATCH, _UNMODIFIED, _RANGE, _IF_RANGE = b"if-match", b"if-unmodified-since", b"range", b"if-range"
 _REFERER, _USER_AGENT = b"referer", b"user-agent"
+_ORIGIN, _ASKS_METHOD, _ASKS_HEADERS = b"origin", b"access-control-request-method", b"access-control-request-headers"
 
 # Names, in lower case. With a conditional field an answer depends on more than the target.
 CONDITIONAL = frozenset((_NONE_MATCH, _MODIFIED, _MATCH, _UNMODIFIED, _RANGE, _IF_RANGE))
-SIGNIFICANT = CONDITIONAL | {_HOST, _CONNECTION, _EXPECT, _LENGTH, _CODING, _ACCEPT, _UPGRADE}
+SIGNIFICANT = (
+    CONDITIONAL
+    | {_HOST, _CONNECTION, _EXPECT, _LENGTH, _CODING, _ACCEPT, _UPGRADE}
+    | {_ORIGIN, _ASKS_METHOD, _ASKS_HEADERS}
+)
 LOGGED = frozenset((_REFERER, _USER_AGENT))  # significant where they are logged
 
 # RFC 9110 section 8.6 allows leading zeros; `010` is read as ten and as eight, and so is refused.
@@ -74,6 +79,9 @@ class Fields:
     modified_since, unmodified_since   seconds since 1970, or None
     ranges       range specs, or None;  if_range: a tag, seconds, or None for absent
     websocket    whether the client asks for one (RFC 6455 section 4.1)
+    origin       of the page that asks; b"" for none
+    preflight    the method and the field names that it asks leave for (Fetch standard, "CORS-preflight request"); None:
+                 it asks for none
     """
 
     __slots__ = (
@@ -86,7 +94,9 @@ class Fields:
         "mode",
         "modified_since",
         "none_match",
+        "origin",
         "plain",
+        "preflight",
         "ranges",
         "referer",
         "unmodified_since",
@@ -111,6 +121,8 @@ class Fields:
     referer: bytes
     user_agent: bytes
     websocket: bool
+    origin: bytes
+    preflight: tuple[bytes, bytes] | None
 
 
 def combine(lines: tuple[Line, ...], version_11: bool) -> Fields:
@@ -137,6 +149,9 @@ def combine(lines: tuple[Line, ...], version_11: bool) -> Fields:
     fields.user_agent = values.get(_USER_AGENT, [b""])[0]
     fields.websocket = version_11 and _is_among(b"websocket", values.get(_UPGRADE, []))
     fields.websocket = fields.websocket and _is_among(_UPGRADE, values.get(_CONNECTION, []))
+    fields.origin = b", ".join(values.get(_ORIGIN, []))  # several are on no list
+    asked = b", ".join(values.get(_ASKS_METHOD, []))
+    fields.preflight = (asked, b",".join(values.get(_ASKS_HEADERS, []))) if fields.origin and asked else None
     takes_identity = fields.accept is None or coding_quality(fields.accept, b"identity") > 0
     fields.plain = takes_identity and not fields.body and not any(name in values for name in CONDITIONAL)
     return fields

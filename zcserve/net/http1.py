@@ -87,7 +87,7 @@ class Http1:
         site, writer, loop, hosts = self._site, self._writer, service.loop, service.hosts
         live = site.live
         # A hit is what `Site.hit` finds, without a call for each.
-        resources = live.resources if not live.root.rules.has_forced else {}
+        resources = live.resources if not live.root.rules.reads_requests else {}
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
@@ -111,7 +111,7 @@ class Http1:
                     name = fields.host if target.startswith(b"/") else host_of(target, fields)
                     site = self._site = hosts.exact.get(name) or hosts.find(name)  # most names without a call
                     live = site.live
-                    resources = live.resources if not live.root.rules.has_forced else {}
+                    resources = live.resources if not live.root.rules.reads_requests else {}
                 base = resources.get(target)
                 if base is None and b"?" in target:  # a query changes nothing of a file
                     base = resources.get(target.partition(b"?")[0])

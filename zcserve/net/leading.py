@@ -17,7 +17,8 @@ from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net.fields import Fields
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import NOT_FOUND_KEY, HeadFields, is_lasting
+from zcserve.rules.compiled import NO_FIELDS, NOT_FOUND_KEY, Effect, HeadFields, Rules, is_lasting
+from zcserve.rules.cors import without_cors
 from zcserve.rules.redirects import Action
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
@@ -36,11 +37,14 @@ class Trail:
     is_page   the page of --spa is the answer
     headed    the key whose header rules the answer has, as one without a file; EVERYWHERE: those for every path;
               None: none, or a file's
+    preflight what the rule with `cors` says to a preflight, which no other rule says anything of CORS to; empty: there
+              is no such rule; None: it is no preflight
     """
 
     action: Action | None = None
     is_page: bool = False
     headed: bytes | None = None
+    preflight: list[Effect] | None = None
 
 
 def look_up(
@@ -59,8 +63,11 @@ def look_up(
             split_target(target)
         return reply.page(421)
     if method in (b"GET", b"HEAD"):
-        if site.live.root.rules.has_answers:
-            return _look_up_by_rules(site, *_place(target, place), _host(target, fields), trail)
+        rules = site.live.root.rules
+        if rules.reads_origin and fields is not None and fields.origin:
+            return _look_up_for_origin(site, target, place, fields, trail)
+        if rules.has_answers:
+            return _led(site, *_place(target, place), _host(target, fields), trail)
         (generation, resource), query = _find(site, target, place)
         if isinstance(resource, Entry):
             return generation, resource
@@ -68,7 +75,7 @@ def look_up(
             if trail is not None:
                 trail.headed = NOT_FOUND_KEY
             live = site.live
-            return reply.not_found(live.not_found_page, live.root.rules.absent)
+            return reply.not_found(live.error_pages.get(404), live.root.rules.absent)
         asked = keys_of(resource.location)[1]
         if trail is not None:
             trail.headed = asked
@@ -77,12 +84,15 @@ def look_up(
     rules = site.live.root.rules
     everywhere = rules.everywhere
     if method == b"OPTIONS":
-        if target != b"*" and not rules.has_answers and _find(site, target, place)[0][1] is None:
-            return _absent(site, trail)
-        if target != b"*" and rules.has_answers:
-            found = _look_up_by_rules(site, *_place(target, place), _host(target, fields), trail)
-            if isinstance(found, Reply) and found.status == 404:
-                return found
+        if target != b"*":
+            if fields is not None and fields.preflight is not None:
+                return _preflight(site, target, place, fields, fields.preflight, trail)
+            if rules.has_answers:
+                found = _led(site, *_place(target, place), _host(target, fields), trail)
+                if isinstance(found, Reply) and found.status == 404:
+                    return found
+            elif _find(site, target, place)[0][1] is None:
+                return _absent(site, trail)
         if trail is not None:
             trail.headed = EVERYWHERE
         return reply.options(everywhere)
@@ -95,14 +105,73 @@ def look_up(
     return site.refuse(501, everywhere, "")
 
 
+def _preflight(
+    site: Site,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None,
+    fields: Fields,
+    asked: tuple[bytes, bytes],
+    trail: Trail | None,
+) -> Reply:
+    """Whether a page of another origin may ask for what a target leads to. Raises HttpError 400."""
+    key, query = _place(target, place)
+    found = _led(site, key, query, _host(target, fields), trail)
+    cors = _fields_of(site, key, found).cors
+    if cors is None and isinstance(found, Reply) and found.status == 404:
+        return found
+    lines = cors.preflight(fields.origin, *asked) if cors is not None else ()
+    if trail is not None:
+        trail.headed = EVERYWHERE
+        trail.preflight = [_rules_of(site, found).effect_of(cors, lines)] if cors is not None else []
+    everywhere = without_cors(site.root.rules.everywhere)
+    return reply.preflight(everywhere + lines) if cors is not None else reply.options(everywhere)
+
+
 def _host(target: bytes, fields: Fields | None) -> bytes:
     return host_of(target, fields) if fields is not None else b""
 
 
-def _look_up_by_rules(
+def _rules_of(site: Site, found: Reply | Stored | tuple[Generation, Entry]) -> Rules:
+    """Those that head what a key leads to."""
+    if isinstance(found, Reply):
+        return site.root.rules
+    return (found.generation if isinstance(found, Stored) else found[0]).root.rules
+
+
+def _fields_of(site: Site, key: bytes, found: Reply | Stored | tuple[Generation, Entry]) -> HeadFields:
+    """What rules say of that which a key leads to."""
+    rules = _rules_of(site, found)
+    if isinstance(found, Reply):
+        if found.status == 410:  # the small page, which has what holds for every path
+            return NO_FIELDS
+        return rules.absent if found.status == 404 else rules.fields_of_answer(key)
+    return rules.fields_of((found.entry if isinstance(found, Stored) else found[1]).key)
+
+
+def _look_up_for_origin(
+    site: Site,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None,
+    fields: Fields,
+    trail: Trail | None,
+) -> Reply | Stored | tuple[Generation, Entry]:
+    """As `look_up`, of a site whose rules ask for the origin that a request has."""
+    key, query = _place(target, place)
+    found = _led(site, key, query, _host(target, fields), trail)
+    lines = _fields_of(site, key, found).lines_for(fields.origin)
+    if not lines:
+        return found
+    if isinstance(found, Reply):
+        return found.dressed(found.status, lines)
+    if isinstance(found, Stored):
+        return Stored(found.generation, found.entry, status=found.status, fields=lines)
+    return Stored(*found, fields=lines)
+
+
+def _led(
     site: Site, key: bytes, query: bytes | None, host: bytes, trail: Trail | None
 ) -> Reply | Stored | tuple[Generation, Entry]:
-    """As `look_up`, of a site whose rules may have an answer."""
+    """What files and rules lead a key to, whatever the origin."""
     rules = site.root.rules
     action = rules.forced(key, query, host)
     if action is None:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from zcserve.http import FieldLines
 from zcserve.paths import decoded
 from zcserve.rules.checks import Finding, check_redirects
+from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
@@ -40,6 +41,9 @@ _OF_CONTENT = frozenset(
      b"x-content-type-options")
 )  # fmt: skip
 
+# What a rule with `cors` says instead of what was there.
+_OF_CORS = frozenset((ALLOW_ORIGIN.lower(), EXPOSE.lower()))
+
 
 class HeadFields(NamedTuple):
     """What rules make of the fields of a file, besides those that are made of the file itself.
@@ -48,12 +52,23 @@ class HeadFields(NamedTuple):
     content_type  Content-Type's value; "": by the file's name
     charset       for what a charset applies to; "": as configured
     nosniff       whether X-Content-Type-Options is as it is without rules
+    cors          which other origins may read it; what that says to all is among the lines
     """
 
     lines: FieldLines = ()
     content_type: str = ""
     charset: str = ""
     nosniff: bool = True
+    cors: Cors | None = None
+
+    @property
+    def reads_origin(self) -> bool:
+        """Whether only the request can tell what else is sent with it."""
+        return self.cors is not None and self.cors.reads_origin
+
+    def lines_for(self, origin: bytes) -> FieldLines:
+        """What is sent besides `lines` to a page of this origin."""
+        return self.cors.lines_for(origin) if self.cors is not None else ()
 
     @property
     def all_lines(self) -> FieldLines:
@@ -99,6 +114,8 @@ class Rules:
     digest      see above
     has_answers whether there may be an answer where no file is
     has_forced  whether there may be one where a file is
+    reads_origin   whether answers depend on the origin of a page that asks
+    reads_requests whether one of a file may: by such a rule, or one with force
     clean_urls  whether `/about` is `/about.html`
     absent      the fields of a 404: of /404.html, whether there is one or not
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
@@ -108,7 +125,8 @@ class Rules:
 
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
-        "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_forced", "tags",
+        "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_forced", "reads_origin",
+        "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -127,8 +145,6 @@ class Rules:
         self._spa = spa
         self.clean_urls = clean_urls
         self.has_forced = self._redirects.has_forced
-        self.has_answers = bool(redirects) or clean_urls or spa
-        self.first_segments = None if clean_urls or spa else self._redirects.first_segments
         self._rules = tuple(rules)
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
@@ -143,6 +159,12 @@ class Rules:
         self._of_all = tuple(number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs))
         fields = self._made(self._of_all, of_file=False, is_hashed=False)
         self.absent = self.fields_of_answer(NOT_FOUND_KEY)
+        self.reads_origin = any_reads_origin(rule.cors for rule in rules)
+        self.reads_requests = self.has_forced or self.reads_origin
+        # The front has one answer for all that is absent: where there are several, each request is asked for.
+        is_anywhere = clean_urls or spa or self.absent.reads_origin
+        self.has_answers = bool(redirects) or is_anywhere
+        self.first_segments = None if is_anywhere else self._redirects.first_segments
         self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
 
     def __bool__(self) -> bool:
@@ -218,14 +240,25 @@ class Rules:
 
     # --- how that comes about ---------------------------------------------------------------------------------
 
-    def effects_of(self, key: bytes, *, of_file: bool) -> list[Effect]:
-        """How `fields_of`, or `fields_of_answer`, comes about: the rules that match, in their order."""
+    def effects_of(self, key: bytes, *, of_file: bool, origin: bytes = b"") -> list[Effect]:
+        """How `fields_of`, or `fields_of_answer`, comes about, and `lines_for` this origin: the rules that match, in
+        their order, and at last what the one says whose `cors` holds."""
         numbers, hashed = self._matching(key, of_file=of_file)
-        return list(self._effects(numbers, self._before(numbers, of_file=of_file), is_hashed=hashed))
+        effects = list(self._effects(numbers, self._before(numbers, of_file=of_file), is_hashed=hashed))
+        cors = self._cors(numbers)
+        return effects if cors is None else [*effects, self.effect_of(cors, cors.lines + cors.lines_for(origin))]
 
-    def effects_everywhere(self) -> list[Effect]:
+    def effects_everywhere(self, *, with_cors: bool = True) -> list[Effect]:
         """How `everywhere` comes about, but for the fields that are said of content, which are left out at the end."""
-        return list(self._effects(self._of_all, self._before(self._of_all, of_file=False), is_hashed=False))
+        effects = list(self._effects(self._of_all, self._before(self._of_all, of_file=False), is_hashed=False))
+        cors = self._cors(self._of_all) if with_cors else None
+        if cors is None or cors.reads_origin:  # which says Vary alone, and that is said of content
+            return effects
+        return [*effects, self.effect_of(cors, cors.lines)]
+
+    def effect_of(self, cors: Cors, lines: FieldLines) -> Effect:
+        """That one of these rules, the one with `cors`, puts lines behind all others."""
+        return Effect(next(rule for rule in self._rules if rule.cors is cors), (), lines)
 
     def _matching(self, key: bytes, *, of_file: bool) -> tuple[tuple[int, ...], bool]:
         """The numbers of the rules for this key, and whether one of them looks for a hash that is there."""
@@ -260,7 +293,20 @@ class Rules:
         nosniff = [value for _, value in sniffing] == [_NOSNIFF[1]]
         if nosniff:
             lines.remove(sniffing[0])
-        return HeadFields(tuple(lines), content_type, charset, nosniff)
+        cors = self._cors(numbers)
+        if cors is not None:
+            lines += cors.lines
+        return HeadFields(tuple(lines), content_type, charset, nosniff, cors)
+
+    def _cors(self, numbers: tuple[int, ...]) -> Cors | None:
+        """Which other origins may read what these rules are of: the last that says something of it decides."""
+        for number in reversed(numbers):
+            rule = self._rules[number]
+            if rule.cors is not None:
+                return rule.cors
+            if ALLOW_ORIGIN.lower() in _replaced(rule):
+                return None
+        return None
 
     def _before(self, numbers: tuple[int, ...], *, of_file: bool) -> list[tuple[bytes, bytes]]:
         """The lines that there are before these rules set any: without rules, and of their tags."""
@@ -272,16 +318,23 @@ class Rules:
         """What these rules do to `lines`, which are changed, one after the other."""
         for number in numbers:
             rule = self._rules[number]
-            names = {*rule.remove, *(name.lower() for name, _ in rule.set)}
+            names = _replaced(rule)
             immutable: FieldLines = ()
             if rule.immutable and is_hashed and _CACHE_CONTROL.lower() not in names:
                 immutable = ((_CACHE_CONTROL, IMMUTABLE),)
                 names.add(_CACHE_CONTROL.lower())
+            if rule.cors is not None:
+                names |= _OF_CORS
             taken = tuple(line for line in lines if line[0].lower() in names)
             given = (*rule.set, *immutable, *rule.add)
             lines[:] = [line for line in lines if line[0].lower() not in names]
             lines += given
             yield Effect(rule, taken, given)
+
+
+def _replaced(rule: HeaderRule) -> set[bytes]:
+    """The lower-case names of fields that a rule takes away, to set them anew or not."""
+    return {*rule.remove, *(name.lower() for name, _ in rule.set)}
 
 
 NO_RULES = Rules()

@@ -12,6 +12,7 @@ file, line and column.
     preload = ["/fonts/a.woff2"]         # as Link
     tags = ["fonts", "css"]              # for purges
     priority = 10                        # of loading, -100 to 100
+    cors = "*"                           # cors.py; or { origins = ["https://a.example"], max_age = "1h" }
 
     [[redirects]]
     from = "/old/*"                      # patterns.py
@@ -34,12 +35,15 @@ from zcserve.config.tables import Table
 from zcserve.errors import UsageError
 from zcserve.http import FieldLines
 from zcserve.media_types import MEDIA_TYPES, check_charset, check_type
+from zcserve.rules.cors import ALLOW_ORIGIN, read_cors
 from zcserve.rules.redirects import Redirect, parse_redirect
 from zcserve.rules.rule import PRIORITY_MAX, PRIORITY_MIN, HeaderRule, check_length, check_name, check_value
 from zcserve.rules.tagged import TAGS_MAX, check_tag
 from zcserve.rules.where import RuleError, Where
 
-WORDS = ("path", "set", "add", "remove", "type", "charset", "immutable", "download", "preload", "tags", "priority")
+WORDS = (
+    "path", "set", "add", "remove", "type", "charset", "immutable", "download", "preload", "tags", "priority", "cors",
+)  # fmt: skip
 REDIRECT_WORDS = ("from", "to", "status", "query", "force")
 # So many globs of one rule: more are several rules.
 GLOBS_MAX = 100
@@ -80,10 +84,13 @@ def _rule(table: Table) -> HeaderRule:
         immutable=table.checked("immutable", _switch) if "immutable" in table else False,
         tags=_tags(table),
         priority=table.checked("priority", _priority) if "priority" in table else None,
+        cors=read_cors(table) if "cors" in table else None,
         written=table,
     )
+    if rule.cors is not None and any(name.lower() == ALLOW_ORIGIN.lower() for name, _ in (*rule.set, *rule.add)):
+        raise UsageError(f"{table.where('cors')}: the rule says {ALLOW_ORIGIN.decode()} itself; accepted: one of both")
     try:
-        check_length((*rule.set, *rule.add))
+        check_length((*rule.set, *rule.add, *(rule.cors.lines_of_most if rule.cors is not None else ())))
     except UsageError as error:
         raise table.refuse(error) from None
     return rule

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from zcserve.config.refusal import refusal
 from zcserve.http import FieldLines, is_token
+from zcserve.rules.cors import Cors
 
 # Of one value. A policy (Content-Security-Policy) may be long; nginx and Node read 4 and 16 KiB of a whole head.
 VALUE_BYTES_MAX = 4096
@@ -72,6 +73,7 @@ class HeaderRule(NamedTuple):
     immutable     whether files with a hash in their names are told to be immutable
     tags          what a purge may call the files by (tagged.py)
     priority      how soon they are loaded, PRIORITY_MIN to PRIORITY_MAX; None: as other rules say
+    cors          which other origins may read them; None: it says nothing of that
     written       where it stands; None: it is a preset's
     """
 
@@ -84,6 +86,7 @@ class HeaderRule(NamedTuple):
     immutable: bool = False
     tags: tuple[str, ...] = ()
     priority: int | None = None
+    cors: Cors | None = None
     written: Written | None = None
 
     @property

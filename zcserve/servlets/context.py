@@ -1,6 +1,7 @@
 """What servlets and applications of one server share, and how their failures are told.
 
-A failure is told twice: to the client as a 500 with an id, and to the log with the same id and the traceback. An
+A failure is told twice: to the client as a 500 with an id, and to the log with the same id and the traceback. Where
+the site has a page for 500, the id is in the field X-Error-Id. An
 `HttpError` is no failure but an answer, unless its fields or its content cannot be sent. `--dev` shows the traceback to
 the client as well.
 """
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from zcserve.config.table import Config
 from zcserve.errors import HttpError, reason_of
+from zcserve.http import FieldLines
 from zcserve.log import Log
 from zcserve.net.failures import Failures
 from zcserve.phrases import PHRASES
@@ -23,7 +25,7 @@ from zcserve.servlets.outcomes import Outcomes
 from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
 from zcserve.servlets.streams import SILENT_PAUSE_S, SILENT_TURNS_MAX
 from zcserve.servlets.workers import AsyncThread, Pool
-from zcserve.site.reply import Reply, new_page, unavailable
+from zcserve.site.reply import HTML_FIELDS, Reply, new_page
 from zcserve.site.site import Site
 
 _log = Log(__name__)
@@ -66,7 +68,7 @@ class Context:
     def busy(self, asked: RequestLine, why: object) -> Reply:
         """503, and a line that says why. In the loop's thread."""
         self.failures.note(asked.method, asked.target, f"answered 503, {why}")
-        return unavailable()
+        return self.site.failed(503)
 
     def fail(self, what: str, asked: RequestLine, error: BaseException) -> Reply:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
@@ -79,10 +81,14 @@ class Context:
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
         trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
-        return self.failure_page(f"error {number}", trace)
+        return self.failure_page(f"error {number}", trace, ((b"X-Error-Id", number.encode()),))
 
-    def failure_page(self, said: str, trace: str) -> Reply:
-        """500, with a traceback for developers."""
+    def failure_page(self, said: str, trace: str, told: FieldLines = ()) -> Reply:
+        """500, with a traceback for developers. The site's own page cannot say what `said` does, so `told` are fields
+        that do."""
+        page = self.site.live.error_pages.get(500)
+        if page is not None and not self.config.dev:
+            return Reply(500, (*HTML_FIELDS, *told), page)
         shown = f"<pre>{escape(trace)}</pre>" if self.config.dev else ""
         return new_page(500, (), f"<p>{escape(said)}</p>{shown}")
 

@@ -168,6 +168,12 @@ def options(more: FieldLines = ()) -> Reply:
     return Reply(200, more + _OPTIONS_FIELDS, ())
 
 
+@lru_cache(maxsize=64)
+def preflight(fields: FieldLines) -> Reply:
+    """Whether a page of another origin may ask so (Fetch standard, "CORS-preflight request"), which the fields say."""
+    return Reply(204, fields)
+
+
 def unsatisfiable(size: int, more: FieldLines = ()) -> Reply:
     """416 (RFC 9110 section 15.5.17), with further fields."""
     return new_page(416, ((b"Content-Range", b"bytes */%d" % size), (b"Accept-Ranges", b"bytes"), *more))
@@ -178,6 +184,13 @@ def not_found(site_page: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
     """404, one and the same for what is absent and what is forbidden; with the site's own page if it has one, and what
     rules say of that."""
     return page(404, (), fields) if site_page is None else Reply(404, _fields_of_html(fields), site_page)
+
+
+@lru_cache(maxsize=8)
+def failed(status: int, site_page: bytes | None) -> Reply:
+    """503, which may pass, or another error; with the site's own page if it has one."""
+    fields = RETRY if status == 503 else ()
+    return page(status, fields) if site_page is None else Reply(status, HTML_FIELDS + fields, site_page)
 
 
 def new_page(status: int, more: FieldLines, said: str = "", *, fields: HeadFields = NO_FIELDS) -> Reply:

@@ -16,7 +16,7 @@ from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
 from zcserve.http import FieldLines
 from zcserve.site.exchange import Application
-from zcserve.site.reply import Reply, not_found, redirect, refused
+from zcserve.site.reply import Reply, failed, not_found, redirect, refused
 
 # What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: to make two of them is
 # 4% of a request that is no plain hit.
@@ -140,8 +140,8 @@ class Site:
         if rules.may_force(path):
             resource = None
         elif isinstance(resource, Entry):
-            return resource
-        if self.application is not None:
+            return None if rules.reads_origin and rules.fields_of(resource.key).reads_origin else resource
+        if self.application is not None or rules.fields_of_answer(path).reads_origin:
             return None
         if resource is not None:
             return redirect(301, resource.location, None, rules.fields_of_answer(path))
@@ -151,7 +151,11 @@ class Site:
     def not_found(self) -> Reply:
         """The answer where nothing is."""
         live = self.live
-        return not_found(live.not_found_page, live.root.rules.absent)
+        return not_found(live.error_pages.get(404), live.root.rules.absent)
+
+    def failed(self, status: int) -> Reply:
+        """The answer where a file or an application fails a request: 503 or 504 (RFC 9110 sections 15.6.4, 15.6.5)."""
+        return failed(status, self.live.error_pages.get(status))
 
     def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's
