@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,37 @@ def test_a_site_that_gets_another_share_of_memory_is_built_anew_with_it(
     wait_until(lambda: [(share.least, share.most) for share in shares] == [(0, None)])
     with Client(node.server.port) as client:
         assert [node.says(client, name) for name in ("a", "b")] == [b"a", b"b"]
+
+
+def test_what_changed_sites_were_made_of_is_gone_without_a_collector(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    text = node.file.read_text()
+    old: list[weakref.ref[object]] = []
+
+    def is_gone() -> bool:
+        return all(one() is None for one in old)
+
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+    gc.disable()
+    try:
+        for number in range(30):
+            site = node.server.sites.named("b")
+            content = node.server.contents.named("b")
+            assert site is not None
+            old += map(weakref.ref, (site, site.loader, site.builder, content))
+            del site, content
+            node.file.write_text(text.replace('hosts = ["b', f'cache_control = "max-age={number}"\nhosts = ["b'))
+            reload("gone or changed: b")
+            wait_until(is_gone)
+            if not number:
+                before = len(os.listdir("/proc/self/fd"))
+    finally:
+        gc.enable()
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    with Client(node.server.port) as client:
+        assert node.says(client, "b") == b"b"
 
 
 @pytest.mark.parametrize(

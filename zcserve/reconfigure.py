@@ -175,7 +175,7 @@ class Reconfigure:
         for tenant, content in gone:
             try:
                 if content.leave():
-                    tenant.let_go()
+                    self._sites.let_go(tenant)
             except ClosingError:
                 return
 
