@@ -178,6 +178,22 @@ def test_what_is_wrong_changes_nothing_and_the_log_says_so(
         assert [node.says(client, name) for name in ("a", "b")] == [b"a", b"b"]
 
 
+def test_a_site_that_cannot_be_built_keeps_its_hosts_and_no_other_site_gets_them(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    node.write("a", "b", "c", b="new", c="b")
+    text = node.file.read_text()
+    node.file.write_text(text.replace(f'root = "{node.path / "b"}"', 'root = "nothing"'))
+    reload("reloaded: 3 sites; come or changed: c; gone or changed: none")
+    assert "b.example stays with site b, and does not go to site c" in caplog.text
+    with Client(node.server.port) as client:
+        assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"b", b"421"]
+        node.file.write_text(text)
+        reload("reloaded: 3 sites; come or changed: none; gone or changed: none")
+        assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"c", b"b"]
+
+
 def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:
     node.write("a", "b", more='access_log = "elsewhere"\n')
     reloads(node, wait_until, caplog)("reload: access_log is another by now")

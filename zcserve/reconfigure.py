@@ -11,7 +11,7 @@ upgrade, and so does a site with applications: these are loaded before a server 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -105,7 +105,7 @@ class Reconfigure:
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {tenant.site.name for tenant, _ in built}
         gone += [tenant for name, tenant in here.items() if name in made]
-        names = {name: own.hosts for name, own in configs.items()}
+        names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in here.keys() - made})
         self._call_soon(partial(self._change, wanted, built, gone, names))
 
     def _warn_of_others(self, read: Config) -> None:
@@ -144,7 +144,7 @@ class Reconfigure:
             self._contents.add(tenant.open_content(service))
         kept = [tenant for tenant in self._sites if tenant not in gone]
         renamed = 0
-        for tenant in kept:
+        for tenant in (*kept, *(tenant for tenant, _ in come)):
             hosts = frozenset(host.encode() for host in names[tenant.site.name])
             renamed += hosts != tenant.site.names
             tenant.site.names = hosts
@@ -183,6 +183,18 @@ class Reconfigure:
 def _differs(old: Config, new: Config) -> bool:
     """Whether more of a site is another by now than its names."""
     return any(getattr(old, name) != getattr(new, name) for name in (*INHERITED, *OWN))
+
+
+def _names(configs: Mapping[str, Config], kept: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The hosts of each site. Those that could not be built have the `kept` ones, which no other site gets."""
+    owners = {host: name for name, hosts in kept.items() for host in hosts}
+    names = {}
+    for name, config in configs.items():
+        names[name] = kept.get(name, tuple(host for host in config.hosts if host not in owners))
+        if name not in kept:
+            for host in filter(owners.get, config.hosts):
+                _log.error("reload: %s stays with site %s, and does not go to site %s", host, owners[host], name)
+    return names
 
 
 def _told(names: Iterable[str]) -> str:
