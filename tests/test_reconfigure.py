@@ -194,6 +194,30 @@ def test_a_site_that_cannot_be_built_keeps_its_hosts_and_no_other_site_gets_them
         assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"c", b"b"]
 
 
+def test_how_it_ended_is_told_when_the_sites_are_there(node: Node, wait_until: WaitUntil) -> None:
+    told: list[str] = []
+
+    def reload() -> str:
+        told.clear()
+        node.server.reload(told.append)
+        wait_until(lambda: told)
+        return told[0]
+
+    with Client(node.server.port) as client:
+        for number in range(5):
+            node.write("a", "b", f"c{number}", more=f'cache_control = "max-age={number}"\n')
+            assert reload() == ""
+            assert node.says(client, f"c{number}") == b"c" + str(number).encode()
+        text = node.file.read_text()
+        node.file.write_text("[[[")
+        assert "web.toml" in reload()
+        node.file.write_text(text.replace(f'root = "{node.path / "b"}"', 'root = "nothing"'))
+        assert reload() == "not all sites could be built, the log says why: b"
+        node.file.write_text(text)
+        assert reload() == ""
+    assert len(told) == 1
+
+
 def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:
     node.write("a", "b", more='access_log = "elsewhere"\n')
     reloads(node, wait_until, caplog)("reload: access_log is another by now")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 from zcserve import threads
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
@@ -32,6 +33,8 @@ _log = Log(__name__)
 _OF_SITES = (*INHERITED, *OWN, "hosts", "unknown_host", "sites")
 _RESTART = "a restart or an upgrade (SIGUSR2) does that"
 
+# Hears how a reload ended: why it failed, or "". In the loop's thread.
+Reloaded: TypeAlias = Callable[[str], object]
 # A site that comes, and its first generation.
 Come = tuple[Tenant, Built]
 
@@ -51,9 +54,14 @@ class Reconfigure:
         self._call_soon = service.loop.call_soon
         self._is_busy = False
         self._is_asked = False
+        self._waiting: list[Reloaded] = []  # for what is read next
+        self._told: list[Reloaded] = []  # how what is read now ends
 
-    def reload(self) -> None:
-        """The configuration may have changed. In any thread, and in a signal's handler; returns at once."""
+    def reload(self, told: Reloaded | None = None) -> None:
+        """The configuration may have changed. In any thread, and in a signal's handler; returns at once. `told` as of
+        `Content.reload`: "" where all is served that the configuration names."""
+        if told is not None:
+            self._waiting.append(told)  # first: what is read from now on has what is there by now
         self._call_soon(self._begin)
 
     def _begin(self) -> None:
@@ -61,32 +69,38 @@ class Reconfigure:
         if self._is_busy:
             return
         self._is_asked, self._is_busy = False, True
+        self._told, self._waiting = self._waiting, []
         try:
-            threads.start(partial(self._guarded, self._read), "zcserve-sites")
+            threads.start(self._guarded, "zcserve-sites")
         except NoThreadError as error:
-            self._end()
             _log.error("reload: the sites of the configuration are as they were: %s", error)
+            self._end(str(error))
 
-    def _end(self) -> None:
+    def _end(self, why: str) -> None:
         self._is_busy = False
+        told, self._told = self._told, []
+        for tell in told:
+            tell(why)
         if self._is_asked:
             self._begin()
 
     # --- in a thread --------------------------------------------------------------------------------------
 
-    def _guarded(self, job: Callable[[], object]) -> None:
+    def _guarded(self) -> None:
+        why = "the log says why"
         try:
-            job()
+            why = self._read()
         except ClosingError:
             pass
         except (UsageError, OSError) as error:
+            why = str(error)
             _log.error("reload: the sites of the configuration are as they were: %s", error)
         except Exception:
             _log.exception("reload: the sites of the configuration are as they were")
-        self._call_soon(self._end)
+        self._call_soon(partial(self._end, why))
 
-    def _read(self) -> None:
-        """Read, and build what comes."""
+    def _read(self) -> str:
+        """Read, and build what comes; why not all of it could be built, or ""."""
         read = self._reread()
         wanted = replace(self._config, **{name: getattr(read, name) for name in _OF_SITES})
         check_shares(wanted.sites, wanted.memory)
@@ -107,6 +121,8 @@ class Reconfigure:
         gone += [tenant for name, tenant in here.items() if name in made]
         names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in here.keys() - made})
         self._call_soon(partial(self._change, wanted, built, gone, names))
+        failed = [name for name, _ in come if name not in made]
+        return f"not all sites could be built, the log says why: {', '.join(failed)}" if failed else ""
 
     def _warn_of_others(self, read: Config) -> None:
         for name in ("listen", "host", "port", "lanes", "engine", "access_log"):
