@@ -218,6 +218,28 @@ def test_how_it_ended_is_told_when_the_sites_are_there(node: Node, wait_until: W
     assert len(told) == 1
 
 
+def test_a_site_that_is_rebuilt_counts_on_and_is_in_its_place_and_one_that_goes_leaves_its_counts(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    server = node.server
+    content = server.contents.first
+    content.reload()
+    wait_until(lambda: content.counters.flips == 1)
+    content.site.hits, content.site.misses = 5, 3
+    node.file.write_text(node.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
+    server.reload()
+    wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+    after = server.contents.first
+    assert after is not content
+    assert after.site is server.site
+    assert (after.site.hits, after.site.misses) == (5, 3)
+    assert after.counters.flips >= 2
+    node.write("b")
+    reload("reloaded: 1 sites; come or changed: none; gone or changed: a")
+    assert (server.service.past_hits, server.service.past_misses) == (5, 3)
+
+
 def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:
     node.write("a", "b", more='access_log = "elsewhere"\n')
     reloads(node, wait_until, caplog)("reload: access_log is another by now")

@@ -173,6 +173,8 @@ class Reconfigure:
         self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
+        self._contents.sort([tenant.site.id for tenant in tenants])
+        self._count_on([tenant for tenant, _ in come], contents)
         for tenant in gone:
             service.loop.front.drop_shelf(tenant.site.id)
         if gone:
@@ -181,6 +183,19 @@ class Reconfigure:
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
         )
+
+    def _count_on(self, come: list[Tenant], gone: list[Content]) -> None:
+        """What is counted of a site goes on with the one that takes its place, or is the server's from now on."""
+        sites = {tenant.site.name: tenant.site for tenant in come}
+        for content in gone:
+            old = content.site
+            if (site := sites.get(old.name)) is not None and (new := self._contents.named(old.name)) is not None:
+                site.hits += old.hits
+                site.misses += old.misses
+                new.count_on(content)
+            else:
+                self._service.past_hits += old.hits
+                self._service.past_misses += old.misses
 
     def _forget(self, gone: list[tuple[Tenant, Content]]) -> None:
         """No lane finds these sites any more."""

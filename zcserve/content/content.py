@@ -115,6 +115,11 @@ class Content:
         """As `Live.events`."""
         return self._live.events
 
+    def count_on(self, old: Content) -> None:
+        """It takes the place of this one: what is counted does not begin anew."""
+        self.counters.follow(old.counters)
+        self._live.events_before += old.events
+
     @property
     def report(self) -> Preloaded:
         """What of the live generation is resident."""

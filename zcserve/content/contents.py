@@ -50,6 +50,10 @@ class Contents:
             hear(site, "")
         return content
 
+    def sort(self, sites: Iterable[int]) -> None:
+        """From now on this is the order of all of them."""
+        self._by_site = {site: self._by_site[site] for site in sites}
+
     def __iter__(self) -> Iterator[Content]:
         return iter(tuple(self._by_site.values()))
 

@@ -78,6 +78,14 @@ class Counters:
     rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
     live_since: float = field(default_factory=time.time)  # when the live generation came, since 1970
 
+    def follow(self, old: Counters) -> None:
+        """Go on from those of the site's content before this, which this one has replaced."""
+        self.flips += old.flips + 1
+        self.failed += old.failed
+        self.patches += old.patches
+        self.changed += old.changed
+        self.rescans += old.rescans
+
 
 class Jobs:
     """Two threads. `patches` also makes the last step of a release, so that nothing is patched meanwhile."""
