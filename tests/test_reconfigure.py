@@ -92,7 +92,8 @@ def test_sites_come_go_and_change_beside_a_client_of_another(
         node.write("a", "c", more=f'root = "{node.path / "b"}"\n')
         (node.path / "a" / "page").write_text("patched")
         reload("reloaded: 3 sites; come or changed: default; gone or changed: none")
-        assert [node.says(client, name) for name in ("a", "x", "c")] == [b"patched", b"b", b"c"]
+        assert [node.says(client, name) for name in ("x", "c")] == [b"b", b"c"]
+        wait_until(lambda: node.says(client, "a") == b"patched")  # a patch, or its own reload
         assert node.server.site.name == "default"
         assert [one.site for one in node.server.sites][1] is first
 
@@ -238,6 +239,19 @@ def test_a_site_that_is_rebuilt_counts_on_and_is_in_its_place_and_one_that_goes_
     node.write("b")
     reload("reloaded: 1 sites; come or changed: none; gone or changed: a")
     assert (server.service.past_hits, server.service.past_misses) == (5, 3)
+
+
+def test_pins_of_the_operator_stay_when_a_site_is_rebuilt(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    node.file.write_text(node.file.read_text().replace('hosts = ["a', 'pin = ["*.css", "*.js"]\nhosts = ["a'))
+    reload("come or changed: a")
+    node.server.site.pins.change(["page"], ["*.css"])
+    node.file.write_text(node.file.read_text().replace('pin = ["*.css"', 'pin = ["*.css", "*.svg"'))
+    reload("come or changed: a")
+    assert node.server.site.pins.globs == ("*.svg", "*.js", "page")
+    assert node.server.store.pinned_bytes > 0
 
 
 def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:

@@ -139,6 +139,8 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, error)
             return None
         try:
+            if old is not None:
+                tenant.site.pins.follow(old.site.pins, old.config.pin)
             return tenant, tenant.builder.build()
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
