@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +92,8 @@ def test_sites_come_go_and_change_beside_a_client_of_another(
         node.write("a", "c", more=f'root = "{node.path / "b"}"\n')
         (node.path / "a" / "page").write_text("patched")
         reload("reloaded: 3 sites; come or changed: default; gone or changed: none")
-        assert [node.says(client, name) for name in ("a", "x", "c")] == [b"patched", b"b", b"c"]
+        assert [node.says(client, name) for name in ("x", "c")] == [b"b", b"c"]
+        wait_until(lambda: node.says(client, "a") == b"patched")  # a patch, or its own reload
         assert node.server.site.name == "default"
         assert [one.site for one in node.server.sites][1] is first
 
@@ -126,6 +130,37 @@ def test_a_site_that_gets_another_share_of_memory_is_built_anew_with_it(
         assert [node.says(client, name) for name in ("a", "b")] == [b"a", b"b"]
 
 
+def test_what_changed_sites_were_made_of_is_gone_without_a_collector(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    text = node.file.read_text()
+    old: list[weakref.ref[object]] = []
+
+    def is_gone() -> bool:
+        return all(one() is None for one in old)
+
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+    gc.disable()
+    try:
+        for number in range(30):
+            site = node.server.sites.named("b")
+            content = node.server.contents.named("b")
+            assert site is not None
+            old += map(weakref.ref, (site, site.loader, site.builder, content))
+            del site, content
+            node.file.write_text(text.replace('hosts = ["b', f'cache_control = "max-age={number}"\nhosts = ["b'))
+            reload("gone or changed: b")
+            wait_until(is_gone)
+            if not number:
+                before = len(os.listdir("/proc/self/fd"))
+    finally:
+        gc.enable()
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    with Client(node.server.port) as client:
+        assert node.says(client, "b") == b"b"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -142,6 +177,81 @@ def test_what_is_wrong_changes_nothing_and_the_log_says_so(
     reloads(node, wait_until, caplog)(told)
     with Client(node.server.port) as client:
         assert [node.says(client, name) for name in ("a", "b")] == [b"a", b"b"]
+
+
+def test_a_site_that_cannot_be_built_keeps_its_hosts_and_no_other_site_gets_them(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    node.write("a", "b", "c", b="new", c="b")
+    text = node.file.read_text()
+    node.file.write_text(text.replace(f'root = "{node.path / "b"}"', 'root = "nothing"'))
+    reload("reloaded: 3 sites; come or changed: c; gone or changed: none")
+    assert "b.example stays with site b, and does not go to site c" in caplog.text
+    with Client(node.server.port) as client:
+        assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"b", b"421"]
+        node.file.write_text(text)
+        reload("reloaded: 3 sites; come or changed: none; gone or changed: none")
+        assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"c", b"b"]
+
+
+def test_how_it_ended_is_told_when_the_sites_are_there(node: Node, wait_until: WaitUntil) -> None:
+    told: list[str] = []
+
+    def reload() -> str:
+        told.clear()
+        node.server.reload(told.append)
+        wait_until(lambda: told)
+        return told[0]
+
+    with Client(node.server.port) as client:
+        for number in range(5):
+            node.write("a", "b", f"c{number}", more=f'cache_control = "max-age={number}"\n')
+            assert reload() == ""
+            assert node.says(client, f"c{number}") == b"c" + str(number).encode()
+        text = node.file.read_text()
+        node.file.write_text("[[[")
+        assert "web.toml" in reload()
+        node.file.write_text(text.replace(f'root = "{node.path / "b"}"', 'root = "nothing"'))
+        assert reload() == "not all sites could be built, the log says why: b"
+        node.file.write_text(text)
+        assert reload() == ""
+    assert len(told) == 1
+
+
+def test_a_site_that_is_rebuilt_counts_on_and_is_in_its_place_and_one_that_goes_leaves_its_counts(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    server = node.server
+    content = server.contents.first
+    content.reload()
+    wait_until(lambda: content.counters.flips == 1)
+    content.site.hits, content.site.misses = 5, 3
+    node.file.write_text(node.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
+    server.reload()
+    wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+    after = server.contents.first
+    assert after is not content
+    assert after.site is server.site
+    assert (after.site.hits, after.site.misses) == (5, 3)
+    assert after.counters.flips >= 2
+    node.write("b")
+    reload("reloaded: 1 sites; come or changed: none; gone or changed: a")
+    assert (server.service.past_hits, server.service.past_misses) == (5, 3)
+
+
+def test_pins_of_the_operator_stay_when_a_site_is_rebuilt(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    node.file.write_text(node.file.read_text().replace('hosts = ["a', 'pin = ["*.css", "*.js"]\nhosts = ["a'))
+    reload("come or changed: a")
+    node.server.site.pins.change(["page"], ["*.css"])
+    node.file.write_text(node.file.read_text().replace('pin = ["*.css"', 'pin = ["*.css", "*.svg"'))
+    reload("come or changed: a")
+    assert node.server.site.pins.globs == ("*.svg", "*.js", "page")
+    assert node.server.store.pinned_bytes > 0
 
 
 def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:

@@ -30,6 +30,10 @@ class Event(Generic[*Ts]):
         """From now on call `subscriber`, too."""
         self.subscribers = (*self.subscribers, subscriber)
 
+    def close(self) -> None:
+        """Nothing subscribes any more: what tells of it is done with, and subscribers may refer to what tells."""
+        self.subscribers = ()
+
     def __call__(self, *args: *Ts) -> bool:
         answer = False
         for subscriber in self.subscribers:

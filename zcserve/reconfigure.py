@@ -11,9 +11,10 @@ upgrade, and so does a site with applications: these are loaded before a server 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 from zcserve import threads
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
@@ -32,6 +33,8 @@ _log = Log(__name__)
 _OF_SITES = (*INHERITED, *OWN, "hosts", "unknown_host", "sites")
 _RESTART = "a restart or an upgrade (SIGUSR2) does that"
 
+# Hears how a reload ended: why it failed, or "". In the loop's thread.
+Reloaded: TypeAlias = Callable[[str], object]
 # A site that comes, and its first generation.
 Come = tuple[Tenant, Built]
 
@@ -51,9 +54,14 @@ class Reconfigure:
         self._call_soon = service.loop.call_soon
         self._is_busy = False
         self._is_asked = False
+        self._waiting: list[Reloaded] = []  # for what is read next
+        self._told: list[Reloaded] = []  # how what is read now ends
 
-    def reload(self) -> None:
-        """The configuration may have changed. In any thread, and in a signal's handler; returns at once."""
+    def reload(self, told: Reloaded | None = None) -> None:
+        """The configuration may have changed. In any thread, and in a signal's handler; returns at once. `told` as of
+        `Content.reload`: "" where all is served that the configuration names."""
+        if told is not None:
+            self._waiting.append(told)  # first: what is read from now on has what is there by now
         self._call_soon(self._begin)
 
     def _begin(self) -> None:
@@ -61,32 +69,38 @@ class Reconfigure:
         if self._is_busy:
             return
         self._is_asked, self._is_busy = False, True
+        self._told, self._waiting = self._waiting, []
         try:
-            threads.start(partial(self._guarded, self._read), "zcserve-sites")
+            threads.start(self._guarded, "zcserve-sites")
         except NoThreadError as error:
-            self._end()
             _log.error("reload: the sites of the configuration are as they were: %s", error)
+            self._end(str(error))
 
-    def _end(self) -> None:
+    def _end(self, why: str) -> None:
         self._is_busy = False
+        told, self._told = self._told, []
+        for tell in told:
+            tell(why)
         if self._is_asked:
             self._begin()
 
     # --- in a thread --------------------------------------------------------------------------------------
 
-    def _guarded(self, job: Callable[[], object]) -> None:
+    def _guarded(self) -> None:
+        why = "the log says why"
         try:
-            job()
+            why = self._read()
         except ClosingError:
             pass
         except (UsageError, OSError) as error:
+            why = str(error)
             _log.error("reload: the sites of the configuration are as they were: %s", error)
         except Exception:
             _log.exception("reload: the sites of the configuration are as they were")
-        self._call_soon(self._end)
+        self._call_soon(partial(self._end, why))
 
-    def _read(self) -> None:
-        """Read, and build what comes."""
+    def _read(self) -> str:
+        """Read, and build what comes; why not all of it could be built, or ""."""
         read = self._reread()
         wanted = replace(self._config, **{name: getattr(read, name) for name in _OF_SITES})
         check_shares(wanted.sites, wanted.memory)
@@ -105,8 +119,10 @@ class Reconfigure:
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {tenant.site.name for tenant, _ in built}
         gone += [tenant for name, tenant in here.items() if name in made]
-        names = {name: own.hosts for name, own in configs.items()}
+        names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in here.keys() - made})
         self._call_soon(partial(self._change, wanted, built, gone, names))
+        failed = [name for name, _ in come if name not in made]
+        return f"not all sites could be built, the log says why: {', '.join(failed)}" if failed else ""
 
     def _warn_of_others(self, read: Config) -> None:
         for name in ("listen", "host", "port", "lanes", "engine", "access_log"):
@@ -123,6 +139,8 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, error)
             return None
         try:
+            if old is not None:
+                tenant.site.pins.follow(old.site.pins, old.config.pin)
             return tenant, tenant.builder.build()
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
@@ -144,7 +162,7 @@ class Reconfigure:
             self._contents.add(tenant.open_content(service))
         kept = [tenant for tenant in self._sites if tenant not in gone]
         renamed = 0
-        for tenant in kept:
+        for tenant in (*kept, *(tenant for tenant, _ in come)):
             hosts = frozenset(host.encode() for host in names[tenant.site.name])
             renamed += hosts != tenant.site.names
             tenant.site.names = hosts
@@ -157,6 +175,8 @@ class Reconfigure:
         self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
+        self._contents.sort([tenant.site.id for tenant in tenants])
+        self._count_on([tenant for tenant, _ in come], contents)
         for tenant in gone:
             service.loop.front.drop_shelf(tenant.site.id)
         if gone:
@@ -165,6 +185,19 @@ class Reconfigure:
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
         )
+
+    def _count_on(self, come: list[Tenant], gone: list[Content]) -> None:
+        """What is counted of a site goes on with the one that takes its place, or is the server's from now on."""
+        sites = {tenant.site.name: tenant.site for tenant in come}
+        for content in gone:
+            old = content.site
+            if (site := sites.get(old.name)) is not None and (new := self._contents.named(old.name)) is not None:
+                site.hits += old.hits
+                site.misses += old.misses
+                new.count_on(content)
+            else:
+                self._service.past_hits += old.hits
+                self._service.past_misses += old.misses
 
     def _forget(self, gone: list[tuple[Tenant, Content]]) -> None:
         """No lane finds these sites any more."""
@@ -175,7 +208,7 @@ class Reconfigure:
         for tenant, content in gone:
             try:
                 if content.leave():
-                    tenant.let_go()
+                    self._sites.let_go(tenant)
             except ClosingError:
                 return
 
@@ -183,6 +216,18 @@ class Reconfigure:
 def _differs(old: Config, new: Config) -> bool:
     """Whether more of a site is another by now than its names."""
     return any(getattr(old, name) != getattr(new, name) for name in (*INHERITED, *OWN))
+
+
+def _names(configs: Mapping[str, Config], kept: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The hosts of each site. Those that could not be built have the `kept` ones, which no other site gets."""
+    owners = {host: name for name, hosts in kept.items() for host in hosts}
+    names = {}
+    for name, config in configs.items():
+        names[name] = kept.get(name, tuple(host for host in config.hosts if host not in owners))
+        if name not in kept:
+            for host in filter(owners.get, config.hosts):
+                _log.error("reload: %s stays with site %s, and does not go to site %s", host, owners[host], name)
+    return names
 
 
 def _told(names: Iterable[str]) -> str:

@@ -390,9 +390,13 @@ class Server:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once; `told` as of `Content.reload`."""
         self._supervisor.reloading()
+        reloads = [self.contents.reload]
         if self._reconfigure is not None:
-            self._reconfigure.reload()
-        self.contents.reload(told)
+            reloads.insert(0, self._reconfigure.reload)
+        if told is not None:
+            told = _told_together(told, len(reloads))
+        for reload in reloads:
+            reload(told)
         self.sites.reload_applications(self._service)
 
     def _say_ready(self) -> None:
@@ -407,3 +411,15 @@ class Server:
             addresses=self._addresses,
             ready_after_s=self.ready_after_s,
         )
+
+
+def _told_together(told: Callable[[str], object], count: int) -> Callable[[str], None]:
+    """Hears `count` times why something failed, or "", and tells then."""
+    whys: list[str] = []
+
+    def hear(why: str) -> None:
+        whys.append(why)
+        if len(whys) == count:
+            told("; ".join(filter(None, whys)))
+
+    return hear

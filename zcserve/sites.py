@@ -84,7 +84,7 @@ class Tenant:
         application.start()
 
     def let_go(self) -> None:
-        """It is gone: forget its content. A request may still wait for its loader, which finds nothing."""
+        """It is gone: forget its content. What a request still waits for is loaded, and not kept."""
         self.loader.variants.close()
         for generation in self.site.generations:
             for entry in generation.entries():
@@ -112,6 +112,7 @@ class Sites:
         self._store = store
         self._numbers = count()
         self._tenants: list[Tenant] = []
+        undo.callback(self.close_variants)
         where = {table.name: table.where for table in config.sites}
         memory = memory_of(config.sites, config.memory)
         for name, own in configs_of(config).items():
@@ -119,7 +120,6 @@ class Sites:
                 tenant = self.make(name, own, memory[name])
             except UsageError as error:
                 raise UsageError(f"{where[name]}sites.{name}: {error}" if name in where else str(error)) from None
-            undo.callback(tenant.loader.variants.close)
             self._tenants.append(tenant)
 
     def make(self, name: str, config: Config, memory: Memory) -> Tenant:
@@ -127,6 +127,15 @@ class Sites:
         tenant = Tenant(next(self._numbers), name, config, self._store, memory)
         self.loaders.add(tenant.site.id, tenant.loader)
         return tenant
+
+    def let_go(self, tenant: Tenant) -> None:
+        """It is none of them, and its threads have ended: forget its content and what made it."""
+        self.loaders.remove(tenant.site.id)
+        tenant.let_go()
+
+    def named(self, name: str) -> Tenant | None:
+        """That of this name."""
+        return next((tenant for tenant in self if tenant.site.name == name), None)
 
     def replace(self, tenants: list[Tenant]) -> None:
         """From now on these are all."""

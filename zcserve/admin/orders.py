@@ -61,9 +61,10 @@ def _named(failed: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 def _reload(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
     """Several that come while one is under way are one."""
-    content: Content = _there(node.content)
+    _there(node.content)
 
     def tell(why: str) -> None:
+        content: Content = _there(node.content)  # the site may be another by now
         if why:
             finish(VerbError(500, f"the reload failed, the old content goes on: {why}"))
         else:

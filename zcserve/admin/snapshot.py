@@ -138,8 +138,8 @@ def _lanes(counts: Counts) -> list[Told]:
 def _cache(node: Node, counts: Counts, service: Service, store: Store) -> Told:
     lanes = sum(lane.hits for lane in counts.lanes)
     return {
-        "hits_total": lanes + sum(site.hits for site in service.sites),
-        "misses_total": sum(site.misses for site in service.sites),
+        "hits_total": lanes + service.past_hits + sum(site.hits for site in service.sites),
+        "misses_total": service.past_misses + sum(site.misses for site in service.sites),
         "loads_total": service.fetcher.loads,
         "evictions_total": store.evictions,
         "compactions_total": store.moves,

@@ -19,6 +19,7 @@ from typing import Any
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew, Job
 from zcserve.cache.entry import Body, Entry, device_of
 from zcserve.cache.index import Generation
+from zcserve.cache.loader import Loader
 from zcserve.cache.loaders import Loads
 from zcserve.cache.naming import path_of
 from zcserve.cache.reading import ChangedError
@@ -46,6 +47,11 @@ TOLD_EVERY_S = 60.0
 
 # What a fetch ends with: content, "ask again", or None when the file cannot be read for now.
 Fetched = Body | Renewed | None
+
+
+def _nothing() -> Fetched:
+    """What is brought for a site that is gone."""
+    return None
 
 
 class Wait:
@@ -123,7 +129,7 @@ class Fetcher:
 
     def fetch(self, generation: Generation, base: Entry, chosen: Entry, done: Callable[[Fetched], None]) -> Wait:
         """Load `chosen`, which is `base` or one of its variants; `done` is called in the loop's thread."""
-        job = partial(self._load, generation, base, chosen)
+        job = self._job(generation, base, chosen)
         return self.run(chosen, job, done, device_of(chosen.identity), path_of(chosen))
 
     def opened(self, entry: Entry) -> Body | None:
@@ -138,7 +144,15 @@ class Fetcher:
         """Make a variant again that was evicted, for later requests; one at a time, since it is work."""
         if not self._remaking:
             self._remaking = True
-            self.run(variant, partial(self._load, generation, base, variant), self._remade)
+            self.run(variant, self._job(generation, base, variant), self._remade)
+
+    def _job(self, generation: Generation, base: Entry, chosen: Entry) -> Callable[[], Fetched]:
+        """To load it. What loads is asked for here: the site may go before a thread is free."""
+        try:
+            loader = self._loads.of(generation.root)
+        except KeyError:
+            return _nothing  # it is gone
+        return partial(self._load, loader, generation, base, chosen)
 
     def _remade(self, _: Fetched) -> None:
         self._remaking = False
@@ -211,8 +225,7 @@ class Fetcher:
         if len(waiting) > HANDED_OUT_MAX:
             self._call_soon(partial(self._hand_out, waiting[HANDED_OUT_MAX:], result))
 
-    def _load(self, generation: Generation, base: Entry, chosen: Entry) -> Fetched:
-        loader = self._loads.of(generation.root)
+    def _load(self, loader: Loader, generation: Generation, base: Entry, chosen: Entry) -> Fetched:
         try:
             if chosen is not base:
                 loader.judge.tell_refused(map(path_of, loader.judge_siblings(generation.root, base)))

@@ -63,6 +63,11 @@ class Pinned:
             raise UsageError(f"each file is matched with all patterns: {len(patterns)} are more than {GLOBS_MAX}")
         self._patterns = patterns
 
+    def follow(self, old: Pinned, configured: Collection[str]) -> None:
+        """Those of a site that takes the place of another one, whose pins were the `configured` ones first: what has
+        come and gone since then does so here. Raises UsageError."""
+        self.change([glob for glob in old.globs if glob not in configured], set(configured).difference(old.globs))
+
     def newly_idle(self, generation: Generation) -> list[str]:
         """The globs that match nothing of a generation, but did of the last one."""
         idle = dict(self._patterns)

@@ -110,6 +110,10 @@ class _Run:
         return f"{counted(self.files_done, 'file')}, {size_text(self.bytes_done)} in {took:.1f} s, {rate} a second"
 
 
+def _add_nothing(root: Root, entry: Entry, attach: Callable[[Callable[[], None]], None]) -> None:
+    """An `Add` once all is closed."""
+
+
 class Variants:
     """Has `add` make the variants of files, in threads. Any thread may call it, but for `close`.
 
@@ -186,15 +190,20 @@ class Variants:
     def tidy(self, live_tags: Callable[[], set[bytes]]) -> None:
         """Have `--compress-dir` hold nothing that is not served, once all is made, and now and then from then on.
         `live_tags` gives the ETags of all that is served, in a thread of this object's."""
-        self._live_tags = live_tags
+        with self._changed:
+            if self._closed:
+                return
+            self._live_tags = live_tags
         if self._codings.kept is not None:
             self._sweep_asked = True
             self._begin()
 
     def close(self) -> None:
-        """Make nothing any more. Does not wait for threads: what they compress now is thrown away."""
+        """Make nothing any more. Does not wait for threads: what they compress now is thrown away. What it was made for
+        refers to it, and is referred to no more."""
         with self._changed:
             self._closed = True
+            self._add, self._live_tags = _add_nothing, None
             self._waiting.clear()
             self._wanted.clear()
             self._changed.notify_all()

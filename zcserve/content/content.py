@@ -61,26 +61,27 @@ class Content:
         self.counters = counters = Counters()
         self.due = inf  # when `each_turn` has something to do
         self.planned: Event[float] = Event()
+        self._is_gone = False  # what is under way still plans nothing
         self._builder = builder
         self._loader = builder.loader
         self._loop = loop
         self._renewals = renewals = Renewals(builder.loader, builder.closing)
         self._jobs = jobs = Jobs(loop, builder.closing, counters)
         self._live = live = Live(builder.site, service, config, self._plan)
-        self._releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
+        self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self.reloaded = self._releases.reloaded
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
-        self._filling = Filling(builder, live, jobs, self.renew, self._on_filled)
+        self._filling = filling = Filling(builder, live, jobs, self.renew, self._on_filled)
         self.warming = warming = Warming(builder.site, service, builder.store)
-        self.pinning = Pinning(live, jobs, builder.store, warming)
+        self.pinning = pinning = Pinning(live, jobs, builder.store, warming)
         self.purging = Purging(builder, live, jobs, self._patches, self._releases, warming, purge_results)
         self.readiness = Readiness(
             live,
             builder.store,
-            report=lambda: self.report,
-            is_filling=lambda: self.is_loading,
-            is_loading=lambda: warming.is_busy or self.pinning.is_busy,
+            report=lambda: releases.report,
+            is_filling=lambda: not filling.is_over,
+            is_loading=lambda: warming.is_busy or pinning.is_busy,
             is_draining=lambda: service.draining,
             call_soon=loop.call_soon,
             wanted_share=config.ready_share,
@@ -113,6 +114,11 @@ class Content:
     def events(self) -> int:
         """As `Live.events`."""
         return self._live.events
+
+    def count_on(self, old: Content) -> None:
+        """It takes the place of this one: what is counted does not begin anew."""
+        self.counters.follow(old.counters)
+        self._live.events_before += old.events
 
     @property
     def report(self) -> Preloaded:
@@ -201,7 +207,7 @@ class Content:
         if not self._renewals.is_paused:
             due = min(self._patches.due(self._loop.now), self._releases.due, self._rechecks.due())
         self.due = min(due, self._live.next_over())
-        self._loop.wake_at(self.due, self)
+        self._loop.wake_at(self.due if not self._is_gone else inf, self)
         self.planned(self.due)
 
     def each_turn(self) -> None:
@@ -266,11 +272,22 @@ class Content:
         while not over.wait(CLOSING_SEEN_S):
             self._builder.go_on()
         self._jobs.in_loop(self._unfollow)
-        return self.close()
+        ended = self.close()
+        self._loop.call_soon(self._let_go)
+        return ended
 
     def _unfollow(self) -> None:
         if self.watcher is not None:
             self._loop.forget(self.watcher.fd)
+
+    def _let_go(self) -> None:
+        """Break the circles: the parts tell this of what they do, and it holds them. A collector need not find them,
+        and would not where they are frozen."""
+        self._is_gone = True
+        self._live.let_go()
+        self._filling.let_go()
+        for event in (self.planned, self.reloaded, self._builder.rules_changed, self._builder.progress):
+            event.close()
         self._loop.wake_at(inf, self)
 
     def end(self) -> None:

@@ -31,6 +31,7 @@ class Contents:
         self._loop = loop
         self._by_site: dict[int, Content] = {}
         self._reloading: set[int] = set()  # sites that were asked to reload
+        self._hearing: list[Callable[[int, str], None]] = []  # how those end whose end is waited for
         fetcher.outdated.subscribe(self._renew)
 
     def add(self, content: Content) -> None:
@@ -45,7 +46,13 @@ class Contents:
         content = self._by_site.pop(site)
         content.stand_still()
         self._reloaded(site)
+        for hear in tuple(self._hearing):  # what takes its place was made of what is there
+            hear(site, "")
         return content
+
+    def sort(self, sites: Iterable[int]) -> None:
+        """From now on this is the order of all of them."""
+        self._by_site = {site: self._by_site[site] for site in sites}
 
     def __iter__(self) -> Iterator[Content]:
         return iter(tuple(self._by_site.values()))
@@ -132,15 +139,25 @@ class Contents:
         """As `Content.reload`, of each; `told` hears of the last one why some failed, or ""."""
         contents = tuple(self)
         self._reloading = {content.site.id for content in contents}
+        if told is None:
+            for content in contents:
+                content.reload()
+            return
+        left = {content.site.id: content.site.label for content in contents}
         whys: list[str] = []
 
-        def hear(label: str, why: str) -> None:
+        def hear(site: int, why: str) -> None:
+            if site not in left:
+                return  # it has gone
+            label = left.pop(site)
             whys.append(label + why if why else "")
-            if len(whys) == len(contents) and told is not None:
+            if not left:
+                self._hearing.remove(hear)
                 told("; ".join(filter(None, whys)))
 
+        self._hearing.append(hear)
         for content in contents:
-            content.reload(None if told is None else partial(hear, content.site.label))
+            content.reload(partial(hear, content.site.id))
 
     def _reloaded(self, site: int) -> None:
         """In a builder's thread."""

@@ -33,6 +33,15 @@ FILLS_MAX = 3
 Renew = Callable[[Generation, Entry], bool]
 
 
+def _renew_nothing(generation: Generation, entry: Entry) -> bool:
+    """A `Renew` once all is over."""
+    return False
+
+
+def _tell_nothing(report: Preloaded) -> None:
+    """A `filled` once all is over."""
+
+
 class SteppedAsideError(Exception):
     """Something else waits for the thread."""
 
@@ -78,6 +87,10 @@ class Filling:
         self.is_over = False
         self._began = time.monotonic()
         self._jobs.submit(self._jobs.builders, self._fill)
+
+    def let_go(self) -> None:
+        """Its threads have ended: what it told refers to it."""
+        self._renew, self._filled = _renew_nothing, _tell_nothing
 
     def _fill(self) -> None:
         try:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
 from zcserve.content.builder import ClosingError
@@ -31,6 +30,39 @@ def _nothing() -> None:
     """A step that only waits."""
 
 
+class _Step(Generic[Made]):
+    """A step, and what it gave or raised until that is taken: what is raised refers to the frames that refer to this.
+
+    over  it was made
+    """
+
+    __slots__ = ("_given", "_raised", "_step", "over")
+
+    def __init__(self, step: Callable[[], Made]) -> None:
+        self.over = threading.Event()
+        self._step = step
+        self._given: list[Made] = []
+        self._raised: Exception | None = None
+
+    def __call__(self) -> None:
+        try:
+            self._given.append(self._step())
+        except Exception as error:
+            self._raised = error
+        finally:
+            self.over.set()
+
+    def take(self) -> Made:
+        """What it gave. Raises what it raised. Once."""
+        raised, self._raised = self._raised, None
+        try:
+            if raised is not None:
+                raise raised
+            return self._given.pop()
+        finally:
+            del raised
+
+
 class PausedError(Exception):
     """Another process takes over: nothing is replaced any more."""
 
@@ -45,6 +77,14 @@ class Counters:
     changed: int = 0  # resources that patches replaced, added or took away
     rescans: int = 0  # walks of everything because the watcher lost track, or a patch failed
     live_since: float = field(default_factory=time.time)  # when the live generation came, since 1970
+
+    def follow(self, old: Counters) -> None:
+        """Go on from those of the site's content before this, which this one has replaced."""
+        self.flips += old.flips + 1
+        self.failed += old.failed
+        self.patches += old.patches
+        self.changed += old.changed
+        self.rescans += old.rescans
 
 
 class Jobs:
@@ -90,20 +130,13 @@ class Jobs:
         return self._made_by(partial(self.submit, self.patches), job)
 
     def _made_by(self, submit: Callable[[Callable[[], None]], object], step: Callable[[], Made]) -> Made:
-        made: Future[Made] = Future()
-
-        def make() -> None:
-            try:
-                made.set_result(step())
-            except Exception as error:
-                made.set_exception(error)
-
-        submit(make)
-        while not made.done() and not self._closing.is_set():
-            wait((made,), CLOSING_SEEN_S)
-        if not made.done():  # and never will be: the threads end before the loop is closed
+        one = _Step(step)
+        submit(one)
+        while not one.over.wait(CLOSING_SEEN_S) and not self._closing.is_set():
+            pass
+        if not one.over.is_set():  # and never will be: the threads end before the loop is closed
             raise ClosingError
-        return made.result()
+        return one.take()
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""

@@ -30,6 +30,10 @@ _log = Log(__name__)
 EVENTS_READ_S = 0.001
 
 
+def _plan_nothing() -> None:
+    """A `plan` once the site is gone."""
+
+
 class LostError(Exception):
     """The root leads elsewhere: this patch is of no use."""
 
@@ -147,6 +151,11 @@ class Live:
         for then in waiting:
             then()
         return list(older[kept:])
+
+    def let_go(self) -> None:
+        """The site is gone: what waits, and what is told of times, refers to this."""
+        self.plan = _plan_nothing
+        self._waiting.clear()
 
     # --- what is absent -------------------------------------------------------------------------------------------
 

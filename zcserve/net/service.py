@@ -100,6 +100,8 @@ class Service:
     ending: bool = False  # idle connections are closed, too
     hurried: bool = False  # an ending lasts only until everything has arrived
     requests: int = 0
+    past_hits: int = 0  # of sites that are gone, as `Site.hits` and `misses`
+    past_misses: int = 0
     connections: set[Connected] = field(default_factory=set)
     endings: set[Leaving] = field(default_factory=set)
     closed: Event[()] = field(default_factory=Event[()])
