@@ -449,6 +449,25 @@ def test_anything_else_is_no_host(value: bytes) -> None:
     assert not http.is_host(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (b"", b""),
+        (b"B.Test", b"b.test"),
+        (b"b.test.:80", b"b.test"),
+        (b"b.test:", b"b.test"),
+        (b"[::1]", b"[::1]"),
+        (b"[2001:DB8:0:0:0:0:0:1]:80", b"[2001:db8::1]"),
+        (b"[0::0:1]:", b"[::1]"),
+        (b"[V1.A:b]:80", b"[v1.a:b]"),
+        (b"[::g]", b"[::g]"),
+        (b"[\xff]", b"[\xff]"),
+    ],
+)
+def test_all_spellings_of_a_host_have_one_name(value: bytes, name: bytes) -> None:
+    assert http.host_name(value) == name
+
+
 # --- paths
 
 

@@ -366,10 +366,16 @@ def is_host(value: bytes) -> bool:
 
 def host_name(value: bytes) -> bytes:
     """The name or address of what `is_host` takes: in lower case, without the port and a dot at its end (the same name
-    in DNS); an IPv6 address with its brackets."""
+    in DNS); an IPv6 address with its brackets, in its shortest form (RFC 5952). All that compares hosts has them from
+    here: sites, rules, requests."""
     name, colon, port = value.rpartition(b":")
     if not colon or (port and not port.isdigit()):  # or the colon is one of an address
         name = value
+    if name[:1] == b"[" and name[-1:] == b"]":
+        try:
+            return b"[%b]" % IPv6Address(name[1:-1].decode("ascii")).compressed.encode("ascii")
+        except ValueError:  # an address of a later version
+            pass
     return name.lower().removesuffix(b".")
 
 

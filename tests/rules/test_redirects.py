@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.http import canonical_path
+from zcserve.http import canonical_path, host_name
 from zcserve.rules.redirects import CONDITIONS_MAX, Redirects, parse_redirect
 from zcserve.rules.trie import SHAPES_MAX
 from zcserve.rules.where import RuleError, Where
@@ -27,7 +27,7 @@ def of(*rules: tuple[Any, ...]) -> Redirects:
 def told(rules: Redirects, target: str, host: str = "") -> tuple[int, str] | None:
     """The status and where it leads."""
     path, _, query = target.partition("?")
-    action = rules.answer(canonical_path(path.encode()), query.encode(), host.encode())
+    action = rules.answer(canonical_path(path.encode()), query.encode(), host_name(host.encode()))
     if action is None:
         return None
     return action.status, (action.location or action.key + b"?" * bool(action.query) + action.query).decode()
@@ -122,6 +122,17 @@ def test_a_rule_for_one_host_is_for_no_other() -> None:
     assert told(rules, "/a", "new.example") == told(rules, "/a") == (301, "/b")
     assert rules.hosts == {b"old.example"}
     assert rules.reads_host(frozenset())
+
+
+@pytest.mark.parametrize(
+    "spellings", [("b.test", "b.test.", "B.test.:80"), ("[2001:db8::1]", "[2001:DB8:0:0:0:0:0:1]:80")]
+)
+def test_all_spellings_of_a_host_are_one_in_patterns_targets_and_requests(spellings: tuple[str, ...]) -> None:
+    for written in spellings:
+        rules = of((f"https://{written}/a", "/b"), ("/here", f"https://{written}/here"))
+        for asked in spellings:
+            assert told(rules, "/a", asked) == (301, "/b")
+            assert told(rules, "/here", asked) is None, "it is there already"
 
 
 def test_it_tells_whether_the_host_matters() -> None:

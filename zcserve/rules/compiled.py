@@ -152,7 +152,7 @@ class Rules:
 
     def answer(self, key: bytes, query: bytes | None, host: bytes = b"") -> Action | None:
         """What the first redirect that matches answers; the caller has found no file, unless the action's rule has
-        `force`. `query` without its question mark, None for none; `host` as a request names it."""
+        `force`. `query` without its question mark, None for none; `host` as `http.host_name` gives it."""
         return self._redirects.answer(key, query or b"", host)
 
     def forced(self, key: bytes, query: bytes | None, host: bytes = b"") -> Action | None:

@@ -35,7 +35,6 @@ PLACEHOLDER = re.compile(rf"(?<![A-Za-z0-9]):({NAME})")
 _WHOLE = re.compile(rf":({NAME})")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.DOTALL | re.IGNORECASE)
-_PORT = re.compile(rb":\d*$")
 
 DOTS = (b".", b"..")
 
@@ -68,7 +67,7 @@ class Pattern:
     """One pattern.
 
     text      as written
-    host      in lower case, without a port; b"" for any
+    host      as `http.host_name` gives it; b"" for any
     segments  whole segments, canonical; None for a placeholder
     splat     what takes the rest of the path behind them
     names     the placeholders', in their order
@@ -121,11 +120,6 @@ def segments_of(key: bytes) -> list[bytes]:
     return path.split(b"/") if path else []
 
 
-def host_of(field: bytes) -> bytes:
-    """The host of a Host field, in lower case and without its port."""
-    return _PORT.sub(b"", field.lower())
-
-
 def parse_pattern(text: str) -> Pattern:
     """The pattern that `text` writes. Raises RuleError with what is wrong, and what to write."""
     if len(text) > PATTERN_CHARACTERS_MAX:
@@ -167,7 +161,7 @@ def _host_and_path(text: str) -> tuple[bytes, str]:
     encoded = written.encode("ascii", "replace")
     if not written or not written.isascii() or not http.is_host(encoded):
         raise _error(f"{text!r}: {written!r} is no host; names in other letters are written xn--...")
-    return host_of(encoded), path
+    return http.host_name(encoded), path
 
 
 def _refuse_odd(text: str, path: str) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from heapq import merge
 from urllib.parse import unquote_to_bytes
 
-from zcserve.rules.patterns import DOTS, NAME, SPLAT, Pattern, host_of, parse_pattern
+from zcserve.rules.patterns import DOTS, NAME, SPLAT, Pattern, parse_pattern
 from zcserve.rules.targets import Target, escape_query, parse_target
 from zcserve.rules.trie import SHAPES_MAX, Identity, Patterns, Shapes, identity_of
 from zcserve.rules.where import RuleError, Where
@@ -282,10 +282,9 @@ class Redirects:
     def answer(self, key: bytes, query: bytes = b"", host: bytes = b"") -> Action | None:
         """What the first rule that matches answers a request with; None for no rule.
 
-        `key` is canonical, `query` as sent without its question mark, `host` the Host field's value: what is for one
-        host matches no request without, and only with it a redirect to the host that was asked is known as one.
+        `key` is canonical, `query` as sent without its question mark, `host` as `http.host_name` gives it: what is for
+        one host matches no request without, and only with it a redirect to the host that was asked is known as one.
         """
-        host = host_of(host) if host else b""
         found = self._patterns.find(key, host)
         if not found:
             return None
@@ -301,7 +300,7 @@ class Redirects:
 
     def reads_query(self, key: bytes, host: bytes = b"") -> bool:
         """Whether which rule answers this key may depend on the query."""
-        return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host_of(host)))
+        return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host))
 
     def reads_host(self, own: frozenset[bytes]) -> bool:
         """Whether an answer may depend on the host that is asked, which is one of `own` (in lower case, no ports)."""
@@ -309,7 +308,7 @@ class Redirects:
 
     def overrides(self, key: bytes, host: bytes = b"") -> bool:
         """Whether a rule with force may answer this key, for some query: then a file there is not always served."""
-        return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host_of(host)))
+        return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host))
 
     @property
     def digest(self) -> bytes:

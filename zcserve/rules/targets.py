@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from zcserve import http
 from zcserve.errors import nearest
-from zcserve.rules.patterns import NAME, PLACEHOLDER, SPLAT, host_of
+from zcserve.rules.patterns import NAME, PLACEHOLDER, SPLAT
 from zcserve.rules.where import RuleError
 
 TARGET_CHARACTERS_MAX = 2000
@@ -121,7 +121,7 @@ def parse_target(text: str, names: frozenset[str]) -> Target:
     return Target(
         text,
         origin,
-        host_of(origin.partition(b"://")[2]),
+        http.host_name(origin.partition(b"://")[2]),
         _path_pieces(text, path, names, is_own=not scheme),
         None if query is None else _pieces(text, query[1:], names, _QUERY_BYTES),
         () if fragment is None else _pieces(text, fragment[1:], names, _QUERY_BYTES),
