@@ -167,8 +167,9 @@ class Rules:
         return self.has_forced and (bool(self._redirects.hosts) or self._redirects.overrides(key))
 
     def page_of_application(self, key: bytes) -> bytes:
-        """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file."""
-        return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/") :] else b""
+        """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file:
+        there is a dot in its last segment. A slash at its end counts for nothing."""
+        return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/", 0, -1) :] else b""
 
     def lasting(self, key: bytes) -> Action | None:
         """The redirect that a path leads to for all requests, whatever their query, which is appended to the location
