@@ -245,3 +245,11 @@ def test_a_rule_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[0] / len(rules) < 2500  # 970 of 10,000
     finally:
         tracemalloc.stop()
+
+
+def test_only_parameters_that_rules_of_the_path_want_are_looked_at() -> None:
+    rules = of(("/a", "/b/:x", 301, {"id": ":x"}), ("/*", "/c/:y", 301, {"\u00fc": ":y", "k": "1"}))
+    other = "&".join(["%61=%41"] * 1000)
+    assert told(rules, f"/a?{other}&%69d=%33+4&id=5") == (301, "/b/3%204")
+    assert told(rules, f"/z?%C3%BC=q&{other}&k=1") == (301, "/c/q")
+    assert told(rules, f"/a?{other}") is None

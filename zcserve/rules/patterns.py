@@ -105,12 +105,12 @@ class Pattern:
         if any(own is not None and own != other for own, other in pairs):
             return None
         values = [other for own, other in pairs if own is None]
-        taken = {name: unquote_to_bytes(value) for name, value in zip(self.names, values, strict=True)}
+        taken = {name: http.percent_decoded(value) for name, value in zip(self.names, values, strict=True)}
         if self.splat is not None:
             value = self.splat.value(key[1 + sum(len(segment) + 1 for segment in found[:depth]) :])
             if value is None:
                 return None
-            taken[SPLAT] = unquote_to_bytes(value)
+            taken[SPLAT] = http.percent_decoded(value)
         return taken
 
 
