@@ -183,13 +183,15 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
 ) -> None:
     site.write("page", bytes(300_000))
     table = SiteTable(name="blog", hosts=("blog.example",), values={"root": site.root})
-    lost = SiteTable(name="lost", hosts=("lost.example",), values={"root": tmp_path / "lost"})
+    lost = SiteTable(
+        name="lost", hosts=("lost.example",), values={"root": tmp_path / "lost"}, places={"root": "f:3:1: "}
+    )
     assert check(Config(root=site.root, memory=600_000, sites=(table,))) == 0
     assert [line.partition("; ")[2] for line in capsys.readouterr().out.splitlines() if "resident" in line] == [
         "0 stay out",
         "1 stay out",
     ]
-    with pytest.raises(UsageError, match=r"sites\.lost: root .* does not exist"):
+    with pytest.raises(UsageError, match=r"^f:3:1: sites\.lost: root .* does not exist"):
         check(Config(root=site.root, sites=(table, lost)))
     capsys.readouterr()
     kept, capped = replace(table, memory_min=500_000), replace(table, memory_max=200_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -449,6 +450,25 @@ def test_anything_else_is_no_host(value: bytes) -> None:
     assert not http.is_host(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (b"", b""),
+        (b"B.Test", b"b.test"),
+        (b"b.test.:80", b"b.test"),
+        (b"b.test:", b"b.test"),
+        (b"[::1]", b"[::1]"),
+        (b"[2001:DB8:0:0:0:0:0:1]:80", b"[2001:db8::1]"),
+        (b"[0::0:1]:", b"[::1]"),
+        (b"[V1.A:b]:80", b"[v1.a:b]"),
+        (b"[::g]", b"[::g]"),
+        (b"[\xff]", b"[\xff]"),
+    ],
+)
+def test_all_spellings_of_a_host_have_one_name(value: bytes, name: bytes) -> None:
+    assert http.host_name(value) == name
+
+
 # --- paths
 
 
@@ -540,6 +560,28 @@ def test_a_path_that_means_nothing_is_a_400(path: bytes) -> None:
 )
 def test_a_path_that_is_not_utf8_is_its_bytes(path: bytes) -> None:
     assert http.canonical_path(path) == re.sub(rb"%..", lambda escape: escape[0].upper(), path)
+
+
+@pytest.mark.parametrize("raw", [b"%ff", b"%2e%2e/", b"%61", b'"'])
+def test_a_long_path_of_escapes_costs_no_call_for_each(raw: bytes) -> None:
+    path = b"/" + raw * (8000 // len(raw))
+
+    def calls() -> int:
+        count = 0
+
+        def note(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        sys.setprofile(note)
+        try:
+            http.canonical_path(path)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    calls()  # what is made once
+    assert calls() < 100
 
 
 def test_encode_path_leaves_dots_and_slashes_to_its_caller() -> None:

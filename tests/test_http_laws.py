@@ -194,3 +194,28 @@ def test_a_named_coding_has_its_weight_and_star_stands_for_the_rest(weights: dic
             assert quality == weights[b"*"]
         else:
             assert (quality > 0) == (coding == b"identity")
+
+
+PARTS = st.sampled_from(
+    ["%", "%6", "%61", "%26", "%3D", "%3d", "%25", "%ff", "+", "&", "=", "\\", "\\x41", "\\u0100", "a", "\0"]
+)
+RAW = st.lists(PARTS.map(str.encode) | st.binary(max_size=3), max_size=12).map(b"".join)
+
+
+@given(RAW)
+def test_what_is_decoded_in_one_pass_is_what_the_library_decodes(raw: bytes) -> None:
+    assert http.percent_decoded(raw) == unquote_to_bytes(raw)
+
+
+@given(RAW)
+def test_parameters_are_what_the_library_makes_of_each_part(query: bytes) -> None:
+    pairs = [pair.partition(b"=")[::2] for pair in query.replace(b"+", b" ").split(b"&") if pair]
+    plain = [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, value in pairs]
+    told = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in http.parameter_pairs(query)]
+    assert told == plain
+
+
+@given(st.binary(max_size=20), st.sampled_from([b"", b"%", http.TOKEN_BYTES]))
+def test_what_is_encoded_is_encoded_byte_by_byte(raw: bytes, allowed: bytes) -> None:
+    plain = b"".join(b"%c" % byte if byte in allowed else b"%%%02X" % byte for byte in raw)
+    assert http.percent_encoded(raw, allowed) == plain

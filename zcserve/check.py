@@ -14,6 +14,7 @@ from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Plan, cost_of, in_rounds, judge_siblings
 from zcserve.cache.preload import try_to_open as try_to_open_files
+from zcserve.cache.root import RootError
 from zcserve.cache.ruled import open_root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
@@ -46,6 +47,7 @@ def check(config: Config) -> int:
     sites = configs_of(config)
     memory = memory_of(config.sites, config.memory)
     pins = {name: Pinned(own.pin) for name, own in sites.items()}
+    tables = {table.name: table for table in config.sites}
     with closing(_store_of(config)) as store:
         for name in sites:
             if memory[name] != ALL:
@@ -57,6 +59,8 @@ def check(config: Config) -> int:
                     "" if len(sites) == 1 else f"site {name}: ", own, store, number, pins[name], taken
                 )
             except UsageError as error:
+                if name in tables:
+                    raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
                 raise UsageError(f"sites.{name}: {error}" if len(sites) > 1 else str(error)) from None
     print(f"lanes: {lanes}")
     faults = [fault for own in sites.values() if own.servlets or own.mount for fault in _check_applications(own)]

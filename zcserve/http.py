@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from datetime import date
 from enum import Enum
+from functools import cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final, NamedTuple, TypeAlias
 
@@ -366,10 +368,16 @@ def is_host(value: bytes) -> bool:
 
 def host_name(value: bytes) -> bytes:
     """The name or address of what `is_host` takes: in lower case, without the port and a dot at its end (the same name
-    in DNS); an IPv6 address with its brackets."""
+    in DNS); an IPv6 address with its brackets, in its shortest form (RFC 5952). All that compares hosts has them from
+    here: sites, rules, requests."""
     name, colon, port = value.rpartition(b":")
     if not colon or (port and not port.isdigit()):  # or the colon is one of an address
         name = value
+    if name[:1] == b"[" and name[-1:] == b"]":
+        try:
+            return b"[%b]" % IPv6Address(name[1:-1].decode("ascii")).compressed.encode("ascii")
+        except ValueError:  # an address of a later version
+            pass
     return name.lower().removesuffix(b".")
 
 
@@ -377,18 +385,47 @@ def host_name(value: bytes) -> bytes:
 _CANONICAL_BYTES = _ALNUM + b"-._~!$&'()*+,;=:@/"
 # What is accepted raw: printable ASCII but the two that end a path; browsers send some of `|^[]{}"` so.
 _RAW_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#?")
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
-_NOT_CANONICAL = re.compile(b"[^" + re.escape(_CANONICAL_BYTES) + b"]")
+_BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
-def _decode_escape(match: re.Match[bytes]) -> bytes:
-    if match[1] is None:
-        raise HttpError(400, "bad percent-encoding in the path")
-    return bytes((int(match[1], 16),))
+def _decoded(escaped: bytes) -> bytes:
+    """Python knows the same escapes by another sign, and decodes all in one pass. Raises ValueError for a bad one."""
+    return escaped.replace(b"\\", b"\\\\").replace(b"%", b"\\x").decode("unicode_escape").encode("latin-1")
 
 
-def _encode_byte(match: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % ord(match[0])
+def percent_decoded(raw: bytes) -> bytes:
+    """`raw` percent-decoded once; a percent sign without two hex digits stands for itself."""
+    return _decoded(_BAD_PERCENT.sub(b"%25", raw)) if b"%" in raw else raw
+
+
+def parameter_pairs(query: bytes) -> Iterator[tuple[str, str]]:
+    """Names and values of a query, percent-decoded, a plus as a space; a character is a byte (Latin-1).
+
+    The query is decoded in one pass: characters that are no byte stand for what divides it meanwhile.
+    """
+    if b"%" not in query and b"+" not in query:  # most queries end here
+        for pair in filter(None, query.decode("latin-1").split("&")):
+            name, _, value = pair.partition("=")
+            yield name, value
+        return
+    plain = _BAD_PERCENT.sub(b"%25", query).replace(b"\\", b"\\\\").replace(b"%", b"\\x").replace(b"+", b" ")
+    divided = plain.replace(b"&", b"\\u0100").replace(b"=", b"\\u0101").decode("unicode_escape")
+    for pair in filter(None, divided.split("\u0100")):
+        name, _, value = pair.partition("\u0101")
+        yield name, value.replace("\u0101", "=")
+
+
+@cache
+def _escapes(allowed: bytes) -> tuple[bytes, ...]:
+    """What each byte is written as where these stand for themselves."""
+    return tuple(b"%c" % byte if byte in allowed else b"%%%02X" % byte for byte in range(256))
+
+
+def percent_encoded(raw: bytes, allowed: bytes) -> bytes:
+    """`raw` with all percent-encoded, in upper case, that is not `allowed`."""
+    if not raw.translate(None, allowed):
+        return raw  # most end here
+    return b"".join(map(_escapes(allowed).__getitem__, raw))
 
 
 def encode_path(decoded: bytes) -> bytes:
@@ -396,9 +433,7 @@ def encode_path(decoded: bytes) -> bytes:
 
     It removes neither dot segments nor doubled slashes: the caller knows that there are none.
     """
-    if not decoded.translate(None, _CANONICAL_BYTES):
-        return decoded  # most names end here
-    return _NOT_CANONICAL.sub(_encode_byte, decoded)
+    return percent_encoded(decoded, _CANONICAL_BYTES)
 
 
 def canonical_path(path: bytes) -> bytes:
@@ -420,7 +455,10 @@ def canonical_path(path: bytes) -> bytes:
         raise HttpError(400, "the path does not begin with a slash")
     if path.translate(None, _RAW_BYTES):
         raise HttpError(400, "bad character in the path")
-    decoded = _ESCAPE.sub(_decode_escape, path)
+    try:
+        decoded = _decoded(path)
+    except ValueError:
+        raise HttpError(400, "bad percent-encoding in the path") from None
     if b"\0" in decoded:
         raise HttpError(400, "NUL in the path")
     return canonical_of(decoded)

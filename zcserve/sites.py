@@ -14,7 +14,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.loaders import Loaders
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.root import Root
+from zcserve.cache.root import Root, RootError
 from zcserve.cache.store import Store
 from zcserve.config.site import ALL, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
@@ -113,13 +113,15 @@ class Sites:
         self._numbers = count()
         self._tenants: list[Tenant] = []
         undo.callback(self.close_variants)
-        where = {table.name: table.where for table in config.sites}
         memory = memory_of(config.sites, config.memory)
+        tables = {table.name: table for table in config.sites}
         for name, own in configs_of(config).items():
             try:
                 tenant = self.make(name, own, memory[name])
             except UsageError as error:
-                raise UsageError(f"{where[name]}sites.{name}: {error}" if name in where else str(error)) from None
+                if name not in tables:
+                    raise
+                raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
             self._tenants.append(tenant)
 
     def make(self, name: str, config: Config, memory: Memory) -> Tenant:

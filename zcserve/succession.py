@@ -56,7 +56,10 @@ def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *,
         for builder in builders:
             last = known.get(builder.site.name)
             load = builder.config.listen_when == "ready" or predecessor is not None
-            built.append(builder.build(last=last, progress=progress, load=load))
+            try:
+                built.append(builder.build(last=last, progress=progress, load=load))
+            except UsageError as error:
+                raise UsageError(f"{builder.site.label}{error}") from None
             if last is not None:
                 retire(last, built[-1].generation, builder.loader)
                 builder.loader.want_what_is_missing(built[-1].generation)

@@ -144,6 +144,7 @@ def test_files_of_a_tag_are_purged_together_and_what_is_none_has_the_nearest_tol
     nothing = done | {"matched": 0, "purged": 0, "bytes": 0}
     assert tell("purge", tag="cs") == (200, nothing | {"nearest_tag": "css"})
     assert tell("purge", tag="css", site="blog") == (200, nothing | {"nearest_tag": None})
+    assert tell("purge", tag="css", site="")[1]["error"].startswith("there is no site ''; the nearest known is ")
     assert tell("purge", tag="a b")[0] == tell("purge", tag="css", path="/a")[0] == 400
 
 

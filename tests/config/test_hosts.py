@@ -51,6 +51,8 @@ def test_a_name_is_in_lower_case_without_its_last_dot(text: str, name: str) -> N
         ("2001:db8::1", "is not a host name"),
         ("[2001:db8::1]:80", "is not a host name"),
         ("[2001:db8::g]", "is not an IPv6 address"),
+        ("[fe80::1%eth0]", "is not an IPv6 address"),
+        ("[v1.a]", "is not an IPv6 address"),
         ("bücher.example", r"A-labels of IDNA, as browsers send them \(xn--bcher-kva\.example\)"),
         ("ü" * 99 + ".example", "A-labels of IDNA, as browsers send them$"),
     ],

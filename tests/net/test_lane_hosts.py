@@ -102,7 +102,10 @@ def site_of(lane: Any, host: bytes) -> int | None:
         (b"b.a.example.org", 5),
         (b"c.b.a.example.org", 4),
         (b"xexample.org", 7),
-        (b".example.org", 3),
+        (b".example.org", 0),
+        (b"..example.org", 0),
+        (b"x..example.org", 0),
+        (b"[0:0::1]", None),  # Python is to say
         (b"*.example.org", 3),
         (b"org", 0),
         (b"example.com", 0),

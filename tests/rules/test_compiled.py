@@ -238,8 +238,8 @@ def test_force_holds_where_a_file_lies() -> None:
 
 def test_the_page_of_an_application_is_for_what_looks_like_no_file() -> None:
     rules = led(spa=True)
-    assert [rules.page_of_application(key) for key in (b"/a/b", b"/a.b/c/", b"/a/b.js", b"/")] == [
-        b"/index.html", b"/index.html", b"", b"/index.html",
+    assert [rules.page_of_application(key) for key in (b"/a/b", b"/a.b/c/", b"/a/b.js", b"/", b"/b.js/")] == [
+        b"/index.html", b"/index.html", b"", b"/index.html", b"",
     ]  # fmt: skip
     assert led().page_of_application(b"/a") == b""
 

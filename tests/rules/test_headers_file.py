@@ -86,6 +86,8 @@ def test_of_a_name_in_several_blocks_netlify_has_the_last_and_cloudflare_all() -
         ("X-A: for :splat", 5, ":splat is not filled in", False),
         ("Content-Type: a/b\n Content-Type: a/c", 2, "stands there twice", False),
         ("Basic-Auth: user:secret", 1, "open to all", True),
+        ("basic-auth user", 1, "neither a path nor", True),
+        ("Basic-Auth user:pass", 1, "neither a path nor", True),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place_and_the_other_lines_hold(

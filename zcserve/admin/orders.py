@@ -15,6 +15,7 @@ from zcserve.admin import words
 from zcserve.admin.node import Node
 from zcserve.admin.verbs import Finish, Verb
 from zcserve.admin.words import Done, VerbError
+from zcserve.config.refusal import shown
 from zcserve.content.content import Content
 from zcserve.content.contents import Contents
 from zcserve.content.pinning import Pins
@@ -141,7 +142,7 @@ def _content_of(node: Node, site: str | None) -> Content:
         return contents.first
     if (content := contents.named(site)) is None:
         names = [one.site.name for one in contents]
-        raise VerbError(400, f"there is no site {site}; the nearest known is {nearest(site, names)}")
+        raise VerbError(400, f"there is no site {shown(site)}; the nearest known is {nearest(site, names)}")
     return content
 
 

@@ -38,6 +38,10 @@ class OutsideRootError(OSError):
     """What a path led to lies outside the root."""
 
 
+class RootError(UsageError):
+    """What is to be a root is no directory that can be opened: the key is wrong that names it."""
+
+
 class Root:
     """An open root directory. `path` is what the user named; the descriptor is what counts.
 
@@ -56,11 +60,11 @@ class Root:
         try:
             self._fd = os.open(self.path, _DIRECTORY_FLAGS)
         except FileNotFoundError:
-            raise UsageError(f"root {self.path!r} does not exist") from None
+            raise RootError(f"root {self.path!r} does not exist") from None
         except NotADirectoryError:
-            raise UsageError(f"root {self.path!r} is not a directory") from None
+            raise RootError(f"root {self.path!r} is not a directory") from None
         except OSError as error:
-            raise UsageError(f"root {self.path!r} cannot be opened: {reason_of(error)}") from None
+            raise RootError(f"root {self.path!r} cannot be opened: {reason_of(error)}") from None
         try:
             os.readlink(f"/proc/self/fd/{self._fd}")
         except FileNotFoundError:

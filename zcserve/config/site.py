@@ -51,6 +51,7 @@ class SiteTable:
     memory_min  what others leave it of the server's memory; a `Share` is a part of that
     memory_max  what it takes of the server's memory at most
     where       begins each error: the file and the place, if there is one
+    places      begins an error about what a key says, by its word; where there is none, `where` does
 
     Raises UsageError.
     """
@@ -61,12 +62,22 @@ class SiteTable:
     memory_min: int = 0
     memory_max: int = Share(100)
     where: str = ""
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def place(self, word: str) -> str:
+        """Begins an error about what this key says."""
+        return self.places.get(word, self.where)
+
+    def refuse(self, error: UsageError, word: str = "") -> UsageError:
+        """The error, which begins with the place of a key, or of the table, and with the site."""
+        return UsageError(f"{self.place(word)}sites.{self.name}: {error}")
 
     def __post_init__(self) -> None:
         try:
             self._check()
         except UsageError as error:
             raise UsageError(f"{self.where}{error}") from None
+        self._check_share()
 
     def _check(self) -> None:
         if self.name == DEFAULT_NAME:
@@ -80,11 +91,14 @@ class SiteTable:
         if unknown := self.values.keys() - {*INHERITED, *OWN}:
             raise UsageError(f"sites.{self.name}: no site has {min(unknown)}")
         object.__setattr__(self, "hosts", tuple(map(parse_site_host, self.hosts)))
+
+    def _check_share(self) -> None:
         least, most = self.memory_min, self.memory_max
         is_share = isinstance(least, Share)
         # A share and a size are compared when it is known what there is (`check_shares`).
         if is_share == isinstance(most, Share) and part_of(least, PIB) > part_of(most, PIB):
-            raise UsageError(f"memory_min: {show_memory(least)} is more than memory_max, which is {show_memory(most)}")
+            told = f"{show_memory(least)} is more than memory_max, which is {show_memory(most)}"
+            raise UsageError(f"{self.place('memory_min')}memory_min: {told}")
 
 
 def part_of(share: int, budget: int) -> int:
@@ -122,7 +136,7 @@ def check_together(tables: Iterable[SiteTable], hosts: Iterable[str]) -> None:
         names.add(table.name)
         for host in table.hosts:
             if (other := owner.setdefault(host, table.name)) != table.name:
-                raise UsageError(f"{table.where}hosts: {host} is a name of the site {other} already")
+                raise UsageError(f"{table.place('hosts')}hosts: {host} is a name of the site {other} already")
 
 
 def check_shares(tables: Iterable[SiteTable], budget: int) -> None:
@@ -132,9 +146,7 @@ def check_shares(tables: Iterable[SiteTable], budget: int) -> None:
         least = part_of(table.memory_min, budget)
         guaranteed += least
         if least > part_of(table.memory_max, budget):
-            raise UsageError(f"{table.where}memory_min: {size_text(least)} is more than memory_max")
+            raise UsageError(f"{table.place('memory_min')}memory_min: {size_text(least)} is more than memory_max")
         if guaranteed > budget:
-            raise UsageError(
-                f"{table.where}memory_min: all sites together are guaranteed {size_text(guaranteed)}, and there is "
-                f"{size_text(budget)} (--memory)"
-            )
+            told = f"{size_text(guaranteed)}, and there is {size_text(budget)} (--memory)"
+            raise UsageError(f"{table.place('memory_min')}memory_min: all sites together are guaranteed {told}")

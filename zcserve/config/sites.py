@@ -39,7 +39,7 @@ def configs_of(config: Config) -> dict[str, Config]:
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
         except UsageError as error:
-            raise UsageError(f"{table.where}sites.{table.name}: {error}") from None
+            raise table.refuse(error) from None
     return found
 
 
@@ -80,7 +80,9 @@ class _Reader:
                 values[key.name] = self._accepted(key.option, word, value)
             else:
                 raise UsageError(self._where(word) + _about_unknown(word))
-        return SiteTable(name=name, hosts=own.pop("hosts", ()), values=values, where=self._where(), **own)
+        places = {word: self._where(word) for word in table}
+        hosts = own.pop("hosts", ())
+        return SiteTable(name=name, hosts=hosts, values=values, where=self._where(), places=places, **own)
 
     def _accepted(self, option: Option, word: str, value: Any) -> Any:
         """The value, checked; of a list the element is told that is wrong, if it is one."""

@@ -30,7 +30,7 @@ from zcserve.config.table import Config
 from zcserve.config.units import Auto
 from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
-from zcserve.http import FieldLines, coding_quality, is_host, parse_accept_encoding, parse_list
+from zcserve.http import FieldLines, coding_quality, host_name, is_host, parse_accept_encoding, parse_list
 from zcserve.log import Log
 from zcserve.net.access_log import AccessLog
 from zcserve.net.counts import LaneCounts, read
@@ -155,10 +155,11 @@ def _page_of(status: int, vary: FieldLines) -> tuple[bytes, bytes, bytes]:
 
 
 def judge(kind: int, value: bytes) -> tuple[int, ...]:
-    """What a field's one value means, in the lane's numbers: of a Host 1, or 0 where it is none; of an Accept-Encoding
+    """What a field's one value means, in the lane's numbers: of a Host 1, or 0 where it is none, or where its name is
+    not written as `host_name` gives it, as the lane looks for it (an IPv6 address); of an Accept-Encoding
     the qualities of `CODINGS`; of a Connection its mode."""
     if kind == HOST:
-        return (int(is_host(value)),)
+        return (int(is_host(value) and (value[:1] != b"[" or value.lower().startswith(host_name(value)))),)
     if kind == ACCEPT:
         accept = parse_accept_encoding(value)
         return tuple(coding_quality(accept, coding or b"identity") for coding in CODINGS)

@@ -58,7 +58,7 @@ class Rulebook:
             led, found = read_redirects(redirects)
             problems += found
         if grave := next((problem for problem in problems if problem.is_grave), None):
-            raise UsageError(str(grave))
+            raise UsageError(f"{self._config.directory}/{grave}")
         index = self._config.index
         of_file = tuple(
             HeaderRule(one.globs(index), one.remove, one.set, one.add, one.content_type, written=one.where)

@@ -16,7 +16,8 @@ from enum import Enum
 from itertools import product
 from typing import NamedTuple
 
-from zcserve.rules.patterns import DOTS, Pattern, host_of, segments_of
+from zcserve.http import host_name
+from zcserve.rules.patterns import DOTS, Pattern, segments_of
 from zcserve.rules.redirects import REDIRECTS, Condition, Redirect, Redirects
 from zcserve.rules.trie import Identity, Patterns, identity_of
 
@@ -242,7 +243,7 @@ def _after(location: bytes, place: _Place, hosts: frozenset[bytes]) -> _Place | 
     host = place.host
     if not url.startswith(b"/"):
         authority, _, rest = url.partition(b"://")[2].partition(b"/")
-        host, url = host_of(authority), b"/" + rest
+        host, url = host_name(authority), b"/" + rest
         if host not in hosts | {place.host}:
             return None
     path, _, query = url.partition(b"?")

@@ -174,7 +174,7 @@ class Rules:
 
     def answer(self, key: bytes, query: bytes | None, host: bytes = b"") -> Action | None:
         """What the first redirect that matches answers; the caller has found no file, unless the action's rule has
-        `force`. `query` without its question mark, None for none; `host` as a request names it."""
+        `force`. `query` without its question mark, None for none; `host` as `http.host_name` gives it."""
         return self._redirects.answer(key, query or b"", host)
 
     def forced(self, key: bytes, query: bytes | None, host: bytes = b"") -> Action | None:
@@ -189,8 +189,9 @@ class Rules:
         return self.has_forced and (bool(self._redirects.hosts) or self._redirects.overrides(key))
 
     def page_of_application(self, key: bytes) -> bytes:
-        """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file."""
-        return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/") :] else b""
+        """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file:
+        there is a dot in its last segment. A slash at its end counts for nothing."""
+        return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/", 0, -1) :] else b""
 
     def lasting(self, key: bytes) -> Action | None:
         """The redirect that a path leads to for all requests, whatever their query, which is appended to the location

@@ -35,6 +35,8 @@ _GLOB_SPECIAL = re.compile(r"[*?[]")
 # Values of these are never joined (RFC 9110 section 5.3 names Set-Cookie); a response has one type.
 _OWN_LINES = frozenset((b"set-cookie",))
 _TYPE = b"content-type"
+# The field without which paths would be open to all.
+_PASSWORDS = b"basic-auth"
 # Negotiation has its own values, which stay.
 _ADDED = frozenset((b"vary", b"set-cookie"))
 
@@ -92,7 +94,7 @@ def read_headers(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIFY,
     may touch."""
     problems: list[Problem] = []
     opened: list[_Open] = []
-    for line in lines_of(data, file, problems):
+    for line in lines_of(data, file, problems, _may_hide):
         if not _PATH.match(line.text):
             problem = _read_field(line, opened[-1] if opened else None, check)
         elif len(opened) == RULES_MAX:
@@ -103,11 +105,16 @@ def read_headers(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIFY,
             block, problem = _opened(line)
             opened.append(block)
         if problem is not None:
-            problems.append(problem)
+            problems.append(replace(problem, is_grave=_may_hide(line.text)))
     empty = (one.where for one in opened if one.pattern is not None and not one.has_lines)
     problems += (Problem(where, "a path without headers; they stand in the lines below it") for where in empty)
     blocks = [_closed(one.pattern, one) for one in opened if one.pattern is not None and (one.values or one.remove)]
     return HeadersFile(tuple(_joined(blocks) if dialect.joins else blocks), tuple(problems))
+
+
+def _may_hide(text: str) -> bool:
+    """Whether a line that cannot be read may be there to hide files."""
+    return _PASSWORDS.decode() in text.lower()
 
 
 def _opened(line: Line) -> tuple[_Open, Problem | None]:
@@ -140,9 +147,9 @@ def _read_field(line: Line, block: _Open | None, check: Check) -> Problem | None
         return Problem(line.where, f"{line.text!r} is neither a path nor `Name: value`, nor `! Name`")
     at = line.where.at(line.where.column + line.text.index(":") + 1)
     lower = name.lower().encode()
-    if lower == b"basic-auth":
+    if lower == _PASSWORDS:
         told = f"{name}: passwords are not read from files of a root; without them the paths would be open to all"
-        return Problem(line.where, told, is_grave=True)
+        return Problem(line.where, told)
     if not value or not value.isascii() or not value.replace("\t", " ").isprintable():
         return Problem(at, f"{name}: {value!r} is no field's value: printable ASCII, and not nothing")
     filled = _filled(value, block.pattern)

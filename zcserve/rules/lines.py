@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,8 +52,8 @@ class Word(NamedTuple):
     where: Where
 
 
-def lines_of(data: bytes, file: str, problems: list[Problem]) -> Iterator[Line]:
-    """The lines of a file; what cannot be read is added to `problems`."""
+def lines_of(data: bytes, file: str, problems: list[Problem], may_hide: Callable[[str], bool]) -> Iterator[Line]:
+    """The lines of a file; what cannot be read is added to `problems`, and is grave where the line `may_hide` files."""
     if len(data) > FILE_BYTES_MAX:
         told = f"{len(data)} bytes of rules; {FILE_BYTES_MAX} at most are read, and nothing of this file holds"
         problems.append(Problem(Where(file), told, is_grave=True))
@@ -64,16 +64,23 @@ def lines_of(data: bytes, file: str, problems: list[Problem]) -> Iterator[Line]:
             whole = raw.decode()
         except UnicodeDecodeError as error:
             column = len(raw[: error.start].decode(errors="replace")) + 1
-            problems.append(Problem(here.at(column), "this line is no UTF-8"))
+            told = "this line is no UTF-8"
+            problems.append(Problem(here.at(column), told, _hides(raw.decode(errors="replace"), may_hide)))
             continue
         text = whole.strip()
         if not text or text.startswith("#"):
             continue
         begins = here.at(len(whole) - len(whole.lstrip()) + 1)
         if len(text) > LINE_CHARACTERS_MAX:
-            problems.append(Problem(begins, f"a line has {LINE_CHARACTERS_MAX} characters at most"))
+            told = f"a line has {LINE_CHARACTERS_MAX} characters at most"
+            problems.append(Problem(begins, told, may_hide(text)))
         else:
             yield Line(text, begins)
+
+
+def _hides(whole: str, may_hide: Callable[[str], bool]) -> bool:
+    text = whole.strip()
+    return not text.startswith("#") and may_hide(text)
 
 
 def words_of(line: Line) -> list[Word]:

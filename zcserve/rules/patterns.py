@@ -35,7 +35,6 @@ PLACEHOLDER = re.compile(rf"(?<![A-Za-z0-9]):({NAME})")
 _WHOLE = re.compile(rf":({NAME})")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.DOTALL | re.IGNORECASE)
-_PORT = re.compile(rb":\d*$")
 
 DOTS = (b".", b"..")
 
@@ -68,7 +67,7 @@ class Pattern:
     """One pattern.
 
     text      as written
-    host      in lower case, without a port; b"" for any
+    host      as `http.host_name` gives it; b"" for any
     segments  whole segments, canonical; None for a placeholder
     splat     what takes the rest of the path behind them
     names     the placeholders', in their order
@@ -106,12 +105,12 @@ class Pattern:
         if any(own is not None and own != other for own, other in pairs):
             return None
         values = [other for own, other in pairs if own is None]
-        taken = {name: unquote_to_bytes(value) for name, value in zip(self.names, values, strict=True)}
+        taken = {name: http.percent_decoded(value) for name, value in zip(self.names, values, strict=True)}
         if self.splat is not None:
             value = self.splat.value(key[1 + sum(len(segment) + 1 for segment in found[:depth]) :])
             if value is None:
                 return None
-            taken[SPLAT] = unquote_to_bytes(value)
+            taken[SPLAT] = http.percent_decoded(value)
         return taken
 
 
@@ -119,11 +118,6 @@ def segments_of(key: bytes) -> list[bytes]:
     """The segments of a key; a slash at its end makes none."""
     path = key[1:-1] if key.endswith(b"/") else key[1:]
     return path.split(b"/") if path else []
-
-
-def host_of(field: bytes) -> bytes:
-    """The host of a Host field, in lower case and without its port."""
-    return _PORT.sub(b"", field.lower())
 
 
 def parse_pattern(text: str) -> Pattern:
@@ -167,7 +161,7 @@ def _host_and_path(text: str) -> tuple[bytes, str]:
     encoded = written.encode("ascii", "replace")
     if not written or not written.isascii() or not http.is_host(encoded):
         raise _error(f"{text!r}: {written!r} is no host; names in other letters are written xn--...")
-    return host_of(encoded), path
+    return http.host_name(encoded), path
 
 
 def _refuse_odd(text: str, path: str) -> None:

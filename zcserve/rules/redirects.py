@@ -18,11 +18,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from heapq import merge
-from urllib.parse import unquote_to_bytes
 
-from zcserve.rules.patterns import DOTS, NAME, SPLAT, Pattern, host_of, parse_pattern
+from zcserve.http import parameter_pairs, percent_decoded
+from zcserve.rules.patterns import DOTS, NAME, SPLAT, Pattern, parse_pattern
 from zcserve.rules.targets import Target, escape_query, parse_target
 from zcserve.rules.trie import SHAPES_MAX, Identity, Patterns, Shapes, identity_of
 from zcserve.rules.where import RuleError, Where
@@ -169,7 +170,7 @@ def _parameter(text: str) -> bytes:
 def _unquoted(raw: bytes) -> bytes:
     if b"%" not in raw and b"+" not in raw:
         return raw  # most values end here
-    return unquote_to_bytes(raw.replace(b"+", b" "))
+    return percent_decoded(raw.replace(b"+", b" "))
 
 
 def _head_of(pattern: Pattern) -> bytes:
@@ -199,13 +200,15 @@ def values_of(conditions: tuple[Condition, ...]) -> tuple[bytes, ...]:
     return tuple(condition.value for condition in conditions if condition.value is not None)
 
 
-def parameters_of(query: bytes) -> dict[bytes, bytes]:
-    """The parameters of a query, percent-decoded, a plus as a space; of each name the first."""
-    found: dict[bytes, bytes] = {}
-    for pair in filter(None, query.split(b"&")):
-        name, _, value = pair.partition(b"=")
-        found.setdefault(_unquoted(name), _unquoted(value))
-    return found
+def parameters_of(query: bytes, wanted: AbstractSet[str]) -> dict[bytes, bytes]:
+    """The parameters of a query whose names are `wanted` (in Latin-1), percent-decoded; of each name the first."""
+    found: dict[str, str] = {}
+    for name, value in parameter_pairs(query):
+        if name in wanted and name not in found:
+            found[name] = value
+            if len(found) == len(wanted):
+                break
+    return {name.encode("latin-1"): value.encode("latin-1") for name, value in found.items()}
 
 
 class _OfOnePattern:
@@ -215,9 +218,11 @@ class _OfOnePattern:
     that never does is left out.
     """
 
-    __slots__ = ("_forms", "_plain", "has_forced")
+    __slots__ = ("_forms", "_plain", "has_forced", "names")
 
     def __init__(self) -> None:
+        # Of the parameters that they look at, in Latin-1.
+        self.names: frozenset[str] = frozenset()
         self.has_forced = False
         # Those that want nothing stand apart: most patterns have one such rule, and no dict.
         self._plain: tuple[int, ...] = ()
@@ -234,6 +239,7 @@ class _OfOnePattern:
         if not conditions:
             self._plain = behind(self._plain)
             return
+        self.names |= {condition.name.decode("latin-1") for condition in conditions}
         if self._forms is None:
             self._forms = {}
         numbers = self._forms.setdefault(form_of(conditions), {})
@@ -282,14 +288,15 @@ class Redirects:
     def answer(self, key: bytes, query: bytes = b"", host: bytes = b"") -> Action | None:
         """What the first rule that matches answers a request with; None for no rule.
 
-        `key` is canonical, `query` as sent without its question mark, `host` the Host field's value: what is for one
-        host matches no request without, and only with it a redirect to the host that was asked is known as one.
+        `key` is canonical, `query` as sent without its question mark, `host` as `http.host_name` gives it: what is for
+        one host matches no request without, and only with it a redirect to the host that was asked is known as one.
         """
-        host = host_of(host) if host else b""
         found = self._patterns.find(key, host)
         if not found:
             return None
-        parameters = parameters_of(query) if query and self._reads_query else {}
+        parameters: dict[bytes, bytes] = {}
+        if query and self._reads_query and (wanted := frozenset[str]().union(*[end.names for end in found])):
+            parameters = parameters_of(query, wanted)
         chains: list[tuple[int, ...]] = []
         for end in found:
             end.find(parameters, chains)
@@ -301,7 +308,7 @@ class Redirects:
 
     def reads_query(self, key: bytes, host: bytes = b"") -> bool:
         """Whether which rule answers this key may depend on the query."""
-        return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host_of(host)))
+        return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host))
 
     def reads_host(self, own: frozenset[bytes]) -> bool:
         """Whether an answer may depend on the host that is asked, which is one of `own` (in lower case, no ports)."""
@@ -309,7 +316,7 @@ class Redirects:
 
     def overrides(self, key: bytes, host: bytes = b"") -> bool:
         """Whether a rule with force may answer this key, for some query: then a file there is not always served."""
-        return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host_of(host)))
+        return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host))
 
     @property
     def digest(self) -> bytes:

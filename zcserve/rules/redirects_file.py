@@ -5,12 +5,15 @@
 
 A `!` has the rule hold where a file lies, too. Without a target the rule is for what has no other (`/admin/* 200`: what
 lies there is served as it is; `/old/* 410`: the site's own page). docs/rules.md has the differences of the two hosts.
-What is wrong is told with its place, and the other lines hold.
+What is wrong is told with its place, and the other lines hold. But a line that cannot be read may be there to hide
+files: only one that certainly hides nothing is left out, any other is grave (`_may_hide`).
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from dataclasses import replace
 from typing import NamedTuple
 
 from zcserve.errors import nearest
@@ -24,16 +27,19 @@ FILE_NAME = "_redirects"
 _STATUS = re.compile(r"(\d{3})(!?)")
 _TARGET = re.compile(r"/|https?:", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://[^/]*", re.IGNORECASE)
+_ROLE = "Role"
 
-# What Netlify knows besides, and why it is refused; and whether the site would show what the rule is to hide.
-_CONDITIONS: dict[str, tuple[str, bool]] = {
-    "Country": ("where a client is, is not known from path and query", False),
-    "Language": ("Accept-Language is not known from path and query", False),
-    "Cookie": ("cookies are not known from path and query", False),
-    "Role": ("there are no roles; without this rule the paths would be open to all", True),
-    "Sign": ("nothing is fetched from other servers, and so no request is signed", False),
-    "Signed": ("nothing is fetched from other servers, and so no request is signed", False),
+# What Netlify knows besides, and why it is refused.
+_CONDITIONS: dict[str, str] = {
+    "Country": "where a client is, is not known from path and query",
+    "Language": "Accept-Language is not known from path and query",
+    "Cookie": "cookies are not known from path and query",
+    _ROLE: "there are no roles; without this rule the paths would be open to all",
+    "Sign": "nothing is fetched from other servers, and so no request is signed",
+    "Signed": "nothing is fetched from other servers, and so no request is signed",
 }
+# Those without which a site shows no more than with them.
+_HARMLESS = frozenset(name.lower() for name in _CONDITIONS if name != _ROLE)
 
 
 class RedirectsFile(NamedTuple):
@@ -58,7 +64,7 @@ def read_redirects(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIF
     rules: list[Redirect] = []
     problems: list[Problem] = []
     shapes = Shapes()
-    for line in lines_of(data, file, problems):
+    for line in lines_of(data, file, problems, _may_hide):
         if len(rules) == RULES_MAX:
             told = f"more than {RULES_MAX} redirects: this line and those behind it are left out"
             problems.append(Problem(line.where, told, is_grave=True))
@@ -69,13 +75,17 @@ def read_redirects(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIF
         elif shapes.take(rule.shape):
             rules.append(rule)
         else:
-            is_grave = _hides(rule.status, force=rule.force)
-            problems.append(Problem(rule.where, too_many_shapes(rule), is_grave))
+            problems.append(Problem(rule.where, too_many_shapes(rule), _may_hide(line.text)))
     return RedirectsFile(tuple(rules), tuple(problems))
 
 
 def _rule(line: Line, dialect: Dialect) -> Redirect | Problem:
     """The rule of a line, or what is wrong with it."""
+    found = _read(line, dialect)
+    return replace(found, is_grave=_may_hide(line.text)) if isinstance(found, Problem) else found
+
+
+def _read(line: Line, dialect: Dialect) -> Redirect | Problem:
     parts = _parts(words_of(line))
     if isinstance(parts, Problem):
         return parts
@@ -98,12 +108,22 @@ def _rule(line: Line, dialect: Dialect) -> Redirect | Problem:
             parts.source.text, target, status=number, force=force, query=query, where=parts.source.where
         )  # fmt: skip
     except RuleError as error:
-        return Problem(_where(parts, error.part), str(error), is_grave=_hides(number, force=force))
+        return Problem(_where(parts, error.part), str(error))
 
 
-def _hides(status: int, *, force: bool) -> bool:
-    """Whether a rule is there to hide files."""
-    return force and status >= 400
+def _may_hide(text: str) -> bool:
+    """Whether a line that cannot be read may be there to hide files: force, an error's status, a role, or what may be
+    one of them. Letters that look the same in a wider form count as the same."""
+    words = [word.text for word in words_of(Line(unicodedata.normalize("NFKC", text), Where("")))]
+    if any("!" in word for word in words) or any(word.startswith("4") for word in words[1:]):
+        return True
+    is_behind = False
+    for word in words[1:]:
+        name, equals, _ = word.lower().partition("=")
+        if name == _ROLE.lower() or (is_behind and equals and name not in _HARMLESS):
+            return True
+        is_behind = is_behind or word[0].isdigit() or _TARGET.match(word) is not None
+    return False
 
 
 def _parts(words: list[Word]) -> _Parts | Problem:
@@ -135,10 +155,8 @@ def _refused(word: Word) -> Problem:
         return Problem(word.where, f"{word.text!r} stands behind the status, where conditions would")
     known = next((one for one in _CONDITIONS if one.lower() == name.lower()), None)
     if known is not None:
-        why, is_grave = _CONDITIONS[known]
-        return Problem(word.where, f"{word.text!r}: {why}", is_grave)
-    told = f"{word.text!r} is no condition; did you mean {nearest(name, _CONDITIONS)}?"
-    return Problem(word.where, told, is_grave=True)
+        return Problem(word.where, f"{word.text!r}: {_CONDITIONS[known]}")
+    return Problem(word.where, f"{word.text!r} is no condition; did you mean {nearest(name, _CONDITIONS)}?")
 
 
 def _where(parts: _Parts, part: Part) -> Where:

@@ -18,7 +18,8 @@ from urllib.parse import unquote_to_bytes
 
 from zcserve import http
 from zcserve.errors import nearest
-from zcserve.rules.patterns import NAME, PLACEHOLDER, SPLAT, host_of
+from zcserve.http import percent_encoded
+from zcserve.rules.patterns import NAME, PLACEHOLDER, SPLAT
 from zcserve.rules.where import RuleError
 
 TARGET_CHARACTERS_MAX = 2000
@@ -81,7 +82,7 @@ class Target:
         if self.query is None:
             return escape_query(sent)
         return b"".join(
-            piece if isinstance(piece, bytes) else _escaped(taken[piece], _VALUE_BYTES) for piece in self.query
+            piece if isinstance(piece, bytes) else percent_encoded(taken[piece], _VALUE_BYTES) for piece in self.query
         )
 
     def location(self, taken: dict[str, bytes], sent: bytes) -> bytes:
@@ -97,7 +98,7 @@ class Target:
 
 def escape_query(sent: bytes) -> bytes:
     """A request's query, in which what may not stand in a URL is encoded."""
-    return _escaped(sent, _QUERY_BYTES)
+    return percent_encoded(sent, _QUERY_BYTES)
 
 
 def parse_target(text: str, names: frozenset[str]) -> Target:
@@ -121,7 +122,7 @@ def parse_target(text: str, names: frozenset[str]) -> Target:
     return Target(
         text,
         origin,
-        host_of(origin.partition(b"://")[2]),
+        http.host_name(origin.partition(b"://")[2]),
         _path_pieces(text, path, names, is_own=not scheme),
         None if query is None else _pieces(text, query[1:], names, _QUERY_BYTES),
         () if fragment is None else _pieces(text, fragment[1:], names, _QUERY_BYTES),
@@ -158,7 +159,7 @@ def _path_pieces(text: str, path: str, names: frozenset[str], *, is_own: bool) -
 def _pieces(text: str, part: str, names: frozenset[str], allowed: bytes) -> Pieces:
     """Text with its escapes, in which what does not stand for itself is encoded, and names."""
     pieces = _split(text, part, names)
-    written = (piece if at % 2 else _escaped(_encoded(text, piece), allowed) for at, piece in enumerate(pieces))
+    written = (piece if at % 2 else percent_encoded(_encoded(text, piece), allowed) for at, piece in enumerate(pieces))
     return tuple(piece for piece in written if piece)
 
 
@@ -190,12 +191,6 @@ def _encoded(text: str, piece: str) -> bytes:
 
 def _decoded(text: str, piece: str) -> bytes:
     return unquote_to_bytes(_encoded(text, piece))
-
-
-def _escaped(raw: bytes, allowed: bytes) -> bytes:
-    if not raw.translate(None, allowed):
-        return raw
-    return b"".join(b"%c" % byte if byte in allowed else b"%%%02X" % byte for byte in raw)
 
 
 def _error(message: str) -> RuleError:

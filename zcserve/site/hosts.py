@@ -2,6 +2,8 @@
 
     a name of a site's own -> that site; else the longest `*.` that it lies below; else the default site, or none
 
+A name that has an empty label (`.example.org`, `a..example.org`) is none in DNS, and lies below nothing.
+
 A request may name no host (HTTP/1.0, or an empty Host): that is for the default site. Where there is none, and where a
 name that no site has is refused (`--unknown-host 421`), `nowhere` stands for it: a site that has nothing, and of which
 all requests are misdirected (section 15.5.20).
@@ -55,11 +57,11 @@ class Hosts:
         return names, unnamed, unknown
 
     def find(self, name: bytes) -> Site:
-        """The site of a name in lower case, without a port and a dot at its end; of b"" `unnamed`."""
+        """The site of a name as `http.host_name` gives it; of b"" `unnamed`."""
         if not name:
             return self.unnamed
         site = self.exact.get(name)
-        if site is None and self._below and len(name) <= NAME_BYTES_MAX:
+        if site is None and self._below and len(name) <= NAME_BYTES_MAX and name[:1] != b"." and b".." not in name:
             at = name.find(b".")
             while site is None and at >= 0:
                 site = self._below.get(name[at + 1 :])

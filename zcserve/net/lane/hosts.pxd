@@ -8,7 +8,8 @@ The twin of site/hosts.py. The names are one block that never changes: Python's 
 reads either, and knows by the `version` when what it remembers (judged.pxd) is of one that is gone. Clients choose the hosts
 that are looked for: a look takes as many steps as the longest wildcard has labels, and remembers nothing.
 
-Odd: a wildcard stands in the table as what is behind its star, `.example.org`. So does the name `.example.org` lie below `*.example.org`.
+Odd: a wildcard stands in the table as what is behind its star, `.example.org`. A name with an empty label lies below none, and is looked
+for only where it does not begin with a dot.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -53,8 +54,8 @@ cdef inline Site *site_of_host(const Hosts *hosts, Text value) noexcept nogil:
         return hosts.unknown
     write_lower(lower, name)
     name.at = <const char *> lower
-    found = seek(hosts, name)
-    if found == NULL and hosts.labels_max:
+    found = seek(hosts, name) if lower[0] != c'.' else NULL
+    if found == NULL and hosts.labels_max and not has_empty_label(name):
         found = seek_wildcard(hosts, name)
     return found.site if found != NULL else hosts.unknown
 
@@ -67,6 +68,15 @@ cdef inline Text name_in(Text value) noexcept nogil:
     if value.len and value.at[value.len - 1] == c'.':
         value.len -= 1
     return value
+
+
+cdef inline bint has_empty_label(Text name) noexcept nogil:
+    """Whether a name that is none in DNS begins with a dot, or has two in a row."""
+    cdef size_t at
+    for at in range(name.len):
+        if name.at[at] == c'.' and (at == 0 or name.at[at - 1] == c'.'):
+            return True
+    return False
 
 
 cdef inline void write_lower(char *to, Text name) noexcept nogil:
