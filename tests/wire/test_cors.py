@@ -110,6 +110,19 @@ def test_what_is_not_allowed_gets_no_allow_origin(client: Client) -> None:
     assert ask(client, "/closed/none", A, "GET").status == 404
 
 
+def test_fields_that_a_site_sets_itself_stand_in_preflights_where_no_rule_is_about_cors(
+    root: Site, live: Serve
+) -> None:
+    by_hand = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Methods": "GET, PUT"}
+    with Client(live(root.root, rules=({"path": "/**", "set": by_hand},)).port) as client:
+        asks = (f"Origin: {OTHER}", "Access-Control-Request-Method: PUT")
+        answer = client.get("/closed/a.json", *asks, method="OPTIONS")
+        assert (answer.status, {name: answer[name] for name in by_hand}) == (
+            200,
+            {name: value.encode() for name, value in by_hand.items()},
+        )
+
+
 def test_what_is_absent_has_the_policy_of_its_page(root: Site, live: Serve) -> None:
     for cors, allow in (("*", b"*"), ({"origins": [A]}, A.encode())):
         server = live(root.root, rules=({"path": "/**", "cors": cors},))

@@ -123,7 +123,8 @@ def _preflight(
     if trail is not None:
         trail.headed = EVERYWHERE
         trail.preflight = [_rules_of(site, found).effect_of(cors, lines)] if cors is not None else []
-    everywhere = without_cors(site.root.rules.everywhere)
+    rules = site.root.rules
+    everywhere = without_cors(rules.everywhere) if rules.has_cors else rules.everywhere
     return reply.preflight(everywhere + lines) if cors is not None else reply.options(everywhere)
 
 

@@ -114,6 +114,7 @@ class Rules:
     digest      see above
     has_answers whether there may be an answer where no file is
     has_forced  whether there may be one where a file is
+    has_cors       whether a rule says which other origins may read; else fields of that kind are the site's own words
     reads_origin   whether answers depend on the origin of a page that asks
     reads_requests whether one of a file may: by such a rule, or one with force
     clean_urls  whether `/about` is `/about.html`
@@ -125,8 +126,8 @@ class Rules:
 
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
-        "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_forced", "reads_origin",
-        "reads_requests", "tags",
+        "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_cors", "has_forced",
+        "reads_origin", "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -159,6 +160,7 @@ class Rules:
         self._of_all = tuple(number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs))
         fields = self._made(self._of_all, of_file=False, is_hashed=False)
         self.absent = self.fields_of_answer(NOT_FOUND_KEY)
+        self.has_cors = any(rule.cors is not None for rule in rules)
         self.reads_origin = any_reads_origin(rule.cors for rule in rules)
         self.reads_requests = self.has_forced or self.reads_origin
         # The front has one answer for all that is absent: where there are several, each request is asked for.
