@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -273,3 +274,16 @@ def test_one_site_finds_nothing_by_hosts_until_it_has_some(tmp_path: Path, wait_
         server.reload()
         wait_until(lambda: says(client, "b.example") == b"421")
         assert says(client, "a.example") == b"page"
+
+
+def test_a_server_that_ends_while_a_site_leaves_ends_its_threads(node: Node, wait_until: WaitUntil) -> None:
+    node.write("one", "two")
+    node.server.reload()
+    wait_until(lambda: {tenant.site.name for tenant in node.server.sites} == {"one", "two"})
+    contents = node.server.contents
+    node.server.loop.call_soon(lambda: contents.remove(contents.first.site.id))
+    wait_until(lambda: len(contents) == 1)  # nothing has the other one leave: as if it were still at it
+    node.server.loop.call_soon(node.server.drain.end)
+    wait_until(lambda: not node.server.is_serving)
+    assert contents.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("zcserve-content")]

@@ -208,6 +208,7 @@ class Reconfigure:
         for tenant, content in gone:
             try:
                 if content.leave():
+                    self._contents.has_left(content)
                     self._sites.let_go(tenant)
             except ClosingError:
                 return

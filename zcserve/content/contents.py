@@ -30,6 +30,7 @@ class Contents:
         self.reloaded: Event[()] = Event()
         self._loop = loop
         self._by_site: dict[int, Content] = {}
+        self._leaving: set[Content] = set()  # of sites that are gone, while their threads end
         self._reloading: set[int] = set()  # sites that were asked to reload
         self._hearing: list[Callable[[int, str], None]] = []  # how those end whose end is waited for
         fetcher.outdated.subscribe(self._renew)
@@ -44,11 +45,16 @@ class Contents:
     def remove(self, site: int) -> Content:
         """It is none of them any more: have it leave."""
         content = self._by_site.pop(site)
+        self._leaving.add(content)
         content.stand_still()
         self._reloaded(site)
         for hear in tuple(self._hearing):  # what takes its place was made of what is there
             hear(site, "")
         return content
+
+    def has_left(self, content: Content) -> None:
+        """Its threads have ended. In any thread."""
+        self._leaving.discard(content)
 
     def sort(self, sites: Iterable[int]) -> None:
         """From now on this is the order of all of them."""
@@ -200,9 +206,10 @@ class Contents:
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """As `Content.close`, of all within this time."""
         until = time.monotonic() + within_s
-        for content in self:
+        contents = *self, *self._leaving
+        for content in contents:
             content.end()  # all at the same time
-        ended = [content.close(max(until - time.monotonic(), 0)) for content in self]
+        ended = [content.close(max(until - time.monotonic(), 0)) for content in contents]
         return all(ended)
 
 
