@@ -108,7 +108,8 @@ def test_a_node_that_is_drained_stays_so_in_an_upgrade_until_it_is_undrained(
         wait_until(lambda is_drained=is_drained: all_are(is_drained))
         assert ask("GET", "/readyz")[0] == (503 if is_drained else 200)
         told = {"draining": is_drained, "changed": False, "connections": 0}
-        wait_until(lambda verb=verb, told=told: ask("POST", f"/{verb}")[1] == told)  # the last client's end is seen late
+        # The end of the last client may be seen late.
+        wait_until(lambda verb=verb, told=told: ask("POST", f"/{verb}")[1] == told)
     assert len(node.said(r"process (\d+) was drained, and so is this one")) == 1
 
 
