@@ -89,7 +89,7 @@ def test_nothing_changed_is_nothing_loaded_and_all_can_be_loaded_all_the_same(de
     desk.freshness.refresh_all()
     desk.turn()
     assert desk.loads == 1
-    assert desk.calls.get(timeout=WITHIN_S)() is None  # nobody waits
+    assert desk.calls.get(timeout=WITHIN_S)() is None  # no request waits
     assert desk.calls.empty()
 
 

@@ -1,4 +1,4 @@
-"""zcserve.site.hosts: the most exact site has a name; what no site has is the default one's, or nobody's."""
+"""zcserve.site.hosts: the most exact site has a name; a name that no site has is for the default site, or misdirected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request is answered with, and why: for the operator, who asks before a client does, or after.
+"""What a request is answered with, and why: what an operator asks before a client does, or after.
 
 Nothing is decided here. A request is written as a client sends it, and goes through what answers it: the parser, the
 sites by host, `look_up`, negotiation, conditions and ranges, the framing. What is told besides is what these went by.
