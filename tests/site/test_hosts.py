@@ -1,4 +1,4 @@
-"""zcserve.site.hosts: the most exact site has a name; a name that no site has is for the default site, or misdirected."""
+"""zcserve.site.hosts: the most exact site has a name; one that none has is the default site's, or misdirected."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Probes: is the process alive, is it to be asked, how far is its start?
 
 `/readyz` is for what stands in front (HAProxy, a service mesh): 200 or 503. `/warmz` is for people and scripts that
-wait: a line of JSON twice a second, until the node is ready and has warmed all lists that it was given. Who waits for
+wait: a line of JSON twice a second, until the node is ready and has warmed all lists that it was given. What waits for
 the first alone leaves when a line says so.
 """
 
