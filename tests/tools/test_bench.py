@@ -206,8 +206,8 @@ if os.fork() == 0:
     burn(0.2); os._exit(0)
 os.wait()
 if os.fork() == 0:
-    burn(0.2); print("child", flush=True); sys.stdin.read(); os._exit(0)
-burn(0.2); print("parent", flush=True); sys.stdin.read(); os.wait()
+    burn(0.2); os.write(1, b"child\\n"); sys.stdin.read(); os._exit(0)
+burn(0.2); os.write(1, b"parent\\n"); sys.stdin.read(); os.wait()
 """
 
 
