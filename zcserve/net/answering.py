@@ -48,12 +48,11 @@ Step: TypeAlias = Reply | None
 
 
 class Asker(Protocol):
-    """What began a request: an HTTP/1 connection.
+    """What began a request: an HTTP/1 connection."""
 
-    origin  what a trusted proxy says of the request; None: nothing
-    """
-
-    origin: Origin | None
+    @property
+    def origin(self) -> Origin | None:
+        """What a trusted proxy says of the request; None: nothing."""
 
     @property
     def client(self) -> str:
