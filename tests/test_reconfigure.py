@@ -17,6 +17,8 @@ from tests.support.engines import ENGINES
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.config.sources import load
+from zcserve.content.builder import Builder, Built
+from zcserve.content.pinning import Pins
 
 
 class Node:
@@ -253,6 +255,43 @@ def test_pins_of_the_operator_stay_when_a_site_is_rebuilt(
     reload("come or changed: a")
     assert node.server.site.pins.globs == ("*.svg", "*.js", "page")
     assert node.server.store.pinned_bytes > 0
+
+
+def test_what_is_pinned_while_a_site_is_rebuilt_is_pinned_in_the_new_one(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node.path / "a" / "style.css").write_text("style")
+    building, go_on, build = threading.Event(), threading.Event(), Builder.build
+
+    def held(builder: Builder) -> Built:
+        built = build(builder)
+        building.set()
+        assert go_on.wait(30)
+        return built
+
+    content = node.server.content
+    told: list[Pins] = []
+
+    def pin(add: list[str], remove: list[str]) -> None:
+        pins = len(told) + 1
+        node.server.loop.call_soon(lambda: content.pinning.change(add, remove, told.append))
+        wait_until(lambda: len(told) == pins)
+
+    pin(["page", "other"], [])
+    monkeypatch.setattr(Builder, "build", held)
+    node.file.write_text(node.file.read_text().replace('hosts = ["a', 'pin = ["*.js"]\nhosts = ["a'))
+    node.server.reload()
+    assert building.wait(30)
+    monkeypatch.undo()
+    pin(["*.css"], ["page"])
+    assert (told[1].globs, told[1].files) == (("other", "*.css"), 1)
+    go_on.set()
+    wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+    after = node.server.content
+    assert after is not content
+    assert after.site.pins.globs == ("*.js", "other", "*.css")
+    assert [one.key for one in after.site.pins.first(after.site.live)] == [b"/style.css"]
+    wait_until(lambda: not after.pinning.is_busy and len(node.server.store.held) == 1)
 
 
 def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:

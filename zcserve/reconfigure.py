@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from zcserve import threads
+from zcserve.cache.pinned import Pinned
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
@@ -35,8 +36,14 @@ _RESTART = "a restart or an upgrade (SIGUSR2) does that"
 
 # Hears how a reload ended: why it failed, or "". In the loop's thread.
 Reloaded: TypeAlias = Callable[[str], object]
-# A site that comes, and its first generation.
-Come = tuple[Tenant, Built]
+
+
+class Come(NamedTuple):
+    """A site that comes, its first generation, and the pins of the one whose place it takes, as it was built by."""
+
+    tenant: Tenant
+    built: Built
+    pins: tuple[str, ...] = ()
 
 
 class Reconfigure:
@@ -117,7 +124,7 @@ class Reconfigure:
         ]
         built = list(filter(None, (self._try_to_build(name, own, memory[name], here.get(name)) for name, own in come)))
         gone = [tenant for name, tenant in here.items() if name not in configs]
-        made = {tenant.site.name for tenant, _ in built}
+        made = {one.tenant.site.name for one in built}
         gone += [tenant for name, tenant in here.items() if name in made]
         names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in here.keys() - made})
         self._call_soon(partial(self._change, wanted, built, gone, names))
@@ -139,9 +146,10 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, error)
             return None
         try:
+            pins = old.site.pins.globs if old is not None else ()  # first: from now on more may come, and go
             if old is not None:
-                tenant.site.pins.follow(old.site.pins, old.config.pin)
-            return tenant, tenant.builder.build()
+                tenant.site.pins.follow(Pinned(pins), old.config.pin)
+            return Come(tenant, tenant.builder.build(), pins)
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
             self._sites.loaders.remove(tenant.site.id)
@@ -155,14 +163,15 @@ class Reconfigure:
         """From the next request on these sites are there. What was read and could not be built is read again."""
         service = self._service
         sampler = service.sites[0].sampler
-        for tenant, built in come:
+        for tenant, built, _ in come:
             tenant.serve(built)
             tenant.site.sampler = sampler
             tenant.teach(service.loop.front)
             self._contents.add(tenant.open_content(service))
         kept = [tenant for tenant in self._sites if tenant not in gone]
         renamed = 0
-        for tenant in (*kept, *(tenant for tenant, _ in come)):
+        everyone = [*kept, *(one.tenant for one in come)]
+        for tenant in everyone:
             hosts = frozenset(host.encode() for host in names[tenant.site.name])
             renamed += hosts != tenant.site.names
             tenant.site.names = hosts
@@ -170,31 +179,34 @@ class Reconfigure:
         if not (come or gone or renamed or wanted.unknown_host != self._config.unknown_host):
             return
         order = list(names)
-        tenants = sorted([*kept, *(tenant for tenant, _ in come)], key=lambda one: order.index(one.site.name))
+        tenants = sorted(everyone, key=lambda one: order.index(one.site.name))
         self._sites.replace(tenants)
         self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
         self._contents.sort([tenant.site.id for tenant in tenants])
-        self._count_on([tenant for tenant, _ in come], contents)
+        self._go_on(come, contents)
         for tenant in gone:
             service.loop.front.drop_shelf(tenant.site.id)
         if gone:
             service.loop.front.when_passed(partial(self._forget, list(zip(gone, contents, strict=True))))
-        came, went = (sorted(one.site.name for one in some) for some in ([one for one, _ in come], gone))
+        came, went = (sorted(one.site.name for one in some) for some in ([one.tenant for one in come], gone))
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
         )
 
-    def _count_on(self, come: list[Tenant], gone: list[Content]) -> None:
-        """What is counted of a site goes on with the one that takes its place, or is the server's from now on."""
-        sites = {tenant.site.name: tenant.site for tenant in come}
+    def _go_on(self, come: list[Come], gone: list[Content]) -> None:
+        """What is counted of a site, and what an operator has pinned of it, goes on with the one that takes its place;
+        of one that goes, what is counted is the server's from now on."""
+        pins = {one.tenant.site.name: one.pins for one in come}
         for content in gone:
             old = content.site
-            if (site := sites.get(old.name)) is not None and (new := self._contents.named(old.name)) is not None:
-                site.hits += old.hits
-                site.misses += old.misses
+            if old.name in pins and (new := self._contents.named(old.name)) is not None:
                 new.count_on(content)
+                try:
+                    new.pinning.follow(old.pins, pins[old.name])
+                except UsageError as error:
+                    _log.error("reload: site %s is not pinned as it was: %s", old.name, error)
             else:
                 self._service.past_hits += old.hits
                 self._service.past_misses += old.misses

@@ -117,6 +117,8 @@ class Content:
 
     def count_on(self, old: Content) -> None:
         """It takes the place of this one: what is counted does not begin anew."""
+        self.site.hits += old.site.hits
+        self.site.misses += old.site.misses
         self.counters.follow(old.counters)
         self._live.events_before += old.events
 
