@@ -85,6 +85,7 @@ class Reconfigure:
 
     def _end(self, why: str) -> None:
         self._is_busy = False
+        self._contents.unbuilt = why
         told, self._told = self._told, []
         for tell in told:
             tell(why)

@@ -41,8 +41,6 @@ class Content:
     """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
 
     planned                    event: something is due at this time of the loop, perhaps earlier than before
-    reloaded                   event: nothing that was asked for by `reload` is to be built any more, in the builder's
-                               thread
     purging, warming, pinning  what an operator may have done to it
     readiness                  whether all is there that is to be
     """
@@ -69,7 +67,6 @@ class Content:
         self._jobs = jobs = Jobs(loop, builder.closing, counters)
         self._live = live = Live(builder.site, service, config, self._plan)
         self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
-        self.reloaded = self._releases.reloaded
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
         self._filling = filling = Filling(builder, live, jobs, self.renew, self._on_filled)
@@ -288,7 +285,7 @@ class Content:
         self._is_gone = True
         self._live.let_go()
         self._filling.let_go()
-        for event in (self.planned, self.reloaded, self._builder.rules_changed, self._builder.progress):
+        for event in (self.planned, self._builder.rules_changed, self._builder.progress):
             event.close()
         self._loop.wake_at(inf, self)
 

@@ -14,24 +14,22 @@ from zcserve.cache.index import Generation
 from zcserve.content.content import Content
 from zcserve.content.readiness import MISSING_NAMED_MAX, Ready
 from zcserve.content.renewals import Ask
-from zcserve.events import Event
 from zcserve.net.loop import Loop
 
 
 class Contents:
     """One `Content` for each site. In the loop, but for `reload`, `status` and `close`.
 
-    due       when one of them has something to do
-    reloaded  event: as `Content.reloaded`, of the last one that `reload` has asked; in its builder's thread
+    due      when one of them has something to do
+    unbuilt  why the last reload could not build all sites that the configuration names; "" where it could
     """
 
     def __init__(self, loop: Loop, fetcher: Fetcher) -> None:
         self.due = inf
-        self.reloaded: Event[()] = Event()
+        self.unbuilt = ""
         self._loop = loop
         self._by_site: dict[int, Content] = {}
         self._leaving: set[Content] = set()  # of sites that are gone, while their threads end
-        self._reloading: set[int] = set()  # sites that were asked to reload
         self._hearing: list[Callable[[int, str], None]] = []  # how those end whose end is waited for
         fetcher.outdated.subscribe(self._renew)
 
@@ -39,7 +37,6 @@ class Contents:
         """From now on it is one of them."""
         self._by_site[content.site.id] = content
         content.planned.subscribe(self._plan)
-        content.reloaded.subscribe(partial(self._reloaded, content.site.id))
         self._plan(content.due)
 
     def remove(self, site: int) -> Content:
@@ -47,7 +44,6 @@ class Contents:
         content = self._by_site.pop(site)
         self._leaving.add(content)
         content.stand_still()
-        self._reloaded(site)
         for hear in tuple(self._hearing):  # what takes its place was made of what is there
             hear(site, "")
         return content
@@ -137,14 +133,13 @@ class Contents:
             failed = [content.site.name for content in self if content.has_failed]
             told = f"serving {len(self)} sites: {self.first.told_of_memory()}"
             told += f"; the last reload failed of: {', '.join(failed)}" if failed else ""
-        return told
+        return told + (f"; the sites are not as configured: {self.unbuilt}" if self.unbuilt else "")
 
     # --- all of them --------------------------------------------------------------------------------------
 
     def reload(self, told: Callable[[str], object] | None = None) -> None:
         """As `Content.reload`, of each; `told` hears of the last one why some failed, or ""."""
         contents = tuple(self)
-        self._reloading = {content.site.id for content in contents}
         if told is None:
             for content in contents:
                 content.reload()
@@ -164,12 +159,6 @@ class Contents:
         self._hearing.append(hear)
         for content in contents:
             content.reload(partial(hear, content.site.id))
-
-    def _reloaded(self, site: int) -> None:
-        """In a builder's thread."""
-        self._reloading.discard(site)
-        if not self._reloading:
-            self.reloaded()
 
     def catch_up(self) -> None:
         """As `Content.catch_up`, of each."""

@@ -31,7 +31,6 @@ from zcserve.content.merging import difference
 from zcserve.content.renewals import Renewals
 from zcserve.content.told import report_problems, resident, warn_of_memory
 from zcserve.errors import UsageError
-from zcserve.events import Event
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -59,7 +58,6 @@ class Releases:
 
     due       when a reload that failed is tried again, of `time.monotonic`
     report    what of the live generation is resident
-    reloaded  event: none that was asked for is to be built any more, in the builder's thread
     """
 
     def __init__(
@@ -74,7 +72,6 @@ class Releases:
     ) -> None:
         self.due = inf
         self.report = report
-        self.reloaded: Event[()] = Event()
         self._config = config
         self._builder = builder
         self._loader = builder.loader
@@ -114,8 +111,6 @@ class Releases:
             finally:
                 for told in waiting:
                     self._jobs.call_soon(partial(told, why))
-                if not self._is_asked:
-                    self.reloaded()
 
     def build_for(self, watcher: Watcher) -> None:
         """Build the next generation since a watcher has lost track."""
