@@ -17,6 +17,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from zcserve import threads
+from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
@@ -39,11 +40,23 @@ Reloaded: TypeAlias = Callable[[str], object]
 
 
 class Come(NamedTuple):
-    """A site that comes, its first generation, and the pins of the one whose place it takes, as it was built by."""
+    """A site that comes.
+
+    built       its first generation
+    old         the one whose place it takes; None for none
+    pins        of that one, as it was built by
+    keeps_last  whether that one serves something that the new one has not
+    """
 
     tenant: Tenant
     built: Built
-    pins: tuple[str, ...] = ()
+    old: Tenant | None
+    pins: tuple[str, ...]
+    keeps_last: bool
+
+
+# A site that goes, its content, and the one that takes its place.
+Gone: TypeAlias = tuple[Tenant, Content, Tenant | None]
 
 
 class Reconfigure:
@@ -150,7 +163,8 @@ class Reconfigure:
             pins = old.site.pins.globs if old is not None else ()  # first: from now on more may come, and go
             if old is not None:
                 tenant.site.pins.follow(Pinned(pins), old.config.pin)
-            return Come(tenant, tenant.builder.build(), pins)
+            built = tenant.builder.build()
+            return Come(tenant, built, old, pins, old is not None and _has_more(old.site.live, built.generation))
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
             self._sites.loaders.remove(tenant.site.id)
@@ -164,8 +178,10 @@ class Reconfigure:
         """From the next request on these sites are there. What was read and could not be built is read again."""
         service = self._service
         sampler = service.sites[0].sampler
-        for tenant, built, _ in come:
+        for tenant, built, old, _, keeps_last in come:
             tenant.serve(built)
+            if old is not None:
+                tenant.succeed(old, keeps_last=keeps_last, now=service.loop.now)
             tenant.site.sampler = sampler
             tenant.teach(service.loop.front)
             self._contents.add(tenant.open_content(service))
@@ -190,7 +206,9 @@ class Reconfigure:
         for tenant in gone:
             service.loop.front.drop_shelf(tenant.site.id)
         if gone:
-            service.loop.front.when_passed(partial(self._forget, list(zip(gone, contents, strict=True))))
+            heirs = {one.old: one.tenant for one in come}
+            left = [(tenant, content, heirs.get(tenant)) for tenant, content in zip(gone, contents, strict=True)]
+            service.loop.front.when_passed(partial(self._forget, left))
         came, went = (sorted(one.site.name for one in some) for some in ([one.tenant for one in come], gone))
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
@@ -212,19 +230,24 @@ class Reconfigure:
                 self._service.past_hits += old.hits
                 self._service.past_misses += old.misses
 
-    def _forget(self, gone: list[tuple[Tenant, Content]]) -> None:
+    def _forget(self, gone: list[Gone]) -> None:
         """No lane finds these sites any more."""
         threads.start(partial(self._let_go, gone), "zcserve-sites-gone")
 
-    def _let_go(self, gone: list[tuple[Tenant, Content]]) -> None:
+    def _let_go(self, gone: list[Gone]) -> None:
         """In a thread: end what made their content, and forget that. What is being sent stays until it is."""
-        for tenant, content in gone:
+        for tenant, content, heir in gone:
             try:
                 if content.leave():
                     self._contents.has_left(content)
-                    self._sites.let_go(tenant)
+                    self._sites.let_go(tenant, heir)
             except ClosingError:
                 return
+
+
+def _has_more(old: Generation, new: Generation) -> bool:
+    """Whether one has a key that the other one lacks."""
+    return any(key not in new.resources for keys in old.keys_in_pieces() for key in keys)
 
 
 def _differs(old: Config, new: Config) -> bool:

@@ -72,6 +72,12 @@ class Root:
                 "there is no /proc here, which tells where a symlink leads: mount it (mount -t proc proc /proc)"
             ) from None
 
+    def of_site(self, site: int) -> Root:
+        """The same directory with the same rules, as another site's. Raises UsageError."""
+        other = Root(f"/proc/self/fd/{self._fd}", self.rules, site)
+        other.path = self.path
+        return other
+
     def __del__(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

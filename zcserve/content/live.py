@@ -7,6 +7,7 @@ what leads to something else, then the page for what is absent. Then no client g
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from math import inf
 
 from zcserve.cache.entry import Entry
@@ -134,6 +135,9 @@ class Live:
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
         older, kept = self.site.generations, self._config.keep_generations
+        over = older[kept:]
+        if not changed:  # a reload that brings nothing pushes no release out: the last one has nothing of its own
+            older, over = older[1:], (last, *older[kept + 1 :])
         before, after = last.root.rules, built.generation.root.rules
         if before is not after:  # what only one of them has is not called absent meanwhile
             self._have_rules_own(before, after)
@@ -150,7 +154,7 @@ class Live:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then()
-        return list(older[kept:])
+        return list(over)
 
     def let_go(self) -> None:
         """The site is gone: what waits, and what is told of times, refers to this."""
@@ -161,10 +165,11 @@ class Live:
 
     def tell_keys(self) -> None:
         """Have the front know what is absent."""
-        live = self.site.live
+        served = self.site.generations
         self.tell_page()
         self._have_rules_own(self.site.root.rules)
-        self._shelf.know_keys(live.keys_in_pieces(), len(live.resources))
+        pieces = chain.from_iterable(one.keys_in_pieces() for one in served)
+        self._shelf.know_keys(pieces, sum(len(one.resources) for one in served))
 
     def _have_rules_own(self, *rules: Rules) -> None:
         """Have the front ask where a path leads that these rules may have an answer for."""

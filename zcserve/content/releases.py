@@ -258,12 +258,18 @@ class Releases:
         self._expect(built.generation, self._jobs.in_loop)
         for left in reversed(range(FLIPS_MAX)):
             self._renew_too(built.generation, changed)
-            flip = partial(self._live.flip, built, changed, is_last_try=not left)
-            if (over := self._jobs.in_loop(flip)) is not None:
+            if (over := self._jobs.in_loop(partial(self._flip, built, changed, is_last_try=not left))) is not None:
                 break
         assert over is not None
         self._builder.forget_unless_in(built.generation, caught.unneeded)
         return over
+
+    def _flip(self, built: Built, changed: Shards[bytes, bool], *, is_last_try: bool) -> list[Generation] | None:
+        """In the loop, as `Live.flip`. Raises PausedError: what was served until now is another site's by now, perhaps,
+        and is not to be cleared."""
+        if self._renewals.is_paused:
+            raise PausedError
+        return self._live.flip(built, changed, is_last_try=is_last_try)
 
     def _renew_too(self, following: Generation, changed: Shards[bytes, bool]) -> None:
         """Have the next generation know what lies now where requests found something newer than the live one had: its
