@@ -239,7 +239,7 @@ def test_nobody_starves(
         assert client.get("/small").body == b"old"
         with flooding(server.port, count, kind):
             for target in ("/small", "/csp?quiet"):
-                took = waits(server, client, 0.25, target)
+                took = waits(server, client, 0.15, target)
                 assert statistics.median(took) < MEDIAN_S
                 assert max(took) < LONGEST_S
             small.write_bytes(b"newer")
