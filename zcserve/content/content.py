@@ -298,7 +298,8 @@ class Content:
         until = time.monotonic() + within_s
         ended = self._jobs.close(within_s)
         ended &= self._rechecks.close(max(until - time.monotonic(), 0))
-        if ended and (watcher := self._live.watcher) is not None:
-            watcher.close()
-            self._live.watcher = None
+        if ended:  # in one step: the end of the server may come while the site leaves, in another thread
+            watcher, self._live.watcher = self._live.watcher, None
+            if watcher is not None:
+                watcher.close()
         return ended
