@@ -78,7 +78,8 @@ def _check_content(label: str, config: Config, store: Store, site: int, pinned: 
     book = Rulebook(config)
     root = open_root(config.directory, book, site)
     generation = walk(root, index=config.index)
-    for line in (*book.told, *root.rules.findings(lambda key: isinstance(generation.resources.get(key), Entry))):
+    findings, missing = root.rules.findings(generation.has_file), root.rules.error_pages.missing(generation.has_file)
+    for line in (*book.told, *findings, *missing):
         _log.warning("%s%s", label, line)
     try_to_open_files(generation)
     store.count_index(site, generation.index_bytes)

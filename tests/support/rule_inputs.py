@@ -36,7 +36,7 @@ def rules_of_a_site(draw: st.DrawFn) -> plain.Rule:
     if names and not draw(st.booleans()):
         form = draw(st.sampled_from(FILLED))
         target = form.format(*(draw(st.sampled_from(names)) for _ in range(form.count("{}"))))
-    return plain.Rule(source, target, draw(st.sampled_from([200, 301, 302, 308, 404, 410])), query)
+    return plain.Rule(source, target, draw(st.sampled_from([200, 301, 302, 308, 403, 404, 410, 451])), query)
 
 
 RULES = st.lists(rules_of_a_site(), min_size=1, max_size=5)

@@ -36,7 +36,7 @@ INHERITED = (
     "keep_generations",
     "keep_for_s",
 )
-OWN = ("root", "servlets", "mount", "rules", "redirects")
+OWN = ("root", "servlets", "mount", "rules", "redirects", "error_pages")
 # What a site has that is no key of the server's, or means another thing there.
 SITES_OWN = ("hosts", "memory_min", "memory_max")
 

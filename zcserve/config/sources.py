@@ -14,7 +14,7 @@ from zcserve.config.keys import BY_WORD, KEYS, Key
 from zcserve.config.option import TEXTS
 from zcserve.config.refusal import shown
 from zcserve.config.table import TABLES, Config
-from zcserve.config.tables import Source, tables_of
+from zcserve.config.tables import Source
 from zcserve.errors import UsageError, nearest, reason_of
 
 SITES = "sites"  # the tables of a file that are no keys, and no list
@@ -93,7 +93,9 @@ def _from_file(path: str | Path) -> dict[str, Any]:
         return f"unknown key {shown(word)}; the nearest known is {known}"
 
     values, source = _read_toml(path)
-    tables: dict[str, Any] = {word: tables_of(values.pop(word), (word,), source) for word in TABLES if word in values}
+    tables: dict[str, Any] = {
+        word: read(values.pop(word), (word,), source) for word, read in TABLES.items() if word in values
+    }
     if SITES in values:
         from zcserve.config.sites import read_sites  # late: most servers have one
 

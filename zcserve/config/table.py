@@ -19,7 +19,7 @@ from zcserve.config.log_fields import read_names
 from zcserve.config.option import COUNT, DURATION, MEMORY, PART, PATH, SWITCH, TEXT, TEXTS, accept_all
 from zcserve.config.option import key as _key
 from zcserve.config.site import SiteTable, check_together
-from zcserve.config.tables import tables_of
+from zcserve.config.tables import table_of, tables_of
 from zcserve.config.units import DAY_S, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
 from zcserve.media_types import DEFAULT_CHARSET, check_charset, parse_type
@@ -33,7 +33,8 @@ UnknownHost: TypeAlias = Literal["default", "421"]
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
 
 
-TABLES = ("rules", "redirects")  # fields that are no keys: lists of tables, which only a file can hold
+# Fields that are no keys: tables, which only a file can hold, and what reads them.
+TABLES = {"rules": tables_of, "redirects": tables_of, "error_pages": table_of}
 
 
 # ruff: noqa: RUF009 (what `_key` returns is a field, made once)
@@ -227,11 +228,12 @@ class Config(Limits):
     # Of a file alone (rules/): what files are sent with, and where paths lead that no file has.
     rules: tuple[Mapping[str, Any], ...] = ()
     redirects: tuple[Mapping[str, Any], ...] = ()
+    error_pages: tuple[Mapping[str, Any], ...] = ()  # the site's own, and behind it what it has from the server
     sites: tuple[SiteTable, ...] = ()  # `[sites.NAME]`
 
     def __post_init__(self) -> None:
-        for name in TABLES:
-            object.__setattr__(self, name, tables_of(getattr(self, name), (name,)))
+        for name, read in TABLES.items():
+            object.__setattr__(self, name, read(getattr(self, name), (name,)))
         accept_all(self, but=("root",) if self.root is None else ())
         if self.slab_bytes < 2 * self.small_body_bytes_max:
             raise UsageError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from math import inf
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import NOT_FOUND_KEY, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.patch import Patch
 from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
@@ -119,7 +119,7 @@ class Live:
         if self.is_building:
             self.laid.update(marked(keys))
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
-        if NOT_FOUND_KEY in keys:
+        if not generation.root.rules.error_pages.in_memory.isdisjoint(keys):
             self.tell_page()
         self.settle([key for key in keys if patch.resources[key] is None])
         unneeded += [old for old in was if known.get(old.key) is not old]

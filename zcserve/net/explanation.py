@@ -327,7 +327,8 @@ def _what(answer: Reply, trail: Trail, site: Site) -> str:
     if answer.status == 301:
         return "a directory: its own path ends in a slash"
     if answer.status == 404 and site.live.error_pages.get(404) is not None:
-        return "nothing is at this path: the page 404.html"
+        page = site.root.rules.error_pages.key_of(404, site.live.pages) or b""
+        return f"nothing is at this path: the page {page[1:].decode()}"
     return {200: "what can be done", 404: "nothing is at this path", 421: "no site has this name"}.get(
         answer.status, PHRASES.get(answer.status, "")
     )

@@ -17,9 +17,9 @@ from zcserve.http import KNOWN_METHODS, canonical_path
 from zcserve.net.fields import Fields
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import NO_FIELDS, NOT_FOUND_KEY, Effect, HeadFields, Rules, is_lasting
+from zcserve.rules.compiled import NO_FIELDS, Effect, HeadFields, Rules, is_lasting
 from zcserve.rules.cors import without_cors
-from zcserve.rules.redirects import Action
+from zcserve.rules.redirects import ERRORS, Action
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
 from zcserve.site.reply import Reply
@@ -73,7 +73,7 @@ def look_up(
             return generation, resource
         if resource is None:  # as `_absent`, two calls fewer: scanners ask for what is absent all day
             if trail is not None:
-                trail.headed = NOT_FOUND_KEY
+                trail.headed = rules.not_found_key
             live = site.live
             return reply.not_found(live.error_pages.get(404), live.root.rules.absent)
         asked = keys_of(resource.location)[1]
@@ -143,7 +143,7 @@ def _fields_of(site: Site, key: bytes, found: Reply | Stored | tuple[Generation,
     """What rules say of that which a key leads to."""
     rules = _rules_of(site, found)
     if isinstance(found, Reply):
-        if found.status == 410:  # the small page, which has what holds for every path
+        if found.status in ERRORS and found.status != 404:  # the small page, which has what holds for every path
             return NO_FIELDS
         return rules.absent if found.status == 404 else rules.fields_of_answer(key)
     return rules.fields_of((found.entry if isinstance(found, Stored) else found[1]).key)
@@ -196,19 +196,22 @@ def _led(
         if trail is not None:
             trail.headed = key
         return _redirected(action, query, rules.fields_of_answer(key))
-    found = site.page(action.key or b"/%d.html" % action.status)
-    if found is None:
-        if action.status != 410:
-            return _absent(site, trail)
-        if trail is not None:
-            trail.headed = EVERYWHERE
-        return reply.page(action.status, rules.everywhere)
-    return found if action.status == 200 else Stored(*found, status=action.status)
+    if action.status == 200:
+        return site.page(action.key) or _absent(site, trail)
+    keys = (action.key,) if action.key else ()
+    found = next(filter(None, map(site.page, (*keys, *rules.error_pages.of[action.status]))), None)
+    if found is not None:
+        return Stored(*found, status=action.status)
+    if action.status == 404:
+        return _absent(site, trail)
+    if trail is not None:
+        trail.headed = EVERYWHERE
+    return reply.page(action.status, rules.everywhere)
 
 
 def _absent(site: Site, trail: Trail | None) -> Reply:
     if trail is not None:
-        trail.headed = NOT_FOUND_KEY
+        trail.headed = site.root.rules.not_found_key
     return site.not_found()
 
 

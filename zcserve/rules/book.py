@@ -14,6 +14,7 @@ from zcserve.config.tables import tables_of
 from zcserve.errors import UsageError
 from zcserve.rules import headers_file, redirects_file
 from zcserve.rules.compiled import Rules
+from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.headers_file import HeaderBlock, read_headers
 from zcserve.rules.preset import EVERYWHERE, presets
 from zcserve.rules.reading import header_rules, redirects
@@ -39,6 +40,7 @@ class Rulebook:
         self._presets = presets(secure=config.secure_headers, immutable=config.immutable)
         self._written = header_rules(tables_of(config.rules, ("rules",)))
         self._redirects = redirects(tables_of(config.redirects, ("redirects",)))
+        self._error_pages = ErrorPages(config.error_pages)
         self.told: list[str] = []
         self.files: tuple[bytes | None, ...] = (None, None)
         self._last = self._compiled((), ())
@@ -78,6 +80,7 @@ class Rulebook:
             clean_urls=config.clean_urls,
             spa=config.spa,
             tag_header=config.tag_header,
+            error_pages=self._error_pages,
         )
 
     def _overruled(self, of_file: tuple[HeaderRule, ...]) -> Iterator[str]:

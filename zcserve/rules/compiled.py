@@ -20,6 +20,7 @@ from zcserve.http import FieldLines
 from zcserve.paths import decoded
 from zcserve.rules.checks import Finding, check_redirects
 from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin
+from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
@@ -88,8 +89,8 @@ class Effect(NamedTuple):
     given: FieldLines
 
 
-# Whose content is the site's page for what is absent; what rules say of it, a 404 has in any case.
-NOT_FOUND_KEY = b"/404.html"
+# Of a site that says nothing of its pages for errors.
+NAMED_PAGES = ErrorPages()
 # What --spa answers with.
 SPA_KEY = b"/index.html"
 
@@ -118,7 +119,9 @@ class Rules:
     reads_origin   whether answers depend on the origin of a page that asks
     reads_requests whether one of a file may: by such a rule, or one with force
     clean_urls  whether `/about` is `/about.html`
-    absent      the fields of a 404: of /404.html, whether there is one or not
+    error_pages which page answers with an error
+    not_found_key  the path of the page for what is absent, whether it has a file or not
+    absent      the fields of a 404: of that path
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
                 but for what is said of content
     tags        all that files may have
@@ -126,8 +129,8 @@ class Rules:
 
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
-        "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_cors", "has_forced",
-        "reads_origin", "reads_requests", "tags",
+        "absent", "clean_urls", "digest", "error_pages", "everywhere", "first_segments", "has_answers", "has_cors",
+        "has_forced", "not_found_key", "reads_origin", "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -139,6 +142,7 @@ class Rules:
         clean_urls: bool = False,
         spa: bool = False,
         tag_header: str = "none",
+        error_pages: ErrorPages = NAMED_PAGES,
     ) -> None:
         """`cache_control` is what a file has without rules; "": none. `tag_header` is the field that tells of tags.
         Raises UsageError for what is no glob, and for redirects that take too long to look up."""
@@ -153,13 +157,17 @@ class Rules:
         self.tags = Tags(rules, tag_header)
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
         led = self._redirects.digest
-        told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa, tag_header)).encode()
+        switches = (clean_urls, spa, tag_header, sorted(error_pages.of.items()))
+        told = repr((cache_control, [rule.meaning for rule in rules], led, *switches)).encode()
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
         self._default = HeadFields(lines) if lines else NO_FIELDS
         self._of_all = tuple(number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs))
         fields = self._made(self._of_all, of_file=False, is_hashed=False)
-        self.absent = self.fields_of_answer(NOT_FOUND_KEY)
+        self.error_pages = error_pages
+        # What rules say of the page for what is absent, a 404 has in any case, whether there is a file or not.
+        self.not_found_key = error_pages.of[404][0]
+        self.absent = self.fields_of_answer(self.not_found_key)
         self.has_cors = any(rule.cors is not None for rule in rules)
         self.reads_origin = any_reads_origin(rule.cors for rule in rules)
         self.reads_requests = self.has_forced or self.reads_origin

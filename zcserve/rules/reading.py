@@ -17,7 +17,7 @@ file, line and column.
     [[redirects]]
     from = "/old/*"                      # patterns.py
     to = "/new/:splat"                   # targets.py
-    status = 301                         # 302 303 307 308; 200 is a rewrite; 404 410 an error
+    status = 301                         # 302 303 307 308; 200 is a rewrite; 403 404 410 451 an error
     query = { id = ":id" }               # what must stand in the query
     force = false                        # also where a file lies
 """

@@ -2,7 +2,7 @@
 
     301 302 303 307 308   `to` is sent as Location (RFC 9110 section 15.4)
     200                   a rewrite: what the site has at `to` is served, under the path that was asked for
-    404 410               an error, with the page at `to`, or with the site's own
+    403 404 410 451       an error, with the page at `to`, or with the site's own
 
 The first rule, in the order in which they are written, that matches decides. One that leads to where the request is
 already does not match: so `/a /a/` adds a slash, though a slash at the end counts for nothing in a pattern, and no rule
@@ -30,7 +30,7 @@ from zcserve.rules.where import RuleError, Where
 
 REDIRECTS = (301, 302, 303, 307, 308)
 REWRITE = 200
-ERRORS = (404, 410)
+ERRORS = (403, 404, 410, 451)
 STATUSES = (REWRITE, *REDIRECTS, *ERRORS)
 
 # A shop's search page has five.
@@ -86,7 +86,7 @@ class Redirect:
 class Action:
     """What a rule answers a request with.
 
-    status    200, a redirect's, 404 or 410
+    status    200, a redirect's, or an error's
     location  a redirect's Location; b"" for the others
     key       what is served instead, as a key of the site; b"" for a redirect, and for the site's own error page
     query     what a servlet there sees as the query
@@ -117,7 +117,7 @@ def parse_redirect(
         raise RuleError(f"{status} is no status of a rule; accepted: {', '.join(map(str, STATUSES))}", "status")
     if not target:
         if status not in ERRORS:
-            raise RuleError(f"a rule with status {status} leads somewhere; only 404 and 410 do without", "to")
+            raise RuleError(f"a rule with status {status} leads somewhere; only 403, 404, 410 and 451 do without", "to")
         return Redirect(pattern, None, status, force, conditions, where)
     names = pattern.captures.union(condition.captured for condition in conditions) - {""}
     leads_to = parse_target(target, names)
