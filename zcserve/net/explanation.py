@@ -20,13 +20,14 @@ from zcserve.cache.naming import path_of
 from zcserve.config.hosts import WILDCARD
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import FIELD_VALUE_BYTES, canonical_path, coding_quality, is_token
-from zcserve.net.answering import answer_of, is_sites_own, not_acceptable, place_of
+from zcserve.net.answering import answer_of, not_acceptable
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import frame
 from zcserve.net.leading import EVERYWHERE, Trail, look_up
 from zcserve.net.negotiate import choose
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser, host_of, split_target
+from zcserve.net.rewriting import Sent, is_sites_own, place_of, rewrite_of
 from zcserve.phrases import PHRASES
 from zcserve.rules.compiled import Effect
 from zcserve.rules.redirects import Action
@@ -215,9 +216,8 @@ class Explainer:
             key = canonical_path(split_target(target)[0])
         told.path = key.decode("latin-1")
         place = place_of(method, target)
-        is_asked = place is not None and not is_sites_own(site, method, target, fields, place)
-        if is_asked and self._source.has_application(site):
-            told.notes.append("an application is asked first, and is not called here: this is where it has no answer")
+        if place is not None and self._source.has_application(site):
+            _tell_of_application(told, site, Sent(method, target, fields, place))
         if trail.action is not None:
             told.rule = _rule(trail.action)
         if isinstance(found, Reply):
@@ -252,6 +252,17 @@ class Explainer:
         elif (cors := rules.fields_of(base.key).cors) is not None:
             told.effects = [rules.effect_of(cors, cors.lines_for(fields.origin))]  # the rest stands in the file's head
         _send(told, answer, fields)
+
+
+def _tell_of_application(told: Explanation, site: Site, sent: Sent) -> None:
+    """What an application is asked for, which is not called."""
+    if not is_sites_own(site, sent):
+        told.notes.append("an application is asked first, and is not called here: this is where it has no answer")
+    action = rewrite_of(site, sent)
+    if action is not None:
+        told.rule = _rule(action)
+        leads_to = (action.key + (b"?" + action.query if action.query else b"")).decode()
+        told.notes.append(f"the rewrite leads to {leads_to}: what the application has there is the answer")
 
 
 def _effects(site: Site, trail: Trail, origin: bytes) -> list[Effect]:

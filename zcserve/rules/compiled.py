@@ -24,7 +24,7 @@ from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
-from zcserve.rules.redirects import Action, Redirect, Redirects
+from zcserve.rules.redirects import REWRITE, Action, Redirect, Redirects
 from zcserve.rules.rule import HeaderRule
 from zcserve.rules.tagged import Tags, check_tag
 
@@ -115,6 +115,7 @@ class Rules:
     digest      see above
     has_answers whether there may be an answer where no file is
     has_forced  whether there may be one where a file is
+    has_rewrites   whether a rule serves at one path what is at another
     has_cors       whether a rule says which other origins may read; else fields of that kind are the site's own words
     reads_origin   whether answers depend on the origin of a page that asks
     reads_requests whether one of a file may: by such a rule, or one with force
@@ -130,7 +131,7 @@ class Rules:
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
         "absent", "clean_urls", "digest", "error_pages", "everywhere", "first_segments", "has_answers", "has_cors",
-        "has_forced", "not_found_key", "reads_origin", "reads_requests", "tags",
+        "has_forced", "has_rewrites", "not_found_key", "reads_origin", "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +151,7 @@ class Rules:
         self._spa = spa
         self.clean_urls = clean_urls
         self.has_forced = self._redirects.has_forced
+        self.has_rewrites = any(rule.status == REWRITE for rule in redirects)
         self._rules = tuple(rules)
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
@@ -219,6 +221,16 @@ class Rules:
     def findings(self, has_file: Callable[[bytes], bool]) -> list[Finding]:
         """What is wrong with the redirects together; `has_file` tells whether a file answers a key."""
         return check_redirects(self._redirects, has_file=has_file)
+
+    def nowhere(self, has_file: Callable[[bytes], bool], has_application: Callable[[bytes, bytes], bool]) -> list[str]:
+        """Rewrites that lead to what no file and no application has, a line each; the latter is asked for a key and a
+        query. What only a request fills in is not looked at."""
+        return [
+            f"{rule.where}: {rule.pattern.text!r} leads to {rule.target.text}, where nothing is"
+            for rule, key, query in self._redirects.fixed_rewrites()
+            if rule.target is not None
+            and not (has_file(key) or (self.clean_urls and has_file(key + b".html")) or has_application(key, query))
+        ]
 
     # --- what is sent with it ---------------------------------------------------------------------------------
 

@@ -318,6 +318,13 @@ class Redirects:
         """Whether a rule with force may answer this key, for some query: then a file there is not always served."""
         return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host))
 
+    def fixed_rewrites(self) -> Iterator[tuple[Redirect, bytes, bytes]]:
+        """Rewrites that lead to the same for all requests, with the key and the query there."""
+        for rule in self.rules:
+            target = rule.target
+            if rule.status == REWRITE and target is not None and not target.names:
+                yield rule, target.path_of({}), target.query_of({}, b"")
+
     @property
     def digest(self) -> bytes:
         """Two with the same digest answer the same."""
