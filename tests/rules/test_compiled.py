@@ -292,3 +292,19 @@ def test_the_last_rule_that_says_a_priority_decides() -> None:
     assert rules.has_priorities
     assert [rules.priority_of(key) for key in (b"/x", b"/x.css", b"/assets/x.css")] == [0, 5, -3]
     assert not Rules((HeaderRule(("/a",), priority=0),)).has_priorities
+
+
+def test_a_failure_has_what_is_said_of_a_path_but_how_its_content_is_kept() -> None:
+    rule = HeaderRule(
+        ("/a/**",),
+        set=((b"X-A", b"1"), (b"Cache-Control", b"max-age=9"), (b"Link", b"</b>; rel=preload")),
+        add=((b"Vary", b"X-B"),),
+        cors=Cors((b"https://a.example",)),
+    )
+    rules = Rules([rule])
+    common = ((b"X-A", b"1"), (b"Vary", b"X-B"), (b"Vary", b"Origin"))
+    assert rules.fields_of_failure(b"/a/b", b"") == common
+    assert rules.fields_of_failure(b"/a/b", b"https://a.example") == (*common, (ALLOW_ORIGIN, b"https://a.example"))
+    assert rules.fields_of_failure(b"/b", b"https://a.example") == NO_RULES.fields_of_failure(b"/a/b", b"") == ()
+    assert rules.has_lasting_fields
+    assert not Rules([HeaderRule(("/a",), set=((b"Cache-Control", b"no-store"),), remove=(b"x-a",))]).has_lasting_fields

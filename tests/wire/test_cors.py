@@ -165,3 +165,26 @@ def test_both_engines_send_the_same_bytes_and_the_lane_answers_what_is_open_to_a
                 assert client.get("/none", f"Origin: {OTHER}")["Access-Control-Allow-Origin"] == b"*"
 
     assert lane_share(engines, work) > 0.9
+
+
+def test_a_page_learns_of_what_failed_as_of_what_is_there(site: Site, live: Serve) -> None:
+    for name in ("open.json", "listed.json", "plain.json"):
+        site.write(name, b"{}" * 10)
+    rules = (
+        {"path": "/*.json", "set": {"X-A": "1", "Cache-Control": "max-age=9"}},
+        {"path": "/open.json", "cors": {"origins": "*", "expose": ["X-A"]}},
+        {"path": "/listed.json", "cors": {"origins": ["https://a.example"]}},
+    )
+    allowed, exposed = "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"
+    with Client(live(site.root, rules=rules).port) as client:
+        for _ in range(3):
+            for status, line in ((412, 'If-Match: "x"'), (416, "Range: bytes=999-")):
+                answer = client.get("/open.json", line)
+                assert (answer.status, answer[allowed], answer[exposed]) == (status, b"*", b"X-A")
+                assert (answer["X-A"], answer["Cache-Control"], answer["Vary"]) == (b"1", None, None)
+                answer = client.get("/listed.json", line)
+                assert (answer.status, answer[allowed], answer["Vary"]) == (status, None, b"Origin")
+                answer = client.get("/listed.json", line, "Origin: https://a.example")
+                assert (answer[allowed], answer["Vary"]) == (b"https://a.example", b"Origin")
+                answer = client.get("/plain.json", line)
+                assert (answer.status, answer[allowed], answer["X-A"]) == (status, None, b"1")

@@ -36,7 +36,13 @@ def test_a_file_that_cannot_be_read_and_a_servlet_that_is_too_slow_have_the_site
     def fails(request):
         raise ValueError("a secret")
     """
-    server = live(site.root, servlets=str(write_servlets(tmp_path, slow=slow)), app_timeout_s=0.2, memory="4K")
+    rules = (
+        {"path": "/**", "set": {"X-A": "1", "Cache-Control": "max-age=9"}, "cors": "*"},
+        {"path": "/page", "cors": {"origins": ["https://a.example"]}},
+    )
+    server = live(
+        site.root, servlets=str(write_servlets(tmp_path, slow=slow)), app_timeout_s=0.2, memory="4K", rules=rules
+    )
     with Client(server.port) as client, (site.root / "page").open("wb", buffering=0) as page:
         page.write(b"n")
         watcher = server.content.watcher
@@ -46,9 +52,15 @@ def test_a_file_that_cannot_be_read_and_a_servlet_that_is_too_slow_have_the_site
         answer = client.get("/page")
         assert (answer.status, answer["Retry-After"], answer.body) == (503, b"1", b"not now")
         assert answer["Content-Type"] == b"text/html; charset=utf-8"
+        assert (answer["X-A"], answer["Cache-Control"], answer["Vary"]) == (b"1", None, b"Origin")
+        assert answer["Access-Control-Allow-Origin"] is None
+        named = client.get("/page", "Origin: https://a.example")
+        assert (named.status, named["Access-Control-Allow-Origin"]) == (503, b"https://a.example")
         assert (late := client.get("/slow")).status == 504
         assert (late.body, late["Retry-After"]) == (b"too slow", None)
+        assert (late["Access-Control-Allow-Origin"], late["X-A"], late["Cache-Control"]) == (b"*", b"1", None)
         failed = client.get("/fails")
+        assert (failed["Access-Control-Allow-Origin"], failed["X-A"]) == (b"*", b"1")
         assert (failed.status, failed.body) == (500, b"it failed")
         assert f"error {failed['X-Error-Id'].decode()} at" in caplog.text
         site.write("504.html.new", b"slower").rename(site.root / "504.html")

@@ -176,8 +176,9 @@ class Live:
             self._is_ruled = True
 
     def tell_page(self) -> None:
-        """Have the front know the page for what is absent."""
+        """Have the front know the page for what is absent, and whether rules say more of failures than it does."""
         self._shelf.set_not_found(self.site.not_found())
+        self._shelf.leave_failures(any(one.root.rules.has_lasting_fields for one in self.site.generations))
 
     def expect(self, keys: Collection[bytes]) -> None:
         """These keys will lead somewhere. Before they do, and some thousand at a time: no step is to be long."""

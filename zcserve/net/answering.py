@@ -19,8 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from zcserve.cache import spans
-from zcserve.cache.entry import Body, DiskSpan, Entry
+from zcserve.cache import heads, spans
+from zcserve.cache.entry import Body, ComposedEntry, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
@@ -29,10 +29,11 @@ from zcserve.http import has_content
 from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
-from zcserve.net.leading import look_up
+from zcserve.net.leading import failed, look_up
 from zcserve.net.received import Collect, Discard
 from zcserve.net.rewriting import Asked, Sent, find, find_led, place_of
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import of_failure
 from zcserve.site import reply
 from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.site.reply import Reply
@@ -178,7 +179,7 @@ class Answering:
         else:
             self.tell(f"answered 504, the application gave no answer within --app-timeout ({config.app_timeout_s:g} s)")
             self._abandon()
-            self._next = partial(self._site.failed, 504)
+            self._next = partial(self._failed, 504)
 
     def cancel(self) -> None:
         """The answer is not wanted any more, and no `resumed` comes. Harmless when repeated."""
@@ -288,7 +289,10 @@ class Answering:
     def _unavailable(self, why: str = "its file cannot be read, or changes too often") -> Reply:
         """The content cannot be had for now."""
         self.tell(f"answered 503, {why}")
-        return self._site.failed(503)
+        return self._failed(503)
+
+    def _failed(self, status: int) -> Reply:
+        return failed(self._site, status, self.target, self.fields.origin)
 
     def _is_begun(self, answer: Reply) -> bool:
         """Whether the first piece of a file is at hand, if the answer has any: before the head is sent, so that there
@@ -423,5 +427,7 @@ def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_m
         return reply.partial(body, decision.ranges)
     if decision.status == 304:
         return reply.not_modified(body)
-    vary = reply.VARY if chosen.variants or chosen.encoding else ()
-    return reply.page(412, vary) if decision.status == 412 else reply.unsatisfiable(chosen.size, vary)
+    more = reply.VARY if chosen.variants or chosen.encoding else ()
+    if not isinstance(chosen, ComposedEntry):  # of which rules say nothing
+        more = of_failure(heads.lines_of_rules(body.head())) + more
+    return reply.page(412, more) if decision.status == 412 else reply.unsatisfiable(chosen.size, more)

@@ -246,11 +246,8 @@ class Explainer:
             told.notes.append(note)
         answer = answer_of(fields, method, chosen, body, self._ranges_max, stored)
         told.condition = _condition(fields, answer)
-        rules = generation.root.rules
-        if answer.status not in (412, 416):
-            told.effects = rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
-        elif (cors := rules.fields_of(base.key).cors) is not None:
-            told.effects = [rules.effect_of(cors, cors.lines_for(fields.origin))]  # the rest stands in the file's head
+        # Of 412 and 416 those are left out at the end that are said of content.
+        told.effects = generation.root.rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
         _send(told, answer, fields)
 
 

@@ -13,7 +13,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
-from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.http import KNOWN_METHODS, FieldLines, canonical_path
 from zcserve.net.fields import Fields
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
@@ -243,3 +243,22 @@ def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None
         return site.find(canonical_path(sent)), query
     key, query = _place(target, place)
     return site.find(key), query
+
+
+def failed(site: Site, status: int, target: bytes, origin: bytes = b"") -> Reply:
+    """500, 503 or 504 where a target's file or application fails, with what rules say of what is there to a page of
+    this origin."""
+    return site.failed(status, fields_of_failure(site, target, origin))
+
+
+def fields_of_failure(site: Site, target: bytes, origin: bytes = b"") -> FieldLines:
+    """What rules say of what is at a target, but for how its content is kept and used: an answer that is not it."""
+    rules = site.root.rules
+    if not rules.has_lasting_fields:
+        return ()
+    try:
+        key = canonical_path(split_target(target)[0])
+    except HttpError:
+        return ()
+    found = site.page(key)
+    return rules.fields_of_failure(found[1].key if found is not None else key, origin)

@@ -42,6 +42,13 @@ _OF_CONTENT = frozenset(
      b"x-content-type-options")
 )  # fmt: skip
 
+
+def of_failure(lines: FieldLines) -> FieldLines:
+    """Of what is said of content, those that its failure has as well: all but how that content may be kept and used.
+    What an answer depends on (Vary) is said of both."""
+    return tuple(line for line in lines if line[0].lower() not in _OF_CONTENT or line[0].lower() == b"vary")
+
+
 # What a rule with `cors` says instead of what was there.
 _OF_CORS = frozenset((ALLOW_ORIGIN.lower(), EXPOSE.lower()))
 
@@ -125,13 +132,14 @@ class Rules:
     absent      the fields of a 404: of that path
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
                 but for what is said of content
+    has_lasting_fields  whether an answer that is a failure may have fields of rules
     tags        all that files may have
     """
 
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
         "absent", "clean_urls", "digest", "error_pages", "everywhere", "first_segments", "has_answers", "has_cors",
-        "has_forced", "has_rewrites", "not_found_key", "reads_origin", "reads_requests", "tags",
+        "has_forced", "has_lasting_fields", "has_rewrites", "not_found_key", "reads_origin", "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -178,6 +186,7 @@ class Rules:
         self.has_answers = bool(redirects) or is_anywhere
         self.first_segments = None if is_anywhere else self._redirects.first_segments
         self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
+        self.has_lasting_fields = any(rule.cors is not None or of_failure((*rule.set, *rule.add)) for rule in rules)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -241,6 +250,13 @@ class Rules:
     def fields_of_answer(self, key: bytes) -> HeadFields:
         """The same of an answer at this key that has no file: a redirect, a page for what is absent."""
         return self._fields(key, of_file=False) if self._rules else NO_FIELDS
+
+    def fields_of_failure(self, key: bytes, origin: bytes) -> FieldLines:
+        """The same of an answer that cannot be what is at this key, for a page of this origin."""
+        if not self._rules:
+            return ()
+        fields = self.fields_of_answer(key)
+        return (*of_failure(fields.lines), *fields.lines_for(origin))
 
     # --- which files belong together --------------------------------------------------------------------------
 

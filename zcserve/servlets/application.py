@@ -108,7 +108,9 @@ class Broken:
     def respond(self, exchange: Exchange) -> Answer | None:
         """500."""
         module = self._module
-        return self._context.failure_page(f"the servlet {module.name} does not load: see the log", module.error)
+        return self._context.failure_page(
+            f"the servlet {module.name} does not load: see the log", module.error, exchange.target
+        )
 
 
 class Refreshing:
