@@ -62,3 +62,26 @@ def test_rules_are_compiled_anew_only_where_a_file_is_another(tmp_path: Path) ->
     assert book.rules(b"/a\n  X-A: 1\n", None) is first
     assert book.rules(None, None).digest == NO_RULES.digest
     assert book.rules(b"/a\n  X-A: 1\n", None).digest == first.digest
+
+
+def test_who_may_read_is_said_once_and_the_rule_that_is_passed_over_is_told(tmp_path: Path) -> None:
+    star = {"Access-Control-Allow-Origin": "https://b.example"}
+    rules = (
+        {"path": "/**", "cors": "*"},
+        {"path": "/a/**", "add": star},
+        {"path": "/c/x.json", "set": star},
+        {"path": "/c/**", "cors": {"origins": ["https://a.example"]}},
+    )
+    book = Rulebook(Config(root=tmp_path, rules=rules))
+    assert [line.partition(";")[0] for line in book.told] == [
+        "rules[1]: Access-Control-Allow-Origin is said by rules[0], too",
+        "rules[2]: Access-Control-Allow-Origin is said by rules[0], too",
+    ]
+    lines = {key: book.rules().fields_of(key).lines for key in (b"/a/b", b"/c/x.json", b"/c/y", b"/d")}
+    assert lines == {
+        b"/a/b": ((b"Access-Control-Allow-Origin", b"https://b.example"),),
+        b"/c/x.json": ((b"Vary", b"Origin"),),
+        b"/c/y": ((b"Vary", b"Origin"),),
+        b"/d": ((b"Access-Control-Allow-Origin", b"*"),),
+    }
+    assert Rulebook(Config(root=tmp_path, rules=rules[:1] + rules[3:])).told == []

@@ -107,6 +107,11 @@ def test_what_is_not_allowed_gets_no_allow_origin(client: Client) -> None:
     assert allowed(authorized) == (None, [])  # `*` does not stand for it
     assert allowed(ask(client, "/closed/a.json", A, "GET"))[0] is None
     assert client.get("/open/a.json", method="OPTIONS")["Allow"] == b"GET, HEAD, OPTIONS"
+    for target, origin in (("/open/a.json", A), ("/listed/", A), ("/listed/", OTHER), ("/listed/mine/a.json", A)):
+        asked, given = (client.get(target, f"Origin: {origin}", method=method) for method in ("OPTIONS", "GET"))
+        names = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Access-Control-Allow-Credentials")
+        assert (asked.status, [asked[one] for one in names]) == (200, [given[one] for one in names])
+        assert asked.all("Vary") == [value for value in given.all("Vary") if value == b"Origin"]
     assert ask(client, "/closed/none", A, "GET").status == 404
 
 

@@ -205,6 +205,7 @@ REQUESTS: tuple[tuple[str, ...], ...] = (
             ("GET", W + "/listed/as"), ("GET", W + "/listed/moved"), ("GET", W + "/listed"),
             ("GET", W + "/listed/none"),
             ("OPTIONS", W + "/open/a.json"), ("OPTIONS", W + "/listed/a.json"), ("OPTIONS", W + "/listed/moved"),
+            ("OPTIONS", W + "/listed/own.json"), ("OPTIONS", W + "/listed/none"),
             ("OPTIONS", W + "/about"), ("OPTIONS", W + "/none"), ("OPTIONS", C + "/"), ("OPTIONS", C + "/none"),
             ("GET", C + "/"), ("GET", C + "/sub"), ("GET", C + "/none"), ("POST", C + "/"),
         )

@@ -223,7 +223,7 @@ class Explainer:
         if isinstance(found, Reply):
             told.answer = _what(found, trail, site)
             _send(told, found, fields)
-            told.effects = _effects(site, trail, fields.origin if method in (b"GET", b"HEAD") else b"")
+            told.effects = _effects(site, trail, fields.origin if method in (b"GET", b"HEAD", b"OPTIONS") else b"")
             return
         stored = found if isinstance(found, Stored) else None
         generation, base = (found.generation, found.entry) if isinstance(found, Stored) else found
@@ -265,6 +265,8 @@ def _tell_of_application(told: Explanation, site: Site, sent: Sent) -> None:
 def _effects(site: Site, trail: Trail, origin: bytes) -> list[Effect]:
     """Of header rules on an answer without a file."""
     rules = site.root.rules
+    if trail.options is not None:
+        return trail.options
     if trail.preflight is not None:
         return rules.effects_everywhere(with_cors=False) + trail.preflight
     if trail.headed is None:
@@ -330,7 +332,7 @@ def _what(answer: Reply, trail: Trail, site: Site) -> str:
     """What leads to an answer without a file."""
     if trail.preflight is not None:
         return "what a page of another origin may ask for"
-    if trail.action is not None and trail.action.location:
+    if trail.action is not None and trail.action.location and answer.status != 200:
         return "a redirect"
     if answer.status == 301:
         return "a directory: its own path ends in a slash"

@@ -33,6 +33,7 @@ EVERYWHERE = b""
 class Trail:
     """What a look-up went by, for the operator's question why (explanation.py).
 
+    options   what rules say in an answer to OPTIONS, where they say something of the path; None: as `headed` has it
     action    what a redirect, a rewrite or a rule for an error answers; None: no such rule decides
     is_page   the page of --spa is the answer
     headed    the key whose header rules the answer has, as one without a file; EVERYWHERE: those for every path;
@@ -41,6 +42,7 @@ class Trail:
               is no such rule; None: it is no preflight
     """
 
+    options: list[Effect] | None = None
     action: Action | None = None
     is_page: bool = False
     headed: bytes | None = None
@@ -87,6 +89,8 @@ def look_up(
         if target != b"*":
             if fields is not None and fields.preflight is not None:
                 return _preflight(site, target, place, fields, fields.preflight, trail)
+            if rules.has_lasting_fields:
+                return _options(site, target, place, fields, trail)
             if rules.has_answers:
                 found = _led(site, *_place(target, place), _host(target, fields), trail)
                 if isinstance(found, Reply) and found.status == 404:
@@ -126,6 +130,29 @@ def _preflight(
     rules = site.root.rules
     everywhere = without_cors(rules.everywhere) if rules.has_cors else rules.everywhere
     return reply.preflight(everywhere + lines) if cors is not None else reply.options(everywhere)
+
+
+def _options(
+    site: Site,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None,
+    fields: Fields | None,
+    trail: Trail | None,
+) -> Reply:
+    """What can be done with what a target leads to; of CORS the answer has what a GET would have. Raises HttpError
+    400."""
+    key, query = _place(target, place)
+    origin = fields.origin if fields is not None else b""
+    found = _led(site, key, query, _host(target, fields), trail)
+    its = _fields_of(site, key, found)
+    if isinstance(found, Reply) and found.status == 404:
+        lines = its.lines_for(origin)
+        return found.dressed(404, lines) if lines else found
+    if trail is not None:
+        entry = None if isinstance(found, Reply) else found.entry if isinstance(found, Stored) else found[1]
+        about = key if entry is None else entry.key
+        trail.options = _rules_of(site, found).effects_of_options(about, of_file=entry is not None, origin=origin)
+    return reply.options(without_cors(site.root.rules.everywhere) + its.cors_lines(origin))
 
 
 def _host(target: bytes, fields: Fields | None) -> bytes:

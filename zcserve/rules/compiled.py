@@ -19,7 +19,7 @@ from typing import NamedTuple
 from zcserve.http import FieldLines
 from zcserve.paths import decoded
 from zcserve.rules.checks import Finding, check_redirects
-from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin
+from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin, of_cors, without_cors
 from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
@@ -50,7 +50,8 @@ def of_failure(lines: FieldLines) -> FieldLines:
 
 
 # What a rule with `cors` says instead of what was there.
-_OF_CORS = frozenset((ALLOW_ORIGIN.lower(), EXPOSE.lower()))
+_ALLOW = ALLOW_ORIGIN.lower()
+_OF_CORS = frozenset((_ALLOW, EXPOSE.lower()))
 
 
 class HeadFields(NamedTuple):
@@ -77,6 +78,11 @@ class HeadFields(NamedTuple):
     def lines_for(self, origin: bytes) -> FieldLines:
         """What is sent besides `lines` to a page of this origin."""
         return self.cors.lines_for(origin) if self.cors is not None else ()
+
+    def cors_lines(self, origin: bytes) -> FieldLines:
+        """All that is said of other origins to a page of this one."""
+        varies = self.cors.lines if self.cors is not None and self.cors.reads_origin else ()
+        return (*of_cors(self.lines), *varies, *self.lines_for(origin))
 
     @property
     def all_lines(self) -> FieldLines:
@@ -295,6 +301,17 @@ class Rules:
             return effects
         return [*effects, self.effect_of(cors, cors.lines)]
 
+    def effects_of_options(self, key: bytes, *, of_file: bool, origin: bytes) -> list[Effect]:
+        """How the fields of an answer to OPTIONS come about: what holds everywhere, and of CORS what is said of this
+        key."""
+        everywhere = self.effects_everywhere(with_cors=False)
+        here = self.effects_of(key, of_file=of_file, origin=origin)
+        effects = [
+            *(Effect(one.rule, without_cors(one.taken), without_cors(one.given)) for one in everywhere),
+            *(Effect(one.rule, of_cors(one.taken), of_cors(one.given)) for one in here),
+        ]
+        return [one for one in effects if one.taken or one.given]
+
     def effect_of(self, cors: Cors, lines: FieldLines) -> Effect:
         """That one of these rules, the one with `cors`, puts lines behind all others."""
         return Effect(next(rule for rule in self._rules if rule.cors is cors), (), lines)
@@ -334,7 +351,7 @@ class Rules:
             lines.remove(sniffing[0])
         cors = self._cors(numbers)
         if cors is not None:
-            lines += cors.lines
+            lines = [*(line for line in lines if line[0].lower() != _ALLOW), *cors.lines]
         return HeadFields(tuple(lines), content_type, charset, nosniff, cors)
 
     def _cors(self, numbers: tuple[int, ...]) -> Cors | None:
@@ -343,7 +360,7 @@ class Rules:
             rule = self._rules[number]
             if rule.cors is not None:
                 return rule.cors
-            if ALLOW_ORIGIN.lower() in _replaced(rule):
+            if _ALLOW in _replaced(rule):
                 return None
         return None
 
@@ -372,8 +389,10 @@ class Rules:
 
 
 def _replaced(rule: HeaderRule) -> set[bytes]:
-    """The lower-case names of fields that a rule takes away, to set them anew or not."""
-    return {*rule.remove, *(name.lower() for name, _ in rule.set)}
+    """The lower-case names of fields that a rule takes away, to set them anew or not. Of the origin that may read an
+    answer there is one, so that to add it is to set it."""
+    added = (name.lower() for name, _ in rule.add)
+    return {*rule.remove, *(name.lower() for name, _ in rule.set), *(name for name in added if name == _ALLOW)}
 
 
 NO_RULES = Rules()

@@ -87,8 +87,12 @@ def _rule(table: Table) -> HeaderRule:
         cors=read_cors(table) if "cors" in table else None,
         written=table,
     )
-    if rule.cors is not None and any(name.lower() == ALLOW_ORIGIN.lower() for name, _ in (*rule.set, *rule.add)):
+    origins = sum(name.lower() == ALLOW_ORIGIN.lower() for name, _ in (*rule.set, *rule.add))
+    if origins and rule.cors is not None:
         raise UsageError(f"{table.where('cors')}: the rule says {ALLOW_ORIGIN.decode()} itself; accepted: one of both")
+    if origins > 1:
+        accepted = "one value, or cors with a list of origins"
+        raise UsageError(f"{table.where()}: {ALLOW_ORIGIN.decode()} {origins} times; accepted: {accepted}")
     try:
         check_length((*rule.set, *rule.add, *(rule.cors.lines_of_most if rule.cors is not None else ())))
     except UsageError as error:

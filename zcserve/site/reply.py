@@ -162,7 +162,7 @@ def redirect(status: int, location: bytes, query: bytes | None, fields: HeadFiel
     return new_page(status, ((b"Location", location + b"?" + query),), fields=fields)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)  # a list of origins has as many answers
 def options(more: FieldLines = ()) -> Reply:
     """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7), with further fields."""
     return Reply(200, more + _OPTIONS_FIELDS, ())
