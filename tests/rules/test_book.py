@@ -85,3 +85,22 @@ def test_who_may_read_is_said_once_and_the_rule_that_is_passed_over_is_told(tmp_
         b"/d": ((b"Access-Control-Allow-Origin", b"*"),),
     }
     assert Rulebook(Config(root=tmp_path, rules=rules[:1] + rules[3:])).told == []
+
+
+def test_the_dialect_of_a_site_says_how_the_files_of_its_root_are_meant(tmp_path: Path) -> None:
+    headers = b"/*\n  X-A: 1\n/a.html\n  X-A: 2\n"
+    led = b"/a.html /b\n/c /d 301\n/* /index.html 200\n"
+    netlify, cloudflare = (Rulebook(Config(root=tmp_path, rules_dialect=name)) for name in ("netlify", "cloudflare"))
+    first, other = netlify.rules(headers, led), cloudflare.rules(headers, led)
+    assert first.fields_of(b"/a.html").lines == ((b"X-A", b"2"),)
+    assert other.fields_of(b"/a.html").lines == ((b"X-A", b"1"), (b"X-A", b"2"))
+    assert first.forced(b"/a.html", None) is None
+    assert (action := other.forced(b"/a.html", None)) is not None
+    assert (action.status, action.location) == (302, b"/b")
+    assert first.answer(b"/x", None) is not None
+    assert other.answer(b"/x", None) is None
+    assert netlify.told == []
+    assert cloudflare.told == [
+        "_redirects:3:1: '/*' to '/index.html' is left out, as cloudflare does; write spa = true"
+    ]
+    assert Rulebook(Config(root=tmp_path, rules_dialect="cloudflare")).rules() is not NO_RULES

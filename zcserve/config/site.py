@@ -31,6 +31,7 @@ INHERITED = (
     "immutable",
     "secure_headers",
     "tag_header",
+    "rules_dialect",
     "charset",
     "type",
     "keep_generations",

@@ -30,6 +30,7 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 Engine: TypeAlias = Literal["auto", "python", "native"]
 TagHeader: TypeAlias = Literal["none", "Surrogate-Key", "Cache-Tag"]
 UnknownHost: TypeAlias = Literal["default", "421"]
+RulesDialect: TypeAlias = Literal["netlify", "cloudflare"]  # the names in rules/lines.py's DIALECTS
 Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/store.py's POLICIES
 
 
@@ -116,6 +117,12 @@ class Config(Limits):
     secure_headers: bool = _key(False, SWITCH, "send fields that have browsers be careful: docs/rules.md has them")
     tag_header: TagHeader = _key(
         "none", TEXT, "the field that tells a CDN in front the tags of rules", choices=get_args(TagHeader)
+    )
+    rules_dialect: RulesDialect = _key(
+        "netlify",
+        TEXT,
+        "how _redirects and _headers of the root are meant, where the two hosts differ: docs/rules.md has the rows",
+        choices=get_args(RulesDialect),
     )
     charset: str = _key(
         DEFAULT_CHARSET, TEXT, "the charset that text is sent with; none for none", metavar="NAME", check=check_charset

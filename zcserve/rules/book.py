@@ -18,6 +18,7 @@ from zcserve.rules.cors import ALLOW_ORIGIN
 from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.headers_file import HeaderBlock, read_headers
+from zcserve.rules.lines import DIALECTS
 from zcserve.rules.preset import EVERYWHERE, presets
 from zcserve.rules.reading import header_rules, redirects
 from zcserve.rules.redirects import Redirect
@@ -39,6 +40,7 @@ class Rulebook:
     def __init__(self, config: Config) -> None:
         """Raises UsageError, with file, line and column."""
         self._config = config
+        self._dialect = DIALECTS[config.rules_dialect]
         self._presets = presets(secure=config.secure_headers, immutable=config.immutable)
         self._written = header_rules(tables_of(config.rules, ("rules",)))
         self._redirects = redirects(tables_of(config.redirects, ("redirects",)))
@@ -56,10 +58,10 @@ class Rulebook:
         blocks: tuple[HeaderBlock, ...] = ()
         led: tuple[Redirect, ...] = ()
         if headers is not None:
-            blocks, found = read_headers(headers, check=_check)
+            blocks, found = read_headers(headers, dialect=self._dialect, check=_check)
             problems += found
         if redirects is not None:
-            led, found = read_redirects(redirects)
+            led, found = read_redirects(redirects, dialect=self._dialect)
             problems += found
         if grave := next((problem for problem in problems if problem.is_grave), None):
             raise UsageError(f"{self._config.directory}/{grave}")
