@@ -65,6 +65,8 @@ def check(config: Config) -> int:
             except UsageError as error:
                 if name in tables:
                     raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
+                if isinstance(error, RootError):
+                    raise own.refuse_root(error) from None
                 raise UsageError(f"sites.{name}: {error}" if len(sites) > 1 else str(error)) from None
     print(f"lanes: {lanes}")
     faults = [fault for name, own in sites.items() for fault in _check_applications(own, nowhere[name])]

@@ -36,6 +36,7 @@ def configs_of(config: Config) -> dict[str, Config]:
     found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
     for table in config.sites:
         values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), **table.values}
+        values["where"] = ""
         values["error_pages"] = (values.get("error_pages", {}), config.error_pages)
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())

@@ -41,6 +41,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     """
     layers = [_from_file(toml_path)] if toml_path is not None else []
     layers += [_from_environ(environ), _from_flags(flags)]
+    if toml_path is not None:
+        _place_root(layers, toml_path)
     merged: dict[str, Any] = {}
     for layer in layers:
         if "listen" not in layer and ("host" in layer or "port" in layer):
@@ -49,6 +51,17 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
             merged = {name: value for name, value in merged.items() if name not in ("host", "port")}
         merged |= layer
     return Config(**merged)
+
+
+def _place_root(layers: list[dict[str, Any]], path: str | Path) -> None:
+    """Have errors about the root name the file where that has it. Raises UsageError where it is nowhere, and there are
+    no sites."""
+    first, *others = layers
+    if any("root" in layer for layer in others):
+        first.pop("where", None)
+    elif "root" not in first and SITES not in first:
+        accepted = 'root = "DIR" there, above all tables; or zcserve --root DIR'
+        raise UsageError(f"{path}:1:1: no root given: the file has none, and no sites; accepted: {accepted}")
 
 
 def look_up(names: Collection[str], toml_path: str | Path) -> dict[str, Any]:
@@ -100,6 +113,8 @@ def _from_file(path: str | Path) -> dict[str, Any]:
         from zcserve.config.sites import read_sites  # late: most servers have one
 
         tables[SITES] = read_sites(values.pop(SITES), source)
+    if "root" in values:
+        tables["where"] = f"{source.where(('root',))}: "
     return _by_key(values, BY_WORD, unknown, where=lambda word: f"{source.where((word,))}: ") | tables
 
 

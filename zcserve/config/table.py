@@ -6,7 +6,7 @@ The order of the fields is the order of `--help` and of README's tables. Limits 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -237,6 +237,7 @@ class Config(Limits):
     redirects: tuple[Mapping[str, Any], ...] = ()
     error_pages: tuple[Mapping[str, Any], ...] = ()  # the site's own, and behind it what it has from the server
     sites: tuple[SiteTable, ...] = ()  # `[sites.NAME]`
+    where: str = field(default="", compare=False, repr=False)  # begins an error about a `root` that a file has
 
     def __post_init__(self) -> None:
         for name, read in TABLES.items():
@@ -250,6 +251,11 @@ class Config(Limits):
         if self.root is None and not self.sites:
             raise UsageError("no root given; say which directory to serve: zcserve --root DIR")
         check_together(self.sites, map(parse_site_host, self.hosts))
+
+    def refuse_root(self, error: UsageError) -> UsageError:
+        """The error about the root, with its place and what to do, where a file has it."""
+        accepted = "a directory that is there; a relative path starts at the working directory"
+        return UsageError(f"{self.where}{error}; accepted: {accepted}") if self.where else error
 
     @property
     def directory(self) -> Path | str:
