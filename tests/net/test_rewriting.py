@@ -8,12 +8,25 @@ from typing import Any
 
 import pytest
 
+from tests.support import plain_rules as plain
 from tests.support.client import Client
 from tests.support.site import Serve, Site
 from tests.support.stage import write_servlets
 from zcserve import Config
+from zcserve.cache.entry import Entry
+from zcserve.cache.index import Generation
+from zcserve.cache.root import Root
 from zcserve.check import check
 from zcserve.explain import explanation_of
+from zcserve.net.fields import Fields
+from zcserve.net.request import Parser
+from zcserve.net.rewriting import Sent, find
+from zcserve.paths import SentPath
+from zcserve.rules.compiled import Rules
+from zcserve.rules.redirects import parse_redirect
+from zcserve.rules.where import Where
+from zcserve.site.exchange import Exchange
+from zcserve.site.site import Site as SiteOf
 
 SERVLETS = """
 @servlet("/greet/{name}", methods=["GET", "POST"])
@@ -157,3 +170,67 @@ def test_check_knows_what_servlets_and_mounts_have_and_explain_says_where_a_rewr
     assert [line for line in caplog.messages if "nothing is" in line] == [
         "redirects[1]: '/result' leads to /kept, where nothing is"
     ]
+
+
+class Named:
+    """A resource that has a name alone."""
+
+    body_bytes_max = 0
+
+    def respond(self, exchange: Exchange) -> None: ...
+
+
+class Servlets:
+    """An `Application` with something at these keys."""
+
+    def __init__(self, keys: set[str]) -> None:
+        self.keys = keys
+
+    def find(self, path: SentPath, query: bytes | None, *, websocket: bool = False) -> Named | None:
+        return Named() if path.key.decode() in self.keys else None
+
+
+def test_whatever_the_rules_a_plain_reading_of_them_asks_the_same_servlet(tmp_path: Path) -> None:
+    hypothesis = pytest.importorskip("hypothesis")
+    st = pytest.importorskip("hypothesis.strategies")
+    keys = st.sampled_from(["/a", "/b", "/c/d", "/c/a"])
+    targets = st.sampled_from(["/a", "/b", "/c/d", "/b?x=1", "/none"])
+    rule = st.builds(
+        plain.Rule,
+        st.sampled_from(["/a", "/b", "/c/:x", "/*", "/c/*"]),
+        targets,
+        st.sampled_from([200, 200, 301, 404]),
+        st.just({}),
+        st.booleans(),
+    )
+    fields = parsed_fields()
+
+    @hypothesis.settings(max_examples=200, database=None, deadline=None)
+    @hypothesis.given(
+        st.lists(rule, max_size=4), st.sets(keys), st.sets(keys), st.sampled_from(["GET", "HEAD", "POST"]), keys,
+        st.sampled_from(["", "q=1"]),
+    )  # fmt: skip
+    def law(rules: list[plain.Rule], files: set[str], servlets: set[str], method: str, key: str, query: str) -> None:
+        led = [
+            parse_redirect(one.source, one.target, status=one.status, force=one.force, where=Where("_redirects"))
+            for one in rules
+        ]
+        generation = Generation(Root(tmp_path))
+        generation.root.rules = Rules(redirects=led)
+        generation.lay_over(
+            paths := [path.encode() for path in files], {path: Entry(path, b"", 0, None) for path in paths}
+        )
+        site = SiteOf(0, generation)
+        site.application = Servlets(servlets)  # type: ignore[assignment]
+        target = key.encode() + (b"?" + query.encode() if query else b"")
+        found = find(site, Sent(method.encode(), target, fields, (SentPath(key.encode()), query.encode() or None)))
+        told = None if found is None else (found.target.decode(), found.original is not None)
+        assert told == plain.asked(rules, files, servlets, method, key, query)
+
+    law()
+
+
+def parsed_fields() -> Fields:
+    parsed = Parser(Config(root="www")).parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 0)
+    assert parsed is not None
+    return parsed[2]

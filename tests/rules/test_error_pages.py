@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.support import plain_rules as plain
 from zcserve.config.sites import configs_of
 from zcserve.config.sources import load
 from zcserve.errors import UsageError
 from zcserve.rules.compiled import Rules
-from zcserve.rules.error_pages import FROM_FILES, FROM_MEMORY, STATUSES, ErrorPages
+from zcserve.rules.error_pages import FROM_FILES, FROM_MEMORY, STATUSES, WORDS, ErrorPages
 from zcserve.rules.redirects import ERRORS
 
 
@@ -108,3 +109,18 @@ def test_a_path_without_a_file_is_told_with_its_place_unless_it_is_the_servers(t
     ]
     (line,) = of["x"].missing(lambda _: False)
     assert line.startswith(f"{tmp_path / 'site.toml'}:9:1: sites.x.error_pages.410: no file is at /c")
+
+
+def test_whatever_the_tables_a_plain_reading_of_them_finds_the_same_page() -> None:
+    hypothesis = pytest.importorskip("hypothesis")
+    st = pytest.importorskip("hypothesis.strategies")
+    paths = st.sampled_from(["/a", "/b", "/404.html", "/503.html", "/410.html", "/none"])
+    tables = st.lists(st.dictionaries(st.sampled_from(WORDS), paths, max_size=4), max_size=2)
+
+    @hypothesis.settings(max_examples=100, database=None, deadline=None)
+    @hypothesis.given(tables, st.sets(paths), st.sampled_from(STATUSES))
+    def law(written: list[dict[str, str]], files: set[str], status: int) -> None:
+        found = pages(*written).key_of(status, {path.encode() for path in files})
+        assert (found.decode() if found else None) == plain.error_page(written, status, files)
+
+    law()

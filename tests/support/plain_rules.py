@@ -20,6 +20,34 @@ class Rule:
     target: str
     status: int = 301
     query: dict[str, str] = field(default_factory=dict)
+    force: bool = False
+
+
+def asked(
+    rules: list[Rule], files: set[str], servlets: set[str], method: str, key: str, query: str
+) -> tuple[str, bool] | None:
+    """What a servlet is asked for, and whether a rule leads there; None: a file, a rule or nothing answers."""
+    reads = method in ("GET", "HEAD")
+    found = answer(rules, key, query)
+    rule, leads_to = (rules[found[0]], found[2]) if found is not None else (None, "")
+    path = leads_to.partition("?")[0]
+    led = (
+        (leads_to, True) if rule and rule.status == 200 and path in servlets and not (reads and path in files) else None
+    )
+    if rule is not None and rule.force and (led or reads):
+        return led
+    if reads and key in files:
+        return None
+    return (key + (f"?{query}" if query else ""), False) if key in servlets else led
+
+
+def error_page(tables: list[dict[str, str]], status: int, files: set[str]) -> str | None:
+    """The path of the page for a status."""
+    for table in tables:
+        for word in (str(status), f"{status // 100}xx"):
+            if table.get(word) in files:
+                return table[word]
+    return f"/{status}.html" if f"/{status}.html" in files else None
 
 
 def answer(rules: list[Rule], key: str, query: str = "") -> tuple[int, int, str] | None:
