@@ -89,7 +89,7 @@ def test_who_may_read_is_said_once_and_the_rule_that_is_passed_over_is_told(tmp_
 
 def test_the_dialect_of_a_site_says_how_the_files_of_its_root_are_meant(tmp_path: Path) -> None:
     headers = b"/*\n  X-A: 1\n/a.html\n  X-A: 2\n"
-    led = b"/a.html /b\n/c /d 301\n/* /index.html 200\n"
+    led = b"/a.html /b\n/c /d 301\n/e/* /f/:splat\n/e/ /g\n/* /index.html 200\n"
     netlify, cloudflare = (Rulebook(Config(root=tmp_path, rules_dialect=name)) for name in ("netlify", "cloudflare"))
     first, other = netlify.rules(headers, led), cloudflare.rules(headers, led)
     assert first.fields_of(b"/a.html").lines == ((b"X-A", b"2"),)
@@ -100,7 +100,12 @@ def test_the_dialect_of_a_site_says_how_the_files_of_its_root_are_meant(tmp_path
     assert first.answer(b"/x", None) is not None
     assert other.answer(b"/x", None) is None
     assert netlify.told == []
+    for path, led_to in ((b"/c/", None), (b"/c", b"/d"), (b"/e", None), (b"/e/", b"/f/"), (b"/e/x", b"/f/x")):
+        action = other.answer(path, None)
+        assert (action.location if action is not None else None) == led_to
+        assert (action := first.answer(path, None)) is not None
+        assert action.location == (led_to or {b"/c/": b"/d", b"/e": b"/f/"}[path])
     assert cloudflare.told == [
-        "_redirects:3:1: '/*' to '/index.html' is left out, as cloudflare does; write spa = true"
+        "_redirects:5:1: '/*' to '/index.html' is left out, as cloudflare does; write spa = true"
     ]
     assert Rulebook(Config(root=tmp_path, rules_dialect="cloudflare")).rules() is not NO_RULES

@@ -21,6 +21,7 @@ class Rule:
     status: int = 301
     query: dict[str, str] = field(default_factory=dict)
     force: bool = False
+    strict: bool = False
 
 
 def asked(
@@ -53,7 +54,7 @@ def error_page(tables: list[dict[str, str]], status: int, files: set[str]) -> st
 def answer(rules: list[Rule], key: str, query: str = "") -> tuple[int, int, str] | None:
     """The number of the rule that answers, the status, and where it leads."""
     for number, rule in enumerate(rules):
-        taken = _match_path(rule.source, key)
+        taken = _match_path(rule.source, key, strict=rule.strict)
         given = _match_query(rule.query, query)
         if taken is None or given is None:
             continue
@@ -75,18 +76,19 @@ def _key(path: str) -> str:
     return "/" + "/".join(quote_from_bytes(segment, _PATH) for segment in kept)
 
 
-def _match_path(source: str, key: str) -> dict[str, bytes] | None:
+def _match_path(source: str, key: str, *, strict: bool) -> dict[str, bytes] | None:
     """What the pattern takes of a key."""
     before, star, behind = source.partition("*")
     if not star:
-        expression = _expression(_key(before)) + "/?"
+        expression = _expression(_key(before)) + ("/?" if not strict else "/" * (source.endswith("/") and key != "/"))
     elif before.endswith("/") and not behind.strip("/"):
-        expression = _expression(_key(before)).rstrip("/") + "(?:/(?P<splat>.*))?"
+        expression = _expression(_key(before)).rstrip("/") + ("/(?P<splat>.*)" if strict else "(?:/(?P<splat>.*))?")
     else:
         folder, _, prefix = before.rpartition("/")
         suffix = re.sub("/+", "/", behind).removesuffix("/")
         expression = _expression(_key(folder + "/")).rstrip("/") + "/" + re.escape(_quoted(prefix)) + "(?P<splat>.*)"
-        expression += re.escape(_quoted(suffix)) + ("/?" if suffix else "")
+        end = "/?" if not strict else "/" * source.endswith("/")
+        expression += re.escape(_quoted(suffix)) + (end if suffix else "")
     match = re.fullmatch(expression, key, re.DOTALL)
     if match is None:
         return None

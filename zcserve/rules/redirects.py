@@ -55,7 +55,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """One rule. `target` is None for an error with the site's own page."""
+    """One rule. `target` is None for an error with the site's own page. Where it `is_strict`, a slash at the end of a
+    path counts, and a star behind a slash needs that slash."""
 
     pattern: Pattern
     target: Target | None
@@ -63,6 +64,16 @@ class Redirect:
     force: bool
     conditions: tuple[Condition, ...]
     where: Where
+    is_strict: bool = False
+
+    def passes_over(self, key: bytes) -> bool:
+        """Whether it does not match a key that its pattern matches, on account of a slash."""
+        if not self.is_strict or key == b"/":
+            return False
+        splat = self.pattern.splat
+        if splat is None or splat.suffix:
+            return self.pattern.text.endswith("/") != key.endswith(b"/")
+        return not splat.prefix and key.count(b"/") <= len(self.pattern.segments)
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -232,7 +243,8 @@ class _OfOnePattern:
         """Add a rule that stands behind those that were added."""
 
         def behind(before: tuple[int, ...]) -> tuple[int, ...]:
-            return (*before, number) if not before or rules[before[-1]].may_lead_to_itself else before
+            last = rules[before[-1]] if before else None
+            return (*before, number) if last is None or last.may_lead_to_itself or last.is_strict else before
 
         conditions = rules[number].conditions
         self.has_forced = self.has_forced or rules[number].force
@@ -345,8 +357,11 @@ class Redirects:
 
 
 def action_of(rule: Redirect, key: bytes, query: bytes, host: bytes, parameters: dict[bytes, bytes]) -> Action | None:
-    """What a rule that matches answers with; None where it would lead to where the request is."""
+    """What a rule that matches answers with; None where it would lead to where the request is, or a slash
+    keeps it from that."""
     target = rule.target
+    if rule.passes_over(key):
+        return None
     if target is None:
         return Action(rule.status, b"", b"", b"", rule)
     taken: dict[str, bytes] = {}
@@ -371,7 +386,7 @@ def too_many_shapes(rule: Redirect) -> str:
 
 def _how(rule: Redirect) -> tuple[object, ...]:
     """What a rule says besides its pattern and its target."""
-    return rule.status, rule.force, [(one.name, one.value, one.captured) for one in rule.conditions]
+    return rule.status, rule.force, rule.is_strict, [(one.name, one.value, one.captured) for one in rule.conditions]
 
 
 def _first(pattern: Pattern) -> bytes | None:

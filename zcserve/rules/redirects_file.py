@@ -110,9 +110,10 @@ def _read(line: Line, dialect: Dialect) -> Redirect | Problem:
         told = f"{parts.source.text!r} to {target!r} is left out, as {dialect.name} does; write spa = true"
         return Problem(parts.source.where, told)
     try:
-        return parse_redirect(
+        rule = parse_redirect(
             parts.source.text, target, status=number, force=force, query=query, where=parts.source.where
         )  # fmt: skip
+        return replace(rule, is_strict=True) if dialect.counts_slashes else rule
     except RuleError as error:
         return Problem(_where(parts, error.part), str(error))
 
