@@ -55,7 +55,7 @@ FLOORS_WITHIN = {
         ("units", "addresses", "hosts", "globs", "log_fields", "places"),
         ("checks", "site"),
         ("option",),
-        ("tables",),
+        ("tables", "limits"),
         ("table",),
         ("keys",),
         ("sites",),

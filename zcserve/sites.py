@@ -162,7 +162,7 @@ class Sites:
                 tenant = self.make(name, own, memory[name])
             except UsageError as error:
                 if name not in tables:
-                    raise
+                    raise own.refuse_root(error) if isinstance(error, RootError) else error from None
                 raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
             self._tenants.append(tenant)
 

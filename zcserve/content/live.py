@@ -11,7 +11,7 @@ from itertools import chain
 from math import inf
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import NOT_FOUND_KEY, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.patch import Patch
 from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
@@ -120,7 +120,7 @@ class Live:
         if self.is_building:
             self.laid.update(marked(keys))
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
-        if NOT_FOUND_KEY in keys:
+        if not generation.root.rules.error_pages.in_memory.isdisjoint(keys):
             self.tell_page()
         self.settle([key for key in keys if patch.resources[key] is None])
         unneeded += [old for old in was if known.get(old.key) is not old]
@@ -181,8 +181,9 @@ class Live:
             self._is_ruled = True
 
     def tell_page(self) -> None:
-        """Have the front know the page for what is absent."""
+        """Have the front know the page for what is absent, and whether rules say more of failures than it does."""
         self._shelf.set_not_found(self.site.not_found())
+        self._shelf.leave_failures(any(one.root.rules.has_lasting_fields for one in self.site.generations))
 
     def expect(self, keys: Collection[bytes]) -> None:
         """These keys will lead somewhere. Before they do, and some thousand at a time: no step is to be long."""
