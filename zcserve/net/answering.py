@@ -29,7 +29,7 @@ from zcserve.http import has_content
 from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
-from zcserve.net.leading import look_up
+from zcserve.net.leading import MOVED_METHODS, look_up
 from zcserve.net.received import Collect, Discard
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
@@ -393,7 +393,12 @@ def is_sites_own(
 ) -> bool:
     """Whether a request is answered before any application is asked."""
     path, query = place
-    return method in (b"GET", b"HEAD") and site.has_own(path.key, query, host_of(target, fields))
+    if method in (b"GET", b"HEAD"):
+        return site.has_own(path.key, query, host_of(target, fields))
+    if method not in MOVED_METHODS or not site.root.rules.has_forced:
+        return False
+    action = site.root.rules.forced(path.key, query, host_of(target, fields))
+    return action is not None and bool(action.location)
 
 
 def not_acceptable(site: Site) -> Reply:
