@@ -174,8 +174,9 @@ def _otherwise(answer: Response, explained: Explained) -> Iterator[str]:
 
 
 def warnings(server: Command) -> list[str]:
-    """What it said since its start that an operator is to see to."""
-    return [line for line in server.lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
+    """What it said since its start that an operator is to see to, but for packages that are not installed here."""
+    grave = [line for line in server.lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
+    return [line for line in grave if "pip install 'zcserve[compress]'" not in line]
 
 
 def shown_in(text: str) -> Iterator[Row]:
