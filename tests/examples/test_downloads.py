@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.examples import GetExample, Holds, Row
+from zcserve.command import main
 
 LARGE, SMALL = "releases/tool-1.4-linux.tar.gz", "releases/tool-1.4-windows.zip"
 SAVED = {"Content-Disposition": "attachment", "Cache-Control": "public, max-age=31536000, immutable"}
@@ -40,3 +43,9 @@ ROWS = (
 
 def test_the_example_answers_as_its_rows_say(example: GetExample, holds: Holds) -> None:
     holds(example("downloads"), ROWS)
+
+
+def test_one_file_is_more_than_memory_has_room_for(example: GetExample, capsys: pytest.CaptureFixture[str]) -> None:
+    example("downloads")
+    assert main(["check", "--config", "site.toml"]) == 0
+    assert "; 1 stay out" in capsys.readouterr().out

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
+from tests.support.client import get
+from tests.support.engines import ENGINES
 from tests.support.examples import GetExample, Holds, Row
+from tests.support.waiting import WaitUntil
 
 NAMES = [f"customer-{number:02}" for number in range(1, 31)]
 SAFE = {"X-Frame-Options": "SAMEORIGIN", "Cache-Control": "max-age=60"}
@@ -33,3 +39,23 @@ ROWS = (
 
 def test_the_example_answers_as_its_rows_say(example: GetExample, holds: Holds) -> None:
     holds(example("hoster"), ROWS)
+
+
+def test_a_customer_comes_by_a_reload_while_the_others_go_on(example: GetExample, wait_until: WaitUntil) -> None:
+    made = example("hoster")
+    server = made.start(ENGINES[-1])
+    try:
+        server.wait_ready()
+
+        def status(number: int) -> int:
+            return get(server.port, f"http://customer-{number}.hoster.example/").status
+
+        assert (status(30), status(31)) == (200, 421)
+        maker = Path("make.py")
+        maker.write_text(maker.read_text().replace("range(1, 31)", "range(2, 32)"))
+        made.make()
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: status(31) == 200)
+        assert (status(30), get(server.port, "http://customer-01.hoster.example/").status) == (200, 421)
+    finally:
+        server.end()
