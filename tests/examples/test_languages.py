@@ -18,6 +18,7 @@ ENGLISH = ("en", "en-GB,en;q=0.9,de;q=0.5", "fr,EN;q=0.2", "de;q=0,*")
 ROWS = (
     *(home(field, "de") for field in GERMAN),
     *(home(field, "en") for field in ENGLISH),
+    Row("HEAD leads there, too", "HEAD /", 302, {"Location": "/de/", "Vary": "Accept-Language"}, explained=False),
     Row("a page says its language, and where the others are", "/de/", 200,
         {"Content-Language": "de", "Link": "...<https://www.example/en/>; rel=alternate; hreflang=en..."},
         "www/de/index.html"),

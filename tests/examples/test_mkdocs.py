@@ -10,7 +10,7 @@ NEWEST = {"Cache-Control": "no-cache", "X-Robots-Tag": None}
 ROWS = (
     Row("the root leads to the newest version", "/", 302, {"Location": "/latest/"}),
     Row("the query goes along", "/?q=a+b", 302, {"Location": "/latest/?q=a+b"}),
-    Row("so does its file's name not", "/index.html", 200, {}, "site/index.html"),
+    Row("mike's own redirect has its file's name", "/index.html", 200, {}, "site/index.html"),
     Row("latest is the newest version", "/latest/", 200, NEWEST, "site/1.2/index.html"),
     Row("a page of it lies in a directory", "/latest/start/", 200, NEWEST, "site/1.2/start/index.html"),
     Row("a directory's path ends in a slash", "/latest/start", 301, {"Location": "/latest/start/"}),
