@@ -7,7 +7,7 @@ HEAD = """\
 # Thirty sites of one hoster, written by make.py: edit that, run it, send SIGHUP. No site waits for another's change.
 root = "sites/hoster"               # the hoster's own site
 hosts = ["hoster.example", "www.hoster.example"]
-unknown_host = "421"                # another name that points here is told so, and is shown nobody's site
+unknown_host = "421"                # another name that points here gets an error, and no site of a customer
 memory = "256M"                     # for all together
 secure_headers = true               # what a site does not say itself is as said here
 cache_control = "max-age=60"
