@@ -31,6 +31,8 @@ EXAMPLES = CHECKOUT / "docs" / "examples"
 MADE_WITHIN_S = 60.0
 # Where the examples' READMEs have their servers.
 SHOWN = re.compile(r"^http://127\.0\.0\.1:8080(?=/)")
+# Packages that are not installed, and what the machine's other processes have taken.
+OF_THE_MACHINE = ("pip install 'zcserve[compress]'", "fs.inotify.max_user_instances")
 _URL = re.compile(r"(?:([A-Z]+) )?(\S+)")
 
 
@@ -174,9 +176,9 @@ def _otherwise(answer: Response, explained: Explained) -> Iterator[str]:
 
 
 def warnings(server: Command) -> list[str]:
-    """What it said since its start that an operator is to see to, but for packages that are not installed here."""
+    """What it said since its start that an operator is to see to, but for what this machine alone lacks."""
     grave = [line for line in server.lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b", line)]
-    return [line for line in grave if "pip install 'zcserve[compress]'" not in line]
+    return [line for line in grave if not any(words in line for words in OF_THE_MACHINE)]
 
 
 def shown_in(text: str) -> Iterator[Row]:
