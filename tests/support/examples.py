@@ -32,7 +32,7 @@ MADE_WITHIN_S = 60.0
 # Where the examples' READMEs have their servers.
 SHOWN = re.compile(r"^http://127\.0\.0\.1:8080(?=/)")
 # Packages that are not installed, and what the machine's other processes have taken.
-OF_THE_MACHINE = ("pip install 'zcserve[compress]'", "fs.inotify.max_user_instances")
+OF_THE_MACHINE = ("pip install 'zcserve[compress]'", "(Too many open files", "is not watched", "edits are not seen")
 _URL = re.compile(r"(?:([A-Z]+) )?(\S+)")
 
 
