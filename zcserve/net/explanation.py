@@ -223,7 +223,7 @@ class Explainer:
         if isinstance(found, Reply):
             told.answer = _what(found, trail, site)
             _send(told, found, fields)
-            told.effects = _effects(site, trail, fields.origin if method in (b"GET", b"HEAD", b"OPTIONS") else b"")
+            told.effects = _effects(site, trail, fields.origin)
             return
         stored = found if isinstance(found, Stored) else None
         generation, base = (found.generation, found.entry) if isinstance(found, Stored) else found

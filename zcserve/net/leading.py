@@ -27,6 +27,9 @@ from zcserve.site.site import Found, Site
 
 # Stands for no key: for the rules that match every path.
 EVERYWHERE = b""
+# What a redirect of a rule answers besides requests that read: all that are for a resource of the site, but for the
+# question what it takes.
+MOVED_METHODS = KNOWN_METHODS - {b"GET", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE"}
 
 
 @dataclass(slots=True)
@@ -100,6 +103,10 @@ def look_up(
         if trail is not None:
             trail.headed = EVERYWHERE
         return reply.options(everywhere)
+    if rules.has_answers and method in MOVED_METHODS and target != b"*":
+        moved = _moved(site, target, place, fields, trail)
+        if moved is not None:
+            return moved
     if site.refuse is not reply.refused:  # it says so in a form of its own
         return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
     if trail is not None:
@@ -107,6 +114,28 @@ def look_up(
     if method in KNOWN_METHODS:
         return site.refuse(405, everywhere + reply.ALLOW, "")
     return site.refuse(501, everywhere, "")
+
+
+def _moved(
+    site: Site,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None,
+    fields: Fields | None,
+    trail: Trail | None,
+) -> Reply | None:
+    """What a redirect of a rule says to a request that does not read (RFC 9110 section 15.4): so a form that is sent to
+    an old path is sent again to the new one, by 307 and 308. None: no rule leads elsewhere. Raises HttpError 400."""
+    rules = site.root.rules
+    key, query = _place(target, place)
+    action = rules.answer(key, query, _host(target, fields))
+    if action is None or not action.location or not (action.rule.force or site.find(key)[1] is None):
+        return None
+    if trail is not None:
+        trail.action, trail.headed = action, key
+    headed = rules.fields_of_answer(key)
+    moved = _redirected(action, query, headed)
+    lines = headed.lines_for(fields.origin) if rules.reads_origin and fields is not None and fields.origin else ()
+    return moved.dressed(moved.status, lines) if lines else moved
 
 
 def _preflight(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from zcserve.errors import HttpError
 from zcserve.net.fields import Fields
+from zcserve.net.leading import MOVED_METHODS
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
 from zcserve.rules.redirects import REWRITE, Action
@@ -85,8 +86,13 @@ def rewrite_of(site: Site, sent: Sent) -> Action | None:
 
 def is_sites_own(site: Site, sent: Sent) -> bool:
     """Whether a request is answered before any application is asked."""
-    path, query = sent.place
-    return sent.method in READS and site.has_own(path.key, query, host_of(sent.target, sent.fields))
+    (path, query), rules = sent.place, site.root.rules
+    if sent.method in READS:
+        return site.has_own(path.key, query, host_of(sent.target, sent.fields))
+    if sent.method not in MOVED_METHODS or not rules.has_forced:
+        return False
+    action = rules.forced(path.key, query, host_of(sent.target, sent.fields))
+    return action is not None and bool(action.location)
 
 
 def _action(site: Site, sent: Sent, *, is_forced: bool = False) -> Action | None:
