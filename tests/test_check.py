@@ -213,3 +213,10 @@ def test_a_root_of_the_file_that_is_missing_is_told_with_its_place(tmp_path: Pat
         check(load({}, {}, file))
     with pytest.raises(UsageError, match=told):
         Server(load({}, {}, file)).__enter__()
+
+
+def test_check_counts_directories_that_answer_with_their_names(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.write("a/b/file")
+    site.write("indexed/index.html")
+    assert check(Config(root=site.root, rules=({"path": "/a/**", "listing": True},))) == 0
+    assert "listings: 2 directories without an index" in capsys.readouterr().out.splitlines()

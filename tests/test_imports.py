@@ -63,7 +63,8 @@ FLOORS_WITHIN = {
     ),
     "site": (
         ("reply",),
-        ("exchange",),
+        ("exchange", "listing_page"),
+        ("listings",),
         ("site",),
         ("hosts",),
     ),

@@ -415,3 +415,26 @@ def test_a_server_that_ends_while_a_site_leaves_ends_its_threads(node: Node, wai
     wait_until(lambda: not node.server.is_serving)
     assert contents.close()
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("zcserve-content")]
+
+
+def test_a_site_lists_its_names_from_a_reload_on_and_others_do_not(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    def status(client: Client, host: str) -> int:
+        client.send(f"GET / HTTP/1.1\r\nHost: {host}.example\r\n\r\n".encode())
+        return client.read().status
+
+    reload = reloads(node, wait_until, caplog)
+    with Client(node.server.port) as client:
+        assert [status(client, host) for host in "ab"] == [404, 404]
+        node.write("b", "a")
+        node.file.write_text(node.file.read_text() + "listing = true\n")  # of the last site
+        reload("come or changed: a;")
+        for _ in range(3):
+            assert [status(client, host) for host in "ab"] == [200, 404]
+        node.write("a", "b", more="listing = true\n")
+        reload("come or changed: b;")
+        assert [status(client, host) for host in "ab"] == [200, 200]
+        node.write("a", "b")
+        reload("come or changed: a, b;")
+        assert [status(client, host) for host in "ab"] == [404, 404]

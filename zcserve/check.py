@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
+from zcserve.cache.listing import Listing
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import Plan, cost_of, in_rounds, judge_siblings
@@ -108,6 +109,9 @@ def _check_content(
     files = sum(not one.encoding for one in found)  # as the server counts them
     if left_out and (told := eaten(store, files, _bytes(found))):
         print(told)
+    if root.rules.has_listings:
+        listed = sum(isinstance(one, Listing) for one in generation.resources.values())
+        print(f"listings: {counted(listed, 'directory', 'directories')} without an index")
     if config.compress:
         coded = [entry for entry in entries if loader.codings.may_apply(entry)]
         print(f"compress: {_counted(coded)}, would get variants besides")

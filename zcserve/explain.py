@@ -13,12 +13,15 @@ from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.store import Store
+from zcserve.cache.tags import tag_of
 from zcserve.cache.walk import walk
 from zcserve.config.table import Config
 from zcserve.log import printable
-from zcserve.net.explanation import Explainer, Explanation, request_of, where_of
+from zcserve.net.explanation import Explainer, Explanation, HeadAlone, request_of, where_of
 from zcserve.net.request import Parser
 from zcserve.site.hosts import Hosts
+from zcserve.site.listing_page import page_of
+from zcserve.site.listings import Listed, Made, composed
 from zcserve.site.site import Site
 from zcserve.sites import Sites
 
@@ -52,6 +55,15 @@ class _OnDisk:
         except ChangedError:
             raise OSError("it changes at this moment") from None
         return body, "the variant is made after the start; until then the file itself is sent" if chosen.made else ""
+
+    def page(self, site: Site, listed: Listed) -> Made:
+        """As `Source.page`."""
+        resources = listed.generation.resources
+        page = page_of(listed.key, listed.listing, resources, is_json=listed.is_json)
+        entry = composed(listed, page)
+        entry.etag = tag_of(page.content)
+        head = self._tenants[site.id].loader.head_of(None, entry)
+        return Made(entry, HeadAlone(head, entry.size), page.names)
 
     def has_application(self, site: Site) -> bool:
         """As `Source.has_application`."""

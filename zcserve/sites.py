@@ -27,6 +27,7 @@ from zcserve.errors import UsageError
 from zcserve.log import Log
 from zcserve.net.front import Front
 from zcserve.net.service import Service
+from zcserve.site.listings import Listings
 from zcserve.site.site import Site
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class Tenant:
         """It is gone: forget its content, but for what the `heir` has. What a request still waits for is loaded, and
         not kept."""
         self.loader.variants.close()
+        if self.site.listings is not None:
+            self.site.listings.close()
         kept = list(heir.inherited) if heir is not None else []
         entries = {id(entry) for one in kept for entry in one.entries()}
         for generation in self.site.generations:
@@ -137,6 +140,7 @@ class Tenant:
 
     def open_content(self, service: Service) -> Content:
         """What follows the root from now on. Raises NoThreadError."""
+        self.site.listings = Listings(self.loader, service.fetcher, service.loop.front.drop, self.site.label)
         built, self._built = self._built, None
         assert built is not None
         results = self.application.results if self.application is not None else None

@@ -75,3 +75,18 @@ def test_wrong_use_is_refused_by_name(
     answer = ask("/explain" + query)
     assert answer.status == 400
     assert why in json.loads(answer.body)["error"]
+
+
+def test_of_a_listing_that_was_not_made_length_and_etag_are_not_known(
+    site: Site, serve: Serve, socket_path: str, told: Callable[..., Any]
+) -> None:
+    site.write("d/a")
+    server = serve(site.root, admin=f"unix:{socket_path}", listing=True)
+    found = told("/d/")
+    assert (found["status"], found["answer"], found["rule"]) == (200, "a listing", "--listing")
+    assert [line for line in found["fields"] if line.startswith(("ETag", "Content-Length"))] == []
+    assert found["notes"] == ["the page is made when it is asked for: its length and its ETag are not known"]
+    answer = get(server.port, "/d/")
+    found = told("/d/")
+    assert (found["answer"], found["notes"]) == ("a listing of 1 name", [])
+    assert f"ETag: {answer['ETag'].decode()}" in found["fields"]

@@ -10,6 +10,7 @@ import pytest
 from tests.support.trees import Tree
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import Resource
 from zcserve.cache.patch import Patch
 from zcserve.cache.root import Root
 
@@ -28,7 +29,7 @@ def generation(tree: Tree) -> Generation:
     return made
 
 
-def patch_of(resources: dict[bytes, Entry | Redirect | None], page: bytes | None = None) -> Patch:
+def patch_of(resources: dict[bytes, Resource | None], page: bytes | None = None) -> Patch:
     return Patch(resources, [], pages={} if page is None else {b"/404.html": page, b"/503.html": page})
 
 
@@ -85,7 +86,7 @@ def test_the_index_that_was_is_of_the_same_piece_too(generation: Generation, now
 
 
 def test_each_key_is_in_one_piece(generation: Generation) -> None:
-    resources: dict[bytes, Entry | Redirect | None] = {}
+    resources: dict[bytes, Resource | None] = {}
     for number in range(50):
         index = entry(b"/%d/index.html" % number)
         resources |= {b"/%d/" % number: index, b"/%d" % number: Redirect(b"/%d/" % number), index.key: index}
@@ -102,7 +103,7 @@ def test_each_key_is_in_one_piece(generation: Generation) -> None:
         ({b"/a": None, b"/b": entry(b"/b"), b"/c": None}, "updated: 1 changed, 2 gone: /a and 2 more"),
     ],
 )
-def test_it_says_what_it_does(resources: dict[bytes, Entry | Redirect | None], told: str) -> None:
+def test_it_says_what_it_does(resources: dict[bytes, Resource | None], told: str) -> None:
     assert patch_of(resources).told() == told
 
 

@@ -13,6 +13,7 @@ from tests.support.trees import Tree, as_nobody, date, descriptors, entry_of, ke
 from zcserve.cache import walk as walk_module
 from zcserve.cache.entry import Body, Entry, Redirect
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import Listing, Resource
 from zcserve.cache.root import Root
 from zcserve.cache.walk import Changes, walk, walk_again
 from zcserve.errors import UsageError
@@ -379,9 +380,9 @@ def shared(last: Generation, now: Generation) -> set[bytes]:
 def facts(generation: Generation) -> dict[bytes, object]:
     """All that a walk finds, in comparable form."""
 
-    def of(resource: Entry | Redirect) -> object:
-        if isinstance(resource, Redirect):
-            return resource.location
+    def of(resource: Resource) -> object:
+        if not isinstance(resource, Entry):
+            return resource.location if isinstance(resource, Redirect) else Listing
         variants = [(variant.encoding, variant.identity, variant.size) for variant in resource.variants]
         return resource.key, resource.identity, resource.size, resource.modified, variants
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.trees import Tree, entry_of, rewrite
 from zcserve import http
-from zcserve.cache.entry import Redirect
+from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.naming import path_of
 
 pytest.importorskip("hypothesis")
@@ -73,6 +73,7 @@ def test_a_walk_that_knows_the_last_one_finds_what_a_walk_finds(changed: dict[st
             if isinstance(resource, Redirect):
                 assert isinstance(now.resources[key], Redirect)
             else:
+                assert isinstance(resource, Entry)
                 assert entry_of(now, key).identity == resource.identity
                 assert entry_of(now, key).key == resource.key
         assert {problem.path for problem in now.problems} == {problem.path for problem in anew.problems}

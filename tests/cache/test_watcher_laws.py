@@ -16,15 +16,20 @@ import pytest
 from tests.support.waiting import is_readable
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import Listing
 from zcserve.cache.root import Root
 from zcserve.cache.walk import walk, walk_again
 from zcserve.cache.watcher import Watcher
+from zcserve.rules.compiled import Rules
+from zcserve.rules.rule import HeaderRule
+from zcserve.site.listing_page import names_of, page_of
 
 pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
 INDEX = ("index.html", "index.htm")
+LISTED = Rules([HeaderRule(("/**",), listing=True), HeaderRule(("/a/b/**", "/b/**"), listing=False)])
 
 # Few names, so that they meet: files, directories, links and siblings of each other.
 NAMES = ["a", "b", "a.gz", "a.gz.br", "a.br", "index.html", "index.htm", "index.html.gz", ".h", ".well-known", "é ?"]
@@ -124,9 +129,18 @@ def looks(generation: Generation) -> dict[bytes, Any]:
             variants = [(variant.encoding, variant.identity, variant.key) for variant in resource.variants]
             file = generation.resources[resource.key]
             seen[key] = (resource.key, resource.identity, resource.size, resource.modified, variants, file is resource)
+        elif isinstance(resource, Listing):
+            seen[key] = names_of(key, resource, generation.resources)
         else:
             seen[key] = resource.location
     return seen
+
+
+def pages(generation: Generation) -> dict[bytes, tuple[Listing, bytes]]:
+    """Each listing, and what it says."""
+    found = generation.resources
+    listings = {key: one for key, one in found.items() if isinstance(one, Listing)}
+    return {key: (one, page_of(key, one, found, is_json=True).content) for key, one in listings.items()}
 
 
 @given(BATCHES)
@@ -134,17 +148,21 @@ def test_what_is_patched_is_what_a_fresh_walk_finds(batches: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as path:
         top = Path(path) / "www"
         top.mkdir()
-        root = Root(top)
+        root = Root(top, LISTED)
         watcher = Watcher(root)
         try:
             generation = walk(root, index=INDEX, observer=watcher)
             now = 0.0
             for batch in batches:
+                before = pages(generation)
                 for deed, one, other in batch:
                     with suppress(OSError, IndexError):
                         deed(top, one, other)
                 now = catch_up(watcher, generation, now)
                 assert looks(generation) == looks(walk(root, index=INDEX))
+                for key, (listing, page) in pages(generation).items():
+                    old, was = before.get(key, (None, page))
+                    assert page == was or listing is not old, "a page that was made would go on"
         finally:
             watcher.close()
 

@@ -15,6 +15,7 @@ from zcserve.errors import HttpError
 from zcserve.net.leading import look_up
 from zcserve.rules.book import Rulebook
 from zcserve.site.exchange import Stored
+from zcserve.site.listings import Listed
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
 
@@ -52,8 +53,8 @@ def told(site: Site, target: bytes, method: bytes = b"GET") -> tuple[int, bytes]
         return found.status, dict(found.fields).get(b"Location", b"")
     if isinstance(found, Stored):
         return found.status, found.entry.key
+    assert not isinstance(found, Listed)
     _, entry = found
-    assert isinstance(entry, Entry)
     return 200, entry.key
 
 

@@ -116,6 +116,15 @@ def test_sniffing_is_forbidden_until_a_rule_says_otherwise() -> None:
     assert rules.fields_of(b"/c").all_lines == ((b"X-Content-Type-Options", b"nosniff"),)
 
 
+def test_the_last_rule_that_says_something_of_listings_decides() -> None:
+    first, but = HeaderRule(("/**",), listing=True), HeaderRule(("/a/",), listing=False)
+    rules = Rules((first, but, HeaderRule(("/**",), set=((b"X", b"1"),))))
+    assert [rules.listing_rule(key) for key in (b"/", b"/b/", b"/%C3%A4/")] == [first] * 3
+    assert [rules.listing_rule(key) for key in (b"/a/", b"/a/b/", b"/.well-known/")] == [None] * 3
+    assert (rules.has_listings, Rules((but,)).has_listings, NO_RULES.has_listings) == (True, False, False)
+    assert Rules((first,)).digest != Rules((HeaderRule(("/**",)),)).digest
+
+
 def test_a_key_is_matched_decoded() -> None:
     rules = Rules((HeaderRule(("/ä b.html",), set=((b"X-A", b"1"),)),))
     assert lines(rules, b"/%C3%A4%20b.html") == ((b"X-A", b"1"),)

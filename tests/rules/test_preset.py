@@ -16,6 +16,11 @@ def test_each_switch_is_a_rule_for_every_path() -> None:
     assert (immutable.globs, immutable.immutable) == (("/**",), True)
 
 
+def test_a_listing_is_one_too() -> None:
+    (listing,) = presets(secure=False, immutable=False, listing=True)
+    assert (listing.globs, listing.listing) == (("/**",), True)
+
+
 def test_a_preset_says_nothing_that_a_rule_may_not_say() -> None:
     for name, value in (*SECURE, (b"Cache-Control", IMMUTABLE)):
         assert check_name(name.decode(), verb="set") == name

@@ -98,6 +98,9 @@ def test_what_browsers_do_not_preload_is_refused(target: object) -> None:
         ("path = '/a'\nset = { Content-Type = 'text' }", "site.toml:3:9: rules[0].set.Content-Type: 'text' is not a"),
         ("path = '/a'\ncharset = 'utf8x'", "site.toml:3:1: rules[0].charset: 'utf8x' is not a charset"),
         ("path = '/a'\nimmutable = 'yes'", "site.toml:3:1: rules[0].immutable: 'yes' is a string; accepted: true or"),
+        ("path = '/a'\nlisting = 1", "site.toml:3:1: rules[0].listing: 1 is an integer; accepted: true or false"),
+        ("path = '/a'\nlistings = true", "site.toml:3:1: rules[0].listings: unknown word 'listings'; the nearest "
+         "known is listing"),
         ("path = '/a'\npreload = ['/a.css', '/b']", "site.toml:3:22: rules[0].preload[1]: '/b' cannot be preloaded"),
         (
             "path = '/a'\nset = { Access-Control-Allow-Origin = ['https://a', 'https://b'] }",

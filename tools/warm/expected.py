@@ -34,7 +34,7 @@ def asks_of(generation: Generation, listed: Iterable[Entry]) -> list[Ask]:
     for key, resource in [*((entry.key, entry) for entry in listed), *generation.resources.items()]:
         if isinstance(resource, Redirect):
             asks[key, b""] = Ask(key, location=resource.location)
-        else:
+        elif isinstance(resource, Entry):
             for one in (resource, *resource.variants):
                 asks[key, one.encoding] = Ask(key, one)
     return list(asks.values())

@@ -19,6 +19,8 @@ from zcserve.net.explanation import Explainer, HeadAlone, request_of
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
 from zcserve.site.exchange import Exchange
+from zcserve.site.listing_page import Page, content_type
+from zcserve.site.listings import Listed, Made, composed
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
 
@@ -45,6 +47,14 @@ class _Live:
             return chosen.body, ""
         note = "it is not in memory" if chosen.etag else "it was not read yet: its ETag is not known"
         return HeadAlone(self._fetcher.head_of(generation, chosen), chosen.size), note
+
+    def page(self, site: Site, listed: Listed) -> Made:
+        """As `Source.page`."""
+        made = site.listings.kept(listed) if site.listings is not None else None
+        if made is not None:
+            return made
+        entry = composed(listed, Page(content_type(is_json=listed.is_json), b"", -1))
+        return Made(entry, HeadAlone(self._fetcher.head_of(listed.generation, entry), 0), -1)
 
     def has_application(self, site: Site) -> bool:
         """As `Source.has_application`."""

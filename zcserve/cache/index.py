@@ -2,7 +2,8 @@
 
 The key is the canonical *encoded* path (`http.canonical_path`), so that a plain request target is its own key: the
 general lane looks the raw bytes up first, and only what misses is decoded, cleaned and looked up again. A directory's
-key ends in a slash and holds its index file's entry; the key without the slash holds a `Redirect`.
+key ends in a slash and holds its index file's entry, or a `Listing` (listing.py); the key without the slash holds a
+`Redirect`.
 
 A look-up reads `Site.live` once, and goes on with that one.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from zcserve.cache.burial import empty
-from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.entry import Entry
+from zcserve.cache.listing import Resource
 from zcserve.cache.naming import directory_of, keys_of
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, Table, enter, tables_of
@@ -81,7 +83,7 @@ class Generation:
     """
 
     root: Root
-    resources: Table[bytes, Entry | Redirect] = field(default_factory=dict)
+    resources: Table[bytes, Resource] = field(default_factory=dict)
     pieces: list[list[bytes]] = field(default_factory=list)
     gone: Shards[bytes, bool] = field(default_factory=Shards)
     problems: list[Problem] = field(default_factory=list)
@@ -139,13 +141,13 @@ class Generation:
             self.pieces = list(filter(None, self.pieces))
             empty(gone)
 
-    def lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
+    def lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Resource | None]) -> None:
         """Let these keys lead to what `resources` has for them; None: to nothing."""
         with self._changing:
             self._lay_over(keys, resources)
 
-    def _lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Entry | Redirect | None]) -> None:
-        fresh: dict[bytes, Entry | Redirect] = {}
+    def _lay_over(self, keys: Iterable[bytes], resources: Mapping[bytes, Resource | None]) -> None:
+        fresh: dict[bytes, Resource] = {}
         come: list[bytes] = []
         for key in keys:
             resource = resources[key]
@@ -161,7 +163,7 @@ class Generation:
                 fresh, come = {}, []
         self._put(fresh, come)
 
-    def _put(self, fresh: dict[bytes, Entry | Redirect], come: list[bytes]) -> None:
+    def _put(self, fresh: dict[bytes, Resource], come: list[bytes]) -> None:
         """Put these in, of which those that `come` are new."""
         if come and self.pieces and len(self.pieces[-1]) + len(come) <= PIECE_MAX:
             self.pieces[-1] += come

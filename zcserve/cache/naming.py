@@ -14,7 +14,7 @@ from collections.abc import Container
 from typing import TypeGuard
 from urllib.parse import unquote_to_bytes
 
-from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.entry import Entry
 
 # A file's variants lie beside it under these endings, the one that is preferred first. _walk.pyx has them from here.
 SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
@@ -68,6 +68,6 @@ def keys_of(directory: bytes) -> tuple[bytes, bytes]:
     return directory, directory[:-1]
 
 
-def is_index(resource: Entry | Redirect | None, files: Container[bytes]) -> TypeGuard[Entry]:
+def is_index(resource: object, files: Container[bytes]) -> TypeGuard[Entry]:
     """Whether `resource`, which stands at a directory's key, is the index, and its file's key is among `files`."""
     return isinstance(resource, Entry) and resource.key in files

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from zcserve.cache.burial import empty
-from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation, Problem
+from zcserve.cache.listing import Listing, Resource
 from zcserve.cache.naming import directory_of, is_index
 from zcserve.cache.shards import Table
 
@@ -21,7 +21,7 @@ class Patch:
     """What makes a generation true again: by key the resource that stands there now, None for what is gone; and the
     content of pages for errors, of which that holds whose keys are among them."""
 
-    resources: Table[bytes, Entry | Redirect | None]
+    resources: Table[bytes, Resource | None]
     problems: list[Problem]
     order: list[list[bytes]] = field(default_factory=list)  # keys, as the walk found them; others may be among them
     pages: dict[bytes, bytes] = field(default_factory=dict)
@@ -36,12 +36,13 @@ class Patch:
             kept = {key: page for key, page in generation.pages.items() if key not in told}
             generation.set_pages(kept | {key: self.pages[key] for key in told & {*self.pages}})
 
-    def pieces(self, known: Mapping[bytes, Entry | Redirect], keys_max: int) -> Iterator[list[bytes]]:
+    def pieces(self, known: Mapping[bytes, Resource], keys_max: int) -> Iterator[list[bytes]]:
         """All keys, in pieces that may be applied one after the other: what is new, then what changed, then what is
-        gone. A directory, its redirect and its index are of one piece, which may be larger for that."""
+        gone, and last listings, since these are of all that. A directory, its redirect and its index are of one piece,
+        which may be larger for that."""
         directories = {key for key in self.resources if key.endswith(b"/")}
         together: dict[bytes, list[bytes]] = {}
-        stages: list[list[list[bytes]]] = [[[]], [[]], [[]]]
+        stages: list[list[list[bytes]]] = [[[]], [[]], [[]], [[]]]
         for key, new in self.resources.items():
             directory = key if key.endswith(b"/") else key + b"/"
             if directory not in directories:
@@ -52,7 +53,9 @@ class Patch:
                     continue
             together.setdefault(directory, []).append(key)
         while together:
-            _append(stages[1], together.popitem()[1], keys_max)
+            directory, keys = together.popitem()
+            is_listed = isinstance(self.resources[directory], Listing)
+            _append(stages[3 if is_listed else 1], keys, keys_max)
         yield from filter(None, chain.from_iterable(stages))
 
     def told(self) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import Resource
 from zcserve.cache.root import Root
 from zcserve.rules.compiled import Rules
 
@@ -18,7 +19,7 @@ from zcserve.rules.compiled import Rules
 class Known(Protocol):
     """What is known of some keys."""
 
-    def get(self, key: bytes, /) -> Entry | Redirect | None: ...
+    def get(self, key: bytes, /) -> Resource | None: ...
 
     def __len__(self) -> int: ...
 
@@ -30,7 +31,7 @@ class _OfSameFields:
         self._generation = generation
         self._rules = rules
 
-    def get(self, key: bytes, /) -> Entry | Redirect | None:
+    def get(self, key: bytes, /) -> Resource | None:
         resource = self._generation.resources.get(key)
         if isinstance(resource, Entry):
             was, now = self._generation.root.rules, self._rules

@@ -43,6 +43,7 @@ from typing import Protocol
 from zcserve.cache.burial import empty, let_go
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation, Problem, Stock
+from zcserve.cache.listing import Listing, ListingRedirect, Resource, container_of
 from zcserve.cache.naming import directory_of, is_index, keys_of
 from zcserve.cache.order import in_order
 from zcserve.cache.pairing import Pairing, families
@@ -161,14 +162,36 @@ def walk_again(
 
 
 def _difference(
-    known: Mapping[bytes, Entry | Redirect], visit: _Visit, gone: Mapping[bytes, bool]
-) -> Iterator[tuple[bytes, Entry | Redirect | None]]:
-    found = visit.found
+    known: Mapping[bytes, Resource], visit: _Visit, gone: Mapping[bytes, bool]
+) -> Iterator[tuple[bytes, Resource | None]]:
+    """By key what is there now that was not, or None; and the directories of these with listings that know of it."""
+    come: dict[bytes, list[bytes]] = {}  # by directory
+    for key, fresh in _plain_difference(known, visit.found, visit.keys, gone):
+        yield key, fresh
+        if visit.lists:
+            here = come.setdefault(container_of(key), [])
+            if fresh is not None and key not in known:
+                here.append(key)
+    renewed: list[bytes] = []
+    for directory, keys in come.items():
+        old = known.get(directory)
+        if isinstance(old, Listing) and visit.found.get(directory, None if directory in gone else old) is old:
+            renewed.append(directory)
+            yield directory, old.followed(keys, known)
+    visit.keys.append(renewed)
+
+
+def _plain_difference(
+    known: Mapping[bytes, Resource],
+    found: Mapping[bytes, Resource],
+    keys: Iterable[list[bytes]],
+    gone: Mapping[bytes, bool],
+) -> Iterator[tuple[bytes, Resource | None]]:
     yield from ((key, None) for key in gone if key in known and key not in found)
-    for key in chain.from_iterable(visit.keys):
+    for key in chain.from_iterable(keys):
         fresh, old = found[key], known.get(key)
         if isinstance(fresh, Redirect):
-            if not isinstance(old, Redirect):  # of one key there is but one location
+            if type(fresh) is not type(old):  # of one key there is but one location
                 yield key, fresh
         elif fresh is not old:
             yield key, fresh
@@ -221,7 +244,7 @@ class _Visit:
     def __init__(
         self,
         root: Root,
-        found: Table[bytes, Entry | Redirect],
+        found: Table[bytes, Resource],
         problems: list[Problem],
         index: tuple[str, ...],
         now: float | None,
@@ -243,6 +266,7 @@ class _Visit:
         self._known: Known = known if known is not None else {}
         self._pairing = Pairing(root, self._known, also, newest, problems)
         self._again = again and bool(known)
+        self.lists = root.rules.has_listings
         self.is_disturbed = False  # something could not be looked at, for an error that may pass
         self.keys: list[list[bytes]] = []  # of what is found in `trees`
         self.stock = Stock()  # of what it found, taken while it is at hand: to look at a million entries again is slow
@@ -262,7 +286,7 @@ class _Visit:
                 self._problems.append(_problem(directory.path, error))
                 continue
             self.stock.take(entry for _, entry in entries)
-            self._enter(directory.path, chain(same, (entry for _, entry in entries)))
+            self._enter(directory.path, chain(same, (entry for _, entry in entries)), below)
             pending.extend(reversed(below))
             count += len(same) + len(entries)
             let_go(same)
@@ -288,20 +312,41 @@ class _Visit:
             looks = ((name, partial(os.stat, name, dir_fd=fd)) for name in sorted(members) if _exists(fd, name))
             files, below = self._sort_out(fd, here, looks)
             entries = self._pairing.pair(fd, path, files)
+            prefix = encode_path(b"/" + path)
+            keys = {prefix + encode_path(name) for name in members}
+            listing = self._listing_of(fd, prefix, keys) if self.lists else None
         finally:
             os.close(fd)
-        prefix = encode_path(b"/" + path)
-        keys = {prefix + encode_path(name) for name in members}
         for name in self._index_names:
             old = self._known.get(key := prefix + encode_path(name))
             if key not in keys and is_index(old, (key,)):
                 entries.append((name, old))
-        self._enter(path, (entry for _, entry in entries))
+        self._enter(path, (entry for _, entry in entries), listing=listing)
         self.trees([directory for directory in reversed(below) if directory.path[len(path) : -1] in names])
         return keys.union(keys_of(prefix))
 
-    def _enter(self, path: bytes, entries: Iterable[Entry]) -> None:
-        """Make a directory's files resources, and its index."""
+    def _listing_of(self, fd: int, prefix: bytes, keys: Collection[bytes]) -> Listing | None:
+        """The listing of the directory at the key `prefix`, of which these names are looked at: the one that is known,
+        or if it had an index until now, one of all names that are there, whether they are served or not."""
+        known = self._known.get(prefix)
+        if isinstance(known, Listing):
+            return known
+        if (isinstance(known, Entry) and known.key not in keys) or self._root.rules.listing_rule(prefix) is None:
+            return None  # its index stays, or it has no listing
+        with os.scandir(fd) as names:
+            there = (prefix + encode_path(one.name.encode(*_FILE_NAMES)) for one in names)
+            return Listing(list(in_pieces(one for key in there for one in (key, key + b"/"))))
+
+    def _enter(
+        self,
+        path: bytes,
+        entries: Iterable[Entry],
+        below: Collection[_Directory] = (),
+        listing: Listing | None = None,
+    ) -> None:
+        """Make a directory's files resources, and its index, or its listing: this one, or one of these files and of
+        the directories `below`."""
+        begin = len(self.keys)
         for some in in_pieces(entries):
             keys = list(map(_key_of, some))
             self.found = enter(self.found, zip(keys, some, strict=True))
@@ -312,12 +357,21 @@ class _Visit:
             key = location + encode_path(name)
             index = self.found.get(key)
             if isinstance(index, Entry):
-                more: dict[bytes, Entry | Redirect] = {location: index}
+                more: dict[bytes, Resource] = {location: index}
                 if path:
                     more[location[:-1]] = Redirect(location)
                 self.found = enter(self.found, more)
                 self.keys.append(list(more))
-                break
+                return
+        if self.lists and self._root.rules.listing_rule(location) is not None:
+            if listing is None:
+                names = in_pieces(encode_path(b"/" + directory.path) for directory in below)
+                listing = Listing([*map(list, self.keys[begin:]), *names])  # copies: a patch ends, and so do its lists
+            listed: dict[bytes, Resource] = {location: listing}
+            if path:
+                listed[location[:-1]] = ListingRedirect(location)
+            self.found = enter(self.found, listed)
+            self.keys.append(list(listed))
 
     def _is_no_news(self, error: OSError) -> bool:
         """Whether an error says nothing of what lies there. The walk ends, and what is known stays; where nothing is,

@@ -29,6 +29,7 @@ INHERITED = (
     "clean_urls",
     "spa",
     "immutable",
+    "listing",
     "secure_headers",
     "tag_header",
     "rules_dialect",

@@ -114,6 +114,7 @@ class Config(Limits):
     clean_urls: bool = _key(False, SWITCH, "answer /about with about.html, where nothing else is at that path")
     spa: bool = _key(False, SWITCH, "answer what leads nowhere, and has no dot in its last segment, with /index.html")
     immutable: bool = _key(False, SWITCH, "have files with a hash in their names kept for a year: app-BVqDs1Xt.js")
+    listing: bool = _key(False, SWITCH, "answer for a directory without an index with a page of the names in it")
     secure_headers: bool = _key(False, SWITCH, "send fields that have browsers be careful: docs/rules.md has them")
     tag_header: TagHeader = _key(
         "none", TEXT, "the field that tells a CDN in front the tags of rules", choices=get_args(TagHeader)

@@ -254,6 +254,7 @@ class Content:
             self._jobs.call_soon(self._plan)
         if begun is None or not self._renewals.renew(generation, entry, fresh, begun, self._jobs.call_soon):
             return False
+        self._jobs.call_soon(partial(self._live.forget_listing, entry.key))
         if fresh is None:
             self._jobs.call_soon(partial(self._live.settle, [entry.key, *keys_of(directory_of(entry.key))]))
         return True

@@ -12,6 +12,7 @@ from math import inf
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.cache.naming import directory_of
 from zcserve.cache.patch import Patch
 from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
@@ -146,6 +147,8 @@ class Live:
         self._forget_keys(changed)
         if before is not after:
             self._shelf.forget_all(self.site.count_keys())
+            if self.site.listings is not None:
+                self.site.listings.forget_all()
             self._have_rules_own(after)
         self.tell_page()
         if watcher is not None:
@@ -205,7 +208,9 @@ class Live:
         self._waiting.append(then)
 
     def _forget_keys(self, keys: Collection[bytes], *, files_come_or_go: bool = True) -> None:
-        """The front lets go of these, and the application of what it knew of them."""
+        """The front lets go of these, and so do the listings, and the application of what it knew of them."""
+        if self.site.listings is not None:
+            self.site.listings.forget(keys)
         if self.site.application is not None and files_come_or_go:
             self.site.application.forget(keys)
         self._shelf.forget_keys(keys, self.site.count_keys())
@@ -213,6 +218,11 @@ class Live:
     def forget(self, keys: Collection[bytes]) -> None:
         """What these keys lead to is not in memory any more."""
         self._shelf.forget_keys(keys, self.site.count_keys())
+
+    def forget_listing(self, key: bytes) -> None:
+        """The file at this key was found to be another, or gone: its directory's page says so."""
+        if self.site.listings is not None:
+            self.site.listings.forget([directory_of(key)])
 
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import Listing, listing_from, listings_to_renew
 from zcserve.cache.naming import base_of, directory_of, is_index, keys_of, siblings_of
 from zcserve.cache.patch import Patch
 from zcserve.cache.shards import in_pieces
@@ -44,12 +45,29 @@ def take_from(live: Generation, generation: Generation, path: bytes) -> set[byte
     if is_index(here(directory), keys) or is_index(there(directory), keys):
         keys += keys_of(directory)
     other = [one for one in keys if here(one) is not there(one)]
-    generation.lay_over(other, {one: there(one) for one in other})
+    taken = {one: there(one) for one in other}
+    if isinstance(taken.get(directory), Listing):  # which is of the live one's names
+        taken[directory] = listing_from(directory, generation.keys_in_pieces())
+    generation.lay_over(other, taken)
     return set(other)
 
 
 def difference(last: Generation, generation: Generation) -> Iterator[bytes]:
-    """The keys that lead elsewhere than they did, or nowhere. `last` may be patched meanwhile."""
+    """The keys that lead elsewhere than they did, or nowhere; some may come more often than once. `last` may be patched
+    meanwhile."""
+    if not generation.root.rules.has_listings:
+        yield from _plain_difference(last, generation)
+        return
+    for some in in_pieces(_plain_difference(last, generation)):
+        yield from some
+        yield from listings_to_renew(some, generation.resources)
+    was = last.resources.get
+    for some in in_pieces(generation.resources):
+        come = [key for key in some if was(key) is None]
+        yield from listings_to_renew(come, generation.resources)
+
+
+def _plain_difference(last: Generation, generation: Generation) -> Iterator[bytes]:
     now, was = generation.resources.get, last.resources.get
     same_rules = generation.root.rules.digest == last.root.rules.digest
     shared = 0
@@ -59,7 +77,9 @@ def difference(last: Generation, generation: Generation) -> Iterator[bytes]:
             old = was(key)
             if old is None:
                 shared -= 1
-            elif not (same_rules and isinstance(old, Redirect) and isinstance(now(key), Redirect)):
-                yield key  # redirects are made anew; by the same rules of one key there is but one place to go
+            elif not (same_rules and isinstance(old, (Redirect, Listing)) and type(old) is type(now(key))):
+                # Redirects are made anew; by the same rules of one key there is but one place to go. So are listings,
+                # which are others where one of their names is.
+                yield key
     if shared < len(last.resources):
         yield from (key for key in chain.from_iterable(last.keys_in_pieces()) if key not in generation.resources)

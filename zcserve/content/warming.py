@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 
-from zcserve.cache.entry import Entry, each_coding
+from zcserve.cache.entry import Entry, Redirect, each_coding
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import Listing
 from zcserve.cache.preload import cost_of
 from zcserve.cache.store import Store
 from zcserve.cache.unseen import hide
@@ -217,8 +218,7 @@ class _List:
         file.generation = self._site.live
         entry = file.generation.resources.get(key)
         if not isinstance(entry, Entry):
-            why = "there is no such file" if entry is None else f"it leads to {entry.location.decode()}"
-            self._done(file, why)
+            self._done(file, _why_not(entry))
             return
         file.entry = entry
         for one in each_coding(entry):
@@ -329,3 +329,12 @@ class _List:
     def _is_served(self, entry: Entry) -> bool:
         """Not, where a patch has brought a newer one: that was loaded before."""
         return self._site.live.resources.get(entry.key) is entry
+
+
+def _why_not(resource: Redirect | Listing | None) -> str:
+    """Why there is no file to be loaded."""
+    if resource is None:
+        return "there is no such file"
+    if isinstance(resource, Redirect):
+        return f"it leads to {resource.location.decode()}"
+    return "it is a directory without an index, whose listing is made when it is asked for"

@@ -36,6 +36,7 @@ from zcserve.paths import SentPath
 from zcserve.rules.compiled import of_failure
 from zcserve.site import reply
 from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
+from zcserve.site.listings import Listed, Made
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
 
@@ -237,8 +238,10 @@ class Answering:
         found = look_up(self._site, self.method, self.target, self._place, self.fields)
         return found if isinstance(found, Reply) else self.respond_found(found)
 
-    def respond_found(self, found: Stored | tuple[Generation, Entry]) -> Step:
+    def respond_found(self, found: Stored | Listed | tuple[Generation, Entry]) -> Step:
         """The answer of what `look_up` has found."""
+        if isinstance(found, Listed):
+            return self._list(found)
         if isinstance(found, Stored):
             return self._take_stored(found)
         return self.respond_entry(*found)
@@ -250,17 +253,52 @@ class Answering:
         if chosen is None:
             return not_acceptable(self._site)
         body = chosen.body or service.fetcher.opened(chosen)
-        if self._stored is not None and self._stored.own and self._asked is not None and self._asked.original is None:
-            service.loop.front.shelf(self._site.id).teach(self.target, base)
+        self._teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.tick)
             return self._represent(chosen, body)
         done = partial(self._on_fetched, partial(self._loaded, chosen))
-        if self._stored is not None and self._stored.own:
-            service.loop.call_soon(partial(done, Renewed()))  # only its resource can make it again
+        if isinstance(base, ComposedEntry):
+            service.loop.call_soon(partial(done, Renewed()))  # only what has composed it can make it again
         else:
             self.wait = service.fetcher.fetch(generation, base, chosen, done)
         return None
+
+    def _list(self, listed: Listed) -> Step:
+        """The answer of a directory without an index."""
+        listings = self._site.listings
+        assert listings is not None
+        entry = listings.find(listed)
+        if entry is not None:
+            return self._take_stored(self._stored_of(listed, entry))
+        self.wait = listings.make(listed, partial(self._on_fetched, partial(self._on_listed, listed)))
+        return None
+
+    def _on_listed(self, listed: Listed, made: Made | None) -> Step:
+        """Answer with a page that a thread has written. One that is old by now is written anew, but not for ever."""
+        if made is None:
+            return self._unavailable("the listing of its directory cannot be made")
+        listings = self._site.listings
+        assert listings is not None
+        is_old = self._site.live.resources.get(listed.key) is not listed.listing
+        if is_old and not listings.is_kept(listed, made) and self._renewals < RENEWALS_MAX:
+            return self._anew()
+        self._site.note_use(made.entry, self._service.loop.tick, was_resident=False)
+        self._stored = self._stored_of(listed, made.entry)
+        if listings.is_kept(listed, made):
+            self._teach(made.entry)
+        return self._represent(made.entry, made.body)
+
+    def _stored_of(self, listed: Listed, entry: ComposedEntry) -> Stored:
+        """A page; the front is taught what all requests for just this target get."""
+        own = listed.is_lasting and self.target == listed.target
+        return Stored(listed.generation, entry, fields=listed.fields, own=own)
+
+    def _teach(self, base: Entry) -> None:
+        """Have the front know what was made for just this target."""
+        is_own = self._asked is None or self._asked.original is None
+        if is_own and self._stored is not None and self._stored.own:
+            self._service.loop.front.shelf(self._site.id).teach(self.target, base)
 
     def _represent(self, chosen: Entry, body: Body) -> Reply | None:
         """Conditions and ranges, now that the content is at hand."""
@@ -389,9 +427,8 @@ class Answering:
 
     def _renew_stored(self, stored: Stored) -> Step:
         """What an application named has changed since, or what it made was evicted."""
-        if stored.own:
-            assert self._asked is not None
-            return self._ask(self._asked)
+        if isinstance(stored.entry, ComposedEntry):
+            return self._ask(self._asked) if self._asked is not None else self._respond()
         fresh = stored.generation.resources.get(stored.entry.key)
         if not isinstance(fresh, Entry):
             return reply.not_found(None)

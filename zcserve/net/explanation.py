@@ -18,6 +18,7 @@ from zcserve.cache.entry import Body, Entry, each_coding
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import path_of
 from zcserve.config.hosts import WILDCARD
+from zcserve.config.units import counted
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import FIELD_VALUE_BYTES, canonical_path, coding_quality, is_token
 from zcserve.net.answering import answer_of, not_acceptable
@@ -32,6 +33,7 @@ from zcserve.phrases import PHRASES
 from zcserve.rules.compiled import Effect
 from zcserve.rules.redirects import Action
 from zcserve.site.exchange import Stored
+from zcserve.site.listings import Listed, Made
 from zcserve.site.reply import Reply, refused
 from zcserve.site.site import Site
 
@@ -54,6 +56,9 @@ class Source(Protocol):
 
     def body(self, site: Site, generation: Generation, base: Entry, chosen: Entry) -> tuple[Body, str]:
         """The representation, and what is to be said of it. Raises OSError where it cannot be read."""
+
+    def page(self, site: Site, listed: Listed) -> Made:
+        """The page of a directory without an index; one of -1 names is not made yet, and has no content."""
 
     def has_application(self, site: Site) -> bool:
         """Whether something besides files and rules answers there."""
@@ -225,6 +230,9 @@ class Explainer:
             _send(told, found, fields)
             told.effects = _effects(site, trail, fields.origin)
             return
+        if isinstance(found, Listed):
+            self._list(told, site, found, fields, method)
+            return
         stored = found if isinstance(found, Stored) else None
         generation, base = (found.generation, found.entry) if isinstance(found, Stored) else found
         told.answer = _which(base, key, trail, is_old=generation is not site.live)
@@ -249,6 +257,23 @@ class Explainer:
         # Of 412 and 416 those are left out at the end that are said of content.
         told.effects = generation.root.rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
         _send(told, answer, fields)
+
+    def _list(self, told: Explanation, site: Site, listed: Listed, fields: Fields, method: bytes) -> None:
+        """A directory answers with its names."""
+        rules = listed.generation.root.rules
+        made = self._source.page(site, listed)
+        names = f"a listing of {counted(made.names, 'name')}" if made.names >= 0 else "a listing"
+        told.answer = names + (", as JSON" if listed.is_json else "")
+        rule = rules.listing_rule(listed.key)
+        told.rule = f"{rule.written.where()}: listing" if rule is not None and rule.written is not None else "--listing"
+        told.effects = rules.effects_of(listed.key, of_file=False, origin=fields.origin)
+        stored = Stored(listed.generation, made.entry, fields=listed.fields)
+        answer = answer_of(fields, method, made.entry, made.body, self._ranges_max, stored)
+        told.condition = _condition(fields, answer)
+        _send(told, answer, fields)
+        if made.names < 0:
+            told.notes.append("the page is made when it is asked for: its length and its ETag are not known")
+            told.fields = [pair for pair in told.fields if pair[0] != "Content-Length"]
 
 
 def _tell_of_application(told: Explanation, site: Site, sent: Sent) -> None:

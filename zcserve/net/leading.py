@@ -7,10 +7,12 @@ and not whether it is in memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import STANDS_BACK, Listing, ListingRedirect, Resource
 from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, FieldLines, canonical_path
@@ -22,8 +24,13 @@ from zcserve.rules.cors import without_cors
 from zcserve.rules.redirects import ERRORS, Action
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
+from zcserve.site.listing_page import JSON_QUERY
+from zcserve.site.listings import Listed
 from zcserve.site.reply import Reply
 from zcserve.site.site import Found, Site
+
+# What a target leads to.
+Led: TypeAlias = Reply | Stored | Listed | tuple[Generation, Entry]
 
 # Stands for no key: for the rules that match every path.
 EVERYWHERE = b""
@@ -59,7 +66,7 @@ def look_up(
     place: tuple[SentPath, bytes | None] | None = None,
     fields: Fields | None = None,
     trail: Trail | None = None,
-) -> Reply | Stored | tuple[Generation, Entry]:
+) -> Led:
     """What a site says to a request without an application: the answer, or whose content is asked for. `place`: the
     target's path and query, where they were read; `fields` say the host, which rules may ask for; `trail` is told what
     decided. Raises HttpError 400."""
@@ -76,6 +83,8 @@ def look_up(
         (generation, resource), query = _find(site, target, place)
         if isinstance(resource, Entry):
             return generation, resource
+        if isinstance(resource, Listing):
+            return _led(site, *_place(target, place), b"", trail)
         if resource is None:  # as `_absent`, two calls fewer: scanners ask for what is absent all day
             if trail is not None:
                 trail.headed = rules.not_found_key
@@ -128,7 +137,7 @@ def _moved(
     rules = site.root.rules
     key, query = _place(target, place)
     action = rules.answer(key, query, _host(target, fields))
-    if action is None or not action.location or not (action.rule.force or site.find(key)[1] is None):
+    if action is None or not action.location or not (action.rule.force or _stands_back(site.find(key)[1])):
         return None
     if trail is not None:
         trail.action, trail.headed = action, key
@@ -178,7 +187,9 @@ def _options(
         lines = its.lines_for(origin)
         return found.dressed(404, lines) if lines else found
     if trail is not None:
-        entry = None if isinstance(found, Reply) else found.entry if isinstance(found, Stored) else found[1]
+        entry = None
+        if not isinstance(found, (Reply, Listed)):
+            entry = found.entry if isinstance(found, Stored) else found[1]
         about = key if entry is None else entry.key
         trail.options = _rules_of(site, found).effects_of_options(about, of_file=entry is not None, origin=origin)
     return reply.options(without_cors(site.root.rules.everywhere) + its.cors_lines(origin))
@@ -188,16 +199,18 @@ def _host(target: bytes, fields: Fields | None) -> bytes:
     return host_of(target, fields) if fields is not None else b""
 
 
-def _rules_of(site: Site, found: Reply | Stored | tuple[Generation, Entry]) -> Rules:
+def _rules_of(site: Site, found: Led) -> Rules:
     """Those that head what a key leads to."""
     if isinstance(found, Reply):
         return site.root.rules
-    return (found.generation if isinstance(found, Stored) else found[0]).root.rules
+    return (found.generation if isinstance(found, (Stored, Listed)) else found[0]).root.rules
 
 
-def _fields_of(site: Site, key: bytes, found: Reply | Stored | tuple[Generation, Entry]) -> HeadFields:
+def _fields_of(site: Site, key: bytes, found: Led) -> HeadFields:
     """What rules say of that which a key leads to."""
     rules = _rules_of(site, found)
+    if isinstance(found, Listed):
+        return rules.fields_of_answer(found.key)
     if isinstance(found, Reply):
         if found.status in ERRORS and found.status != 404:  # the small page, which has what holds for every path
             return NO_FIELDS
@@ -211,13 +224,15 @@ def _look_up_for_origin(
     place: tuple[SentPath, bytes | None] | None,
     fields: Fields,
     trail: Trail | None,
-) -> Reply | Stored | tuple[Generation, Entry]:
+) -> Led:
     """As `look_up`, of a site whose rules ask for the origin that a request has."""
     key, query = _place(target, place)
     found = _led(site, key, query, _host(target, fields), trail)
     lines = _fields_of(site, key, found).lines_for(fields.origin)
     if not lines:
         return found
+    if isinstance(found, Listed):
+        return replace(found, fields=lines)
     if isinstance(found, Reply):
         return found.dressed(found.status, lines)
     if isinstance(found, Stored):
@@ -225,24 +240,29 @@ def _look_up_for_origin(
     return Stored(*found, fields=lines)
 
 
-def _led(
-    site: Site, key: bytes, query: bytes | None, host: bytes, trail: Trail | None
-) -> Reply | Stored | tuple[Generation, Entry]:
+def _led(site: Site, key: bytes, query: bytes | None, host: bytes, trail: Trail | None) -> Led:
     """What files and rules lead a key to, whatever the origin."""
     rules = site.root.rules
     action = rules.forced(key, query, host)
+    listed: Listing | ListingRedirect | None = None
     if action is None:
         generation, resource = site.find(key)
         if isinstance(resource, Entry):
             return generation, resource
-        if resource is not None:
-            if trail is not None:
-                trail.headed = key
-            return reply.redirect(301, resource.location, query, generation.root.rules.fields_of_answer(key))
+        if isinstance(resource, (Listing, ListingRedirect)):
+            listed = resource
+        elif resource is not None:
+            return _slashed(generation, key, query, resource, trail)
         action = rules.answer(key, query, host)
     if trail is not None:
         trail.action = action
     if action is None:
+        if isinstance(listed, ListingRedirect):
+            return _slashed(site.live, key, query, listed, trail)
+        if listed is not None:
+            if trail is not None:
+                trail.headed = key
+            return _listed(site, key, query, listed)
         page = rules.page_of_application(key)
         found = site.page(page) if page else None
         if trail is not None:
@@ -263,6 +283,29 @@ def _led(
     if trail is not None:
         trail.headed = EVERYWHERE
     return reply.page(action.status, rules.everywhere)
+
+
+def _stands_back(resource: Resource | None) -> bool:
+    """Whether redirects go before what is at a key."""
+    return resource is None or isinstance(resource, STANDS_BACK)
+
+
+def _slashed(generation: Generation, key: bytes, query: bytes | None, resource: Redirect, trail: Trail | None) -> Reply:
+    """To a directory, from its name without the slash."""
+    if trail is not None:
+        trail.headed = key
+    return reply.redirect(301, resource.location, query, generation.root.rules.fields_of_answer(key))
+
+
+def _listed(site: Site, key: bytes, query: bytes | None, listing: Listing) -> Listed:
+    """The names of a directory. What a redirect or an application may answer for some requests is for each to ask."""
+    rules = site.root.rules
+    is_lasting = (
+        site.application is None
+        and not rules.may_answer(key)
+        and not (rules.reads_origin and rules.fields_of_answer(key).reads_origin)
+    )
+    return Listed(site.live, key, listing, query == JSON_QUERY, is_lasting=is_lasting)
 
 
 def _absent(site: Site, trail: Trail | None) -> Reply:

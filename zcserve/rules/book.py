@@ -41,7 +41,7 @@ class Rulebook:
         """Raises UsageError, with file, line and column."""
         self._config = config
         self._dialect = DIALECTS[config.rules_dialect]
-        self._presets = presets(secure=config.secure_headers, immutable=config.immutable)
+        self._presets = presets(secure=config.secure_headers, immutable=config.immutable, listing=config.listing)
         self._written = header_rules(tables_of(config.rules, ("rules",)))
         self._redirects = redirects(tables_of(config.redirects, ("redirects",)))
         self._error_pages = ErrorPages(config.error_pages)

@@ -2,7 +2,8 @@
 
 A path is asked for in this order, and the first that has an answer gives it:
 
-    a redirect with `force` > a file > a file by a clean URL > an application > a redirect > the page of --spa > 404
+    a redirect with `force` > a file > a file by a clean URL > an application > a redirect > a directory's listing >
+    the page of --spa > 404
 
 Several rules match one path: all apply, in the order in which they are written. So what matters is which ones match,
 and of these combinations there are few: a hundred thousand files have some ten sets of fields, and share them.
@@ -136,6 +137,7 @@ class Rules:
     error_pages which page answers with an error
     not_found_key  the path of the page for what is absent, whether it has a file or not
     absent      the fields of a 404: of that path
+    has_listings   whether some directory may answer with its names
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
                 but for what is said of content
     has_lasting_fields  whether an answer that is a failure may have fields of rules
@@ -143,9 +145,10 @@ class Rules:
     """
 
     __slots__ = (
-        "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
-        "absent", "clean_urls", "digest", "error_pages", "everywhere", "first_segments", "has_answers", "has_cors",
-        "has_forced", "has_lasting_fields", "has_rewrites", "not_found_key", "reads_origin", "reads_requests", "tags",
+        "_default", "_is_about_hashes", "_kept", "_listings", "_of_all", "_priorities", "_redirects", "_rules", "_spa",
+        "_table", "absent", "clean_urls", "digest", "error_pages", "everywhere", "first_segments", "has_answers",
+        "has_cors", "has_forced", "has_lasting_fields", "has_listings", "has_rewrites", "not_found_key",
+        "reads_origin", "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -170,6 +173,8 @@ class Rules:
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
         self._priorities = {number: rule.priority for number, rule in enumerate(rules) if rule.priority is not None}
+        self._listings = {number: rule for number, rule in enumerate(rules) if rule.listing is not None}
+        self.has_listings = any(rule.listing for rule in self._listings.values())
         self.tags = Tags(rules, tag_header)
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
         led = self._redirects.digest
@@ -214,6 +219,20 @@ class Rules:
     def may_force(self, key: bytes) -> bool:
         """Whether a request for this key may be answered so, with some query and of some host."""
         return self.has_forced and (bool(self._redirects.hosts) or self._redirects.overrides(key))
+
+    def may_answer(self, key: bytes) -> bool:
+        """Whether a redirect may have an answer for this key, with some query and of some host."""
+        led = self._redirects
+        return bool(led) and (bool(led.hosts) or led.reads_query(key) or led.answer(key) is not None)
+
+    def listing_rule(self, key: bytes) -> HeaderRule | None:
+        """The rule by which the directory at this key, which ends in a slash, answers with its names where it has no
+        index: the last one that says it. None: it does not. No hidden directory does."""
+        if not self.has_listings or b"/." in key:
+            return None
+        found = [number for number in self._table.numbers(decoded(key)) if number in self._listings]
+        rule = self._listings[found[-1]] if found else None
+        return rule if rule is not None and rule.listing else None
 
     def page_of_application(self, key: bytes) -> bytes:
         """The key of the page that --spa has for a path that leads nowhere; b"": none, since it looks like a file:

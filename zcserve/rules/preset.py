@@ -1,4 +1,5 @@
-"""What --secure-headers and --immutable come to: rules that stand before all that is written, which may say otherwise.
+"""What --secure-headers, --immutable and --listing come to: rules that stand before all that is written, which may say
+otherwise.
 
 The preset has what does no harm to a site that was made without a thought of it. What would (HSTS over plain HTTP, a
 policy for scripts, isolation from other origins) is the site's to decide; docs/rules.md has the reasons.
@@ -23,11 +24,13 @@ SECURE: FieldLines = (
 EVERYWHERE = "/**"
 
 
-def presets(*, secure: bool, immutable: bool) -> tuple[HeaderRule, ...]:
-    """The rules that these two switches stand for."""
+def presets(*, secure: bool, immutable: bool, listing: bool = False) -> tuple[HeaderRule, ...]:
+    """The rules that these switches stand for."""
     rules = []
     if secure:
         rules.append(HeaderRule((EVERYWHERE,), set=SECURE))
     if immutable:
         rules.append(HeaderRule((EVERYWHERE,), immutable=True))
+    if listing:
+        rules.append(HeaderRule((EVERYWHERE,), listing=True))
     return tuple(rules)

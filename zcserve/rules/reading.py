@@ -13,6 +13,7 @@ file, line and column.
     tags = ["fonts", "css"]              # for purges
     priority = 10                        # of loading, -100 to 100
     cors = "*"                           # cors.py; or { origins = ["https://a.example"], max_age = "1h" }
+    listing = true                       # of directories without an index
 
     [[redirects]]
     from = "/old/*"                      # patterns.py
@@ -43,6 +44,7 @@ from zcserve.rules.where import RuleError, Where
 
 WORDS = (
     "path", "set", "add", "remove", "type", "charset", "immutable", "download", "preload", "tags", "priority", "cors",
+    "listing",
 )  # fmt: skip
 REDIRECT_WORDS = ("from", "to", "status", "query", "force")
 # So many globs of one rule: more are several rules.
@@ -85,6 +87,7 @@ def _rule(table: Table) -> HeaderRule:
         tags=_tags(table),
         priority=table.checked("priority", _priority) if "priority" in table else None,
         cors=read_cors(table) if "cors" in table else None,
+        listing=table.checked("listing", _switch) if "listing" in table else None,
         written=table,
     )
     origins = sum(name.lower() == ALLOW_ORIGIN.lower() for name, _ in (*rule.set, *rule.add))

@@ -74,6 +74,7 @@ class HeaderRule(NamedTuple):
     tags          what a purge may call the files by (tagged.py)
     priority      how soon they are loaded, PRIORITY_MIN to PRIORITY_MAX; None: as other rules say
     cors          which other origins may read them; None: it says nothing of that
+    listing       whether directories that the globs match answer with their names; None: as other rules say
     written       where it stands; None: it is a preset's
     """
 
@@ -87,6 +88,7 @@ class HeaderRule(NamedTuple):
     tags: tuple[str, ...] = ()
     priority: int | None = None
     cors: Cors | None = None
+    listing: bool | None = None
     written: Written | None = None
 
     @property

@@ -32,6 +32,7 @@ from zcserve.cache.evictor import tick_at
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.loader import Loader
 from zcserve.cache.preload import forget
+from zcserve.cache.resident import forget_all, is_resident, make_resident, with_variants
 from zcserve.log import Log
 from zcserve.net.front import Front
 from zcserve.net.timers import Deadline, Expiring, Timers
@@ -40,7 +41,6 @@ from zcserve.servlets.context import Context
 from zcserve.servlets.judge import Judged
 from zcserve.servlets.kept import Kept, Source, sweep
 from zcserve.servlets.making import HUNG_MAX, AnswerOf, Call, Keeper, Making
-from zcserve.servlets.resident import forget_all, is_resident, make_resident, with_variants
 from zcserve.servlets.routes import Route
 from zcserve.site.exchange import Answer, Exchange, Stored
 from zcserve.site.reply import Reply
@@ -287,8 +287,8 @@ class Results:
 
     def files_changed(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys: files go before results."""
-        resources = self._context.site.live.resources
-        self._disown(self.kept.at(path for path in self.kept.paths(keys) if path in resources))
+        has_file = self._context.site.has_file
+        self._disown(self.kept.at(path for path in self.kept.paths(keys) if has_file(path)))
 
     def servlets_changed(self, routes: Iterable[Route]) -> None:
         """These are the routes now: what others made is not kept. What is kept may belong to another route by now, so
@@ -299,7 +299,7 @@ class Results:
     def _is_over(self, source: Source) -> bool:
         """Whether what comes from there is not to be kept any more."""
         gone = self._routes is not None and id(source.route) not in self._routes
-        return gone or source.path in self._context.site.live.resources
+        return gone or self._context.site.has_file(source.path)
 
     def _disown(self, results: list[Result]) -> None:
         """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers

@@ -11,16 +11,18 @@ from typing import Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
+from zcserve.cache.listing import STANDS_BACK, Listing, Resource
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
 from zcserve.http import FieldLines
 from zcserve.site.exchange import Application
+from zcserve.site.listings import Listings
 from zcserve.site.reply import Reply, failed, not_found, redirect, refused
 
 # What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: to make two of them is
 # 4% of a request that is no plain hit.
-Found: TypeAlias = tuple[Generation, Entry | Redirect | None]
+Found: TypeAlias = tuple[Generation, Resource | None]
 
 
 class Sampler(Protocol):
@@ -42,6 +44,7 @@ class Site:
                  of the loop
     pins         what is never evicted
     application  answers what no file does; None: nothing
+    listings     the pages of directories without an index; None: nothing has told of requests yet
     refuse       (status, fields, reason) -> what is said to a request that leads to nothing, since it cannot be
                  understood, is too large, or has a method that nothing here takes
     hits         uses of what was resident, but for those of the front's lanes (`Front.uses`)
@@ -50,8 +53,8 @@ class Site:
     """
 
     __slots__ = (
-        "application", "generations", "hits", "id", "is_nowhere", "live", "misses", "name", "names", "pins", "refuse",
-        "sampler",
+        "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "misses", "name", "names", "pins",
+        "refuse", "sampler",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +75,7 @@ class Site:
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
         self.application: Application | None = None
+        self.listings: Listings | None = None
         self.refuse: Callable[[int, FieldLines, str], Reply] = refused
         self.sampler: Sampler | None = None
         self.hits = self.misses = 0
@@ -106,11 +110,11 @@ class Site:
         """What a key leads to: an older generation's where the live one has nothing."""
         live = self.live
         resource = live.resources.get(key)
-        if resource is None:
+        if resource is None or isinstance(resource, STANDS_BACK):
             if live.root.rules.clean_urls and (page := live.resources.get(key + b".html")) is not None:
                 return live, page
-            for old in self.generations[1:]:
-                if (kept := old.resources.get(key)) is not None:
+            for old in self.generations[1:] if resource is None else ():
+                if (kept := old.resources.get(key)) is not None and not isinstance(kept, STANDS_BACK):
                     return old, kept
         return live, resource
 
@@ -118,11 +122,16 @@ class Site:
         """Whether a request that reads is answered before any application is asked: by a file, or a rule with force. A
         `host` of None: for some host."""
         rules = self.root.rules
-        if key in self.live.resources:
+        if self.has_file(key):
             return True
         if rules.has_forced and (rules.may_force(key) if host is None else rules.forced(key, query, host) is not None):
             return True
         return rules.clean_urls and key + b".html" in self.live.resources
+
+    def has_file(self, key: bytes) -> bool:
+        """Whether a file of the live generation is at this key, or the redirect to a directory's index."""
+        resource = self.live.resources.get(key)
+        return resource is not None and not isinstance(resource, STANDS_BACK)
 
     def page(self, key: bytes) -> tuple[Generation, Entry] | None:
         """The file that a rule names, by its own key, a directory's or a clean one; None: there is none."""
@@ -143,7 +152,12 @@ class Site:
             return None if rules.reads_origin and rules.fields_of(resource.key).reads_origin else resource
         if self.application is not None or rules.fields_of_answer(path).reads_origin:
             return None
-        if resource is not None:
+        if isinstance(resource, STANDS_BACK):
+            if isinstance(resource, Listing) or rules.clean_urls:
+                return None
+            if rules.may_answer(path):
+                resource = None
+        if isinstance(resource, Redirect):
             return redirect(301, resource.location, None, rules.fields_of_answer(path))
         action = rules.lasting(path)
         return redirect(301, action.location, None, rules.fields_of_answer(path)) if action is not None else None

@@ -1,4 +1,4 @@
-"""zcserve.servlets.resident: results are put into memory and taken out of it, and what finds no room takes none."""
+"""zcserve.cache.resident: results are put into memory and taken out of it, and what finds no room takes none."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from tests.support.result_kitchen import Kitchen, content_of
 from zcserve.cache.entry import ComposedEntry
 from zcserve.cache.loader import Loader
+from zcserve.cache.resident import forget_all, is_resident, make_resident, with_variants
 from zcserve.cache.tags import tag_of
 from zcserve.http import FieldLines
-from zcserve.servlets.resident import forget_all, is_resident, make_resident, with_variants
 
 TEXT = b"a line that comes again and again\n" * 200
 NOISE = random.Random(1).randbytes(4096)

@@ -1,0 +1,93 @@
+"""What stands at the key of a directory that has no index, where rules have it answer with its names.
+
+A `Listing` knows under which keys to look, and nothing of what lies there: the index is asked when a page is made of it
+(site/listings.py). So it costs a load eight bytes a file, and may name keys that lead nowhere by now. Another object
+stands there as soon as one of the directory's names leads elsewhere: that is how a page that was made is known to be
+old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from zcserve.cache.entry import Entry, Redirect, Sibling
+from zcserve.cache.shards import in_pieces
+from zcserve.cache.unseen import hide
+
+# Lists of keys that patches add to a listing: with more of them they are looked through, and what is gone is left out.
+ADDED_MAX = 64
+
+
+class Listing:
+    """A directory without an index.
+
+    pieces  keys of files in it and of directories below it (with their slash), in no order, each once or more often
+    added   how many of the pieces have come by patches
+    """
+
+    __slots__ = ("added", "pieces")
+
+    def __init__(self, pieces: Sequence[list[bytes]], added: int = 0) -> None:
+        hide(self)
+        self.pieces = tuple(pieces)
+        self.added = added
+
+    def followed(self, come: list[bytes], resources: Mapping[bytes, Resource]) -> Listing:
+        """The listing of the same directory once these keys are there, too; `resources` are those before."""
+        if self.added < ADDED_MAX:
+            return Listing((*self.pieces, come) if come else self.pieces, self.added + bool(come))
+        known = (key for piece in self.pieces for key in piece if key in resources or key.endswith(b"/"))
+        return Listing([*in_pieces(dict.fromkeys(known)), come])
+
+
+def listing_from(key: bytes, pieces: Iterable[list[bytes]]) -> Listing:
+    """The listing of the directory at this key, where all keys of an index are known."""
+    return Listing([[one for one in piece if container_of(one) == key] for piece in pieces])
+
+
+class ListingRedirect(Redirect):
+    """A directory with a listing, named without its slash."""
+
+    __slots__ = ()
+
+
+# What a key of an index leads to.
+Resource: TypeAlias = Entry | Redirect | Listing
+# What answers where nothing else does: no file by a clean URL, no application, no redirect of a rule.
+STANDS_BACK = (Listing, ListingRedirect)
+
+
+def container_of(key: bytes) -> bytes:
+    """The key of the directory that a key is a name in; b"" for the root, which is in none."""
+    return key[: key.rfind(b"/", 0, -1) + 1]
+
+
+def listed(key: bytes, listing: Listing, resources: Mapping[bytes, Resource]) -> Iterator[tuple[bytes, Entry | None]]:
+    """The names of the directory at this key as they stand in keys, each with its file, or with None for a directory,
+    which has its slash; in no order, and some more often than once.
+
+    Not among them: what is hidden, the siblings of files (naming.py), and directories that lead nowhere.
+    """
+    begin = len(key)
+    for piece in listing.pieces:
+        for one in piece:
+            name = one[begin:]
+            if name[0] == 0x2E:
+                continue
+            resource = resources.get(one)
+            if name[-1] == 0x2F:
+                if resource is not None:
+                    yield name, None
+            elif isinstance(resource, Entry) and not isinstance(resource, Sibling):
+                yield name, resource
+
+
+def listings_to_renew(keys: Iterable[bytes], resources: Mapping[bytes, Resource]) -> Iterator[bytes]:
+    """The keys of directories with listings in which one of these is a name; some more often than once."""
+    last = b""
+    for key in keys:
+        container = container_of(key)
+        if container != last and isinstance(resources.get(container), Listing):
+            last = container
+            yield container
