@@ -417,6 +417,7 @@ def test_a_server_that_ends_while_a_site_leaves_ends_its_threads(node: Node, wai
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("zcserve-content")]
 
 
+<<<<<<< HEAD
 def test_a_site_lists_its_names_from_a_reload_on_and_others_do_not(
     node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -438,3 +439,22 @@ def test_a_site_lists_its_names_from_a_reload_on_and_others_do_not(
         node.write("a", "b")
         reload("come or changed: a, b;")
         assert [status(client, host) for host in "ab"] == [404, 404]
+=======
+def test_pages_for_errors_and_the_dialect_of_rules_come_with_a_reload(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    (node.path / "b" / "_redirects").write_text("/old /new\n")
+    text = node.file.read_text().replace('hosts = ["b', 'rules_dialect = "cloudflare"\nhosts = ["b')
+    node.file.write_text(text + '[sites.a.error_pages]\n404 = "/page"\n')
+    reload("reloaded: 2 sites; come or changed: a, b; gone or changed: a, b")
+    with Client(node.server.port) as client:
+        client.send(b"GET /none HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        assert ((absent := client.read()).status, absent.body) == (404, b"a")
+        client.send(b"GET /old HTTP/1.1\r\nHost: b.example\r\n\r\n")
+        assert client.read().status == 302
+        node.file.write_text(text + '[sites.a.error_pages]\n405 = "/page"\n')
+        reload("error_pages.405: 405 has no page of a site")
+        client.send(b"GET /none HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        assert client.read().body == b"a"
+>>>>>>> pages

@@ -3,11 +3,10 @@ Nothing is left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import filterfalse
-from typing import TypeAlias
 
 from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
@@ -31,11 +30,9 @@ from zcserve.log import Log, printable
 from zcserve.net.access_log import try_to_open
 from zcserve.net.fastlane import lanes_of
 from zcserve.rules.book import Rulebook
+from zcserve.rules.compiled import Nowhere
 
 _log = Log(__name__)
-
-# What an application has at a key, with a query -> the rewrites of a site that lead to nothing, a line each.
-Nowhere: TypeAlias = Callable[[Callable[[bytes, bytes], bool]], list[str]]
 
 
 def check(config: Config) -> int:

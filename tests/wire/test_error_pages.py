@@ -125,6 +125,8 @@ def test_a_table_says_which_file_is_the_page_and_goes_before_names_and_the_serve
             assert (named := elsewhere.read()).body == b"other's, by its name", named.status
             elsewhere.send(b"GET /old HTTP/1.1\r\nHost: other.example\r\n\r\n")
             assert b"410 Gone" in elsewhere.read().body
+        site.write("e/new", b"very sorry").rename(site.root / "e/index.html")
+        wait_until(lambda: client.get("/fails").body == b"very sorry")
         site.write("e/new", b"missed").rename(site.root / "e/missing.html")
         wait_until(lambda: client.get("/nothing").body == b"missed")
         (site.root / "e/missing.html").unlink()

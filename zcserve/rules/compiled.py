@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from zcserve.http import FieldLines
 from zcserve.paths import decoded
@@ -28,6 +28,9 @@ from zcserve.rules.preset import IMMUTABLE
 from zcserve.rules.redirects import REWRITE, Action, Redirect, Redirects
 from zcserve.rules.rule import HeaderRule
 from zcserve.rules.tagged import Tags, check_tag
+
+# What an application has at a key, with a query -> the rewrites that lead to nothing, a line each.
+Nowhere: TypeAlias = Callable[[Callable[[bytes, bytes], bool]], list[str]]
 
 # Combinations of rules that are kept. Paths that clients think of may match others without end.
 KEPT_MAX = 4096

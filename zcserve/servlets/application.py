@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
@@ -30,7 +30,7 @@ from zcserve.net.front import Front
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import Rules, owned_by
+from zcserve.rules.compiled import Nowhere, Rules, owned_by
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.folder import NOTHING_LOADED, Folder, Loaded, Module
@@ -440,10 +440,6 @@ class Servlets:
             self.freshness.close()
         self.context.pool.close()
         self.context.tasks.close()
-
-
-# What an application has at a key, with a query -> what leads to nothing.
-Nowhere: TypeAlias = Callable[[Callable[[bytes, bytes], bool]], list[str]]
 
 
 class Checked(NamedTuple):

@@ -186,7 +186,7 @@ def not_found(site_page: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
     return page(404, (), fields) if site_page is None else Reply(404, _fields_of_html(fields), site_page)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # pages that were replaced stay as long
 def failed(status: int, site_page: bytes | None, more: FieldLines = ()) -> Reply:
     """503, which may pass, or another error; with the site's own page if it has one, and with further fields."""
     fields = (*more, *RETRY) if status == 503 else more
