@@ -417,7 +417,6 @@ def test_a_server_that_ends_while_a_site_leaves_ends_its_threads(node: Node, wai
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("zcserve-content")]
 
 
-<<<<<<< HEAD
 def test_a_site_lists_its_names_from_a_reload_on_and_others_do_not(
     node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -439,7 +438,8 @@ def test_a_site_lists_its_names_from_a_reload_on_and_others_do_not(
         node.write("a", "b")
         reload("come or changed: a, b;")
         assert [status(client, host) for host in "ab"] == [404, 404]
-=======
+
+
 def test_pages_for_errors_and_the_dialect_of_rules_come_with_a_reload(
     node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -457,4 +457,3 @@ def test_pages_for_errors_and_the_dialect_of_rules_come_with_a_reload(
         reload("error_pages.405: 405 has no page of a site")
         client.send(b"GET /none HTTP/1.1\r\nHost: a.example\r\n\r\n")
         assert client.read().body == b"a"
->>>>>>> pages
