@@ -227,8 +227,8 @@ class Reconfigure:
                 except UsageError as error:
                     _log.error("reload: site %s is not pinned as it was: %s", old.name, error)
             else:
-                self._service.past_hits += old.hits
-                self._service.past_misses += old.misses
+                self._service.past_hits[old.account] += old.hits
+                self._service.past_misses[old.account] += old.misses
 
     def _forget(self, gone: list[Gone]) -> None:
         """No lane finds these sites any more."""

@@ -189,6 +189,7 @@ class Server:
             prefixes=self._prefixes,
             fetcher=fetcher,
             sites=tuple(tenant.site for tenant in self.sites),
+            accounts=self.sites.accounts,
             bodies=Allowance(config.servlet_bodies_bytes()),
             log=self.access_log.record if self.access_log is not None and not is_noted else None,
             notes=Notes(config, self.access_log, self._slow) if is_noted else None,

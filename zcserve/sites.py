@@ -27,6 +27,7 @@ from zcserve.errors import UsageError
 from zcserve.log import Log
 from zcserve.net.front import Front
 from zcserve.net.service import Service
+from zcserve.site.accounts import NONE_NUMBER, Accounts
 from zcserve.site.listings import Listings
 from zcserve.site.site import Site
 
@@ -44,13 +45,15 @@ class Tenant:
     inherited    generations of the site whose place it takes, until they are its own
     """
 
-    def __init__(self, number: int, name: str, config: Config, store: Store, memory: Memory = ALL) -> None:
+    def __init__(
+        self, number: int, name: str, config: Config, store: Store, memory: Memory = ALL, account: int = NONE_NUMBER
+    ) -> None:
         """Raises UsageError."""
         self.config = config
         self.memory = memory
         names = frozenset(host.encode() for host in config.hosts)
         live = Generation(Root(config.directory, site=number))
-        self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin))
+        self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin), account=account)
         self.loader = Loader(store, config, self.site.pins)
         if memory != ALL:
             store.shares.set(self.site.pins, *memory)
@@ -69,6 +72,7 @@ class Tenant:
         shelf = front.shelf(self.site.id)
         shelf.reserve(self.site.count_keys())
         shelf.learn(self.site.lasting)
+        shelf.count_for(self.site.account)
 
     def open_application(self, service: Service, undo: ExitStack) -> None:
         """What answers where no file does, if there is anything. Raises UsageError."""
@@ -149,12 +153,13 @@ class Tenant:
 
 
 class Sites:
-    """All of them, the default site first. `loaders` are those of all."""
+    """All of them, the default site first. `loaders` are those of all, `accounts` what their requests count for."""
 
     def __init__(self, config: Config, store: Store, undo: ExitStack) -> None:
         """`config.memory` is what there is. Raises UsageError that names the site."""
         check_shares(config.sites, config.memory)
         self.loaders = Loaders(store)
+        self.accounts = Accounts()
         self._store = store
         self._numbers = count()
         self._tenants: list[Tenant] = []
@@ -172,7 +177,7 @@ class Sites:
 
     def make(self, name: str, config: Config, memory: Memory) -> Tenant:
         """A further one, of which nothing is served yet. In one thread at a time. Raises UsageError."""
-        tenant = Tenant(next(self._numbers), name, config, self._store, memory)
+        tenant = Tenant(next(self._numbers), name, config, self._store, memory, self.accounts.number(name))
         self.loaders.add(tenant.site.id, tenant.loader)
         return tenant
 

@@ -232,6 +232,10 @@ cdef class Lane:
         self.taught.append(its)
         return self.shared.sites.count - 1
 
+    def count_as(self, uint32_t account, uint32_t site=0):
+        """What is asked of a site counts for this account (site/accounts.py). Before any host leads there. Raises ValueError."""
+        sites.count_as(&self.shared.sites, site, account)
+
     def set_prefixes(self, tuple prefixes not None):
         """What answers begin with, with any Date: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE. The lane
         writes the Date of each second into them. Raises ValueError."""
@@ -487,11 +491,10 @@ cdef class Lane:
         return sum([all_answers(&self.lane_of(i).output.answered) for i in range(self.shared.lanes.count)])
 
     def counts(self):
-        """Of each lane: answers by status and method, bytes sent, durations by bound and their sum, clients accepted, connections, and
-        how many of these were reading, writing, waiting and ending at the last sweep; servlets' answers and calls (lane/counts.pxd)."""
-        cdef int i
+        """What each lane has counted: `counts.Told`."""
+        cdef int i, used = self.shared.sites.accounts
         loads = [self.count, *self.loads[1:]]
-        return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i]) for i in range(len(loads))]
+        return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i], used) for i in range(len(loads))]
 
     @property
     def turn(self):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import starmap, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,10 @@ class FastShelf(Shelf):
         """The site is gone. What still refers to the shelf may tell it more: from now on it remembers nothing."""
         self._lane.drop_site(self.site)
         self.__class__ = Shelf  # type: ignore[assignment]
+
+    def count_for(self, account: int) -> None:
+        """As `Shelf.count_for`."""
+        self._lane.count_as(account, self.site)
 
     def reserve(self, resources: int) -> None:
         """As `Shelf.reserve`."""
@@ -488,7 +493,7 @@ class FastLane(Front):
         counts = self.lane.counts()
         before, self._answers = self._answers, [told[0] for told in counts]
         for i, answers in enumerate(before):
-            self._answers[i] = tuple(map(max, answers, self._answers[i]))
+            self._answers[i] = tuple(starmap(max, zip_longest(answers, self._answers[i], fillvalue=0)))
         return [read((answers, *told[1:]), STATUSES) for answers, told in zip(self._answers, counts, strict=True)]
 
     @property

@@ -54,7 +54,7 @@ class Writer:
                 stop = self.write(answer, method, target, fields)
                 assert not isinstance(stop, Outgoing)
                 return stop
-        tally.hits[method] += 1
+        output.answers.hits[method] += 1
         output.began = output.read_at
         mode = CLOSE if service.draining else fields.mode
         stop = None
@@ -100,7 +100,7 @@ class Writer:
         self._output.began = self._output.read_at
         if outgoing is not None:
             return outgoing
-        service.tally.note(answer.status, method if fields is not None else asked)
+        self._output.answers.note(answer.status, method if fields is not None else asked)
         if service.log is not None:
             service.log(self.client, method if fields is not None else b"", target, fields, answer.status, length)
         elif service.notes is not None:
@@ -118,7 +118,7 @@ class Writer:
 
     def log(self, method: bytes, target: bytes, fields: Fields, status: int, length: int) -> None:
         """Count what has come piece by piece, and write the log's line of it."""
-        self._service.tally.note(status, method)
+        self._output.answers.note(status, method)
         if self._service.log is not None:
             self._service.log(self.client, method, target, fields, status, length)
         elif self._service.notes is not None:

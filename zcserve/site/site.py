@@ -16,6 +16,7 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
 from zcserve.http import FieldLines
+from zcserve.site.accounts import NONE_NUMBER
 from zcserve.site.exchange import Application
 from zcserve.site.listings import Listings
 from zcserve.site.reply import Reply, failed, not_found, redirect, refused
@@ -39,6 +40,7 @@ class Site:
     name         in the log and for the operator; that of DEFAULT_NAME has all names that no other one has
     names        host names in lower case, without a port; b"*.example.org" is all below that
     is_nowhere   it stands for names that no site has: all requests are misdirected (hosts.py)
+    account      what its requests are counted for (accounts.py)
     live         the generation that is served
     generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
                  of the loop
@@ -53,8 +55,8 @@ class Site:
     """
 
     __slots__ = (
-        "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "misses", "name", "names", "pins",
-        "refuse", "sampler",
+        "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "misses", "name",
+        "names", "pins", "refuse", "sampler",
     )  # fmt: skip
 
     def __init__(
@@ -65,9 +67,11 @@ class Site:
         name: str = DEFAULT_NAME,
         names: frozenset[bytes] = frozenset(),
         pins: Pinned | None = None,
+        account: int = NONE_NUMBER,
         is_nowhere: bool = False,
     ) -> None:
         self.id = id
+        self.account = account
         self.name = name
         self.names = names
         self.is_nowhere = is_nowhere

@@ -66,6 +66,7 @@ cdef struct Question:
     # What the first lane says:
     int then
     int requests                 # that were answered
+    int account                  # that they are counted for
     size_t used                  # bytes of them
     bint closes                  # the last answer is the connection's last
     uint16_t methods[METHODS]    # how many of them had which method (counts.pxd)
@@ -281,6 +282,7 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
     conn.pending.record = question.said
     conn.pending.rest = key_at(question.said)
     conn.pending.rest_len = question.said_len
+    conn.pending.account = question.account
     if question.said.key_len > KEPT_BYTES:
         question.said = NULL     # the reference goes along
     else:
@@ -309,8 +311,8 @@ cdef inline void count_said(const Question *question, Conn *conn, Output *output
     """The answers leave together, so they have one duration."""
     cdef int method
     for method in range(METHODS):
-        count_answers(&output.answered, cell_of(OK, method), question.methods[method])
-    note_said(&output.answered, question.requests)
+        count_answers(&output.answered, cell_of(question.account, OK, method), question.methods[method])
+    note_said(&output.answered, question.account, question.requests)
     if is_one_to_measure(&output.answered):
         choose_next(&output.answered)
         conn.is_measured = True

@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from zcserve.net.lane.atomic cimport add_int
-from zcserve.net.lane.counts cimport METHODS, Answered, cell_of, count_answers, count_bytes, note_said
+from zcserve.net.lane.counts cimport Answered, account_of, cell_of, count_answers, count_bytes, note_said, status_of
 from zcserve.net.lane.head cimport Head, method_number
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
@@ -84,6 +84,7 @@ cdef struct Pending:             # of one answer; the record is kept till it is 
     int64_t span_offset
     int64_t span_len
     int span_fd
+    int account                  # that its bytes are counted for
     char *lines                  # of the access log that wait for its end (timed.pxd), NULL for none
     size_t lines_len
     double held_at               # since when it is pending; with `lines`
@@ -174,7 +175,7 @@ cdef inline Answer *put_behind(
     answer.start = start
     answer.record = record
     answer.rep = rep
-    answer.cell = cell_of(status, method_number(head))
+    answer.cell = cell_of(head.site.account, status, method_number(head))
     output.count += 1
     count_answers(&output.answered, answer.cell, 1)
     return answer
@@ -186,12 +187,12 @@ cdef inline void add_text(
     """`text`, which the record keeps, is what has been answered by now: another answer with so much content, behind the others."""
     cdef Answer *answer = &output.answers[0]
     if output.count:
-        count_answers(&output.answered, cell_of(OK, method_number(head)), 1)
+        count_answers(&output.answered, cell_of(head.site.account, OK, method_number(head)), 1)
     else:
         answer.size = size
         answer.span_offset = answer.span_len = 0
         put_behind(output, head, start, record, reps_of(record), OK)
-    note_said(&output.answered, 1)
+    note_said(&output.answered, head.site.account, 1)
     answer.record = record
     answer.rep = reps_of(record)
     output.iov[0].iov_len = 0
@@ -201,7 +202,7 @@ cdef inline void add_text(
 
 cdef inline bint is_error(const Answer *answer) noexcept nogil:
     """Whether its status is 400 or more."""
-    cdef int status = answer.cell // METHODS
+    cdef int status = status_of(answer.cell)
     return status >= FAILED and status != MOVED
 
 
@@ -210,10 +211,15 @@ cdef inline bint has_room(const Output *output) noexcept nogil:
     return output.count < ANSWERS_MAX and output.made_len <= MADE_BYTES // 2
 
 
-cdef inline void note_sent(Output *output, ssize_t count) noexcept nogil:
+cdef inline bint is_of_others(const Output *output, const Head *head) noexcept nogil:
+    """Whether what is gathered is of another account than a request's, and has to be sent first."""
+    return output.count and account_of(output.answers[0].cell) != <int> head.site.account
+
+
+cdef inline void note_sent(Output *output, int account, ssize_t count) noexcept nogil:
     """The kernel has taken so many bytes."""
     output.bytes_left -= count
-    count_bytes(&output.answered, count)
+    count_bytes(&output.answered, account, count)
 
 
 cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pending) noexcept nogil:
@@ -232,7 +238,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         if errno != EAGAIN and errno != EINTR:
             return GONE
         count = 0
-    note_sent(output, count)
+    note_sent(output, account_of(last.cell), count)
     done = count
     if done == total and not span:
         return DONE
@@ -290,6 +296,7 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
     pending.span_fd = answer.rep.fd
     pending.span_offset = answer.span_offset
     pending.span_len = answer.span_len
+    pending.account = account_of(answer.cell)
     pending.record = answer.record
     add_int(&pending.record.refs, 1)
     return True
@@ -304,7 +311,7 @@ cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept 
         count = send_rest(fd, pending)
         if count < 0:
             return sent_nothing()
-        note_sent(output, count)
+        note_sent(output, pending.account, count)
     while pending.span_len:
         if output.bytes_left <= 0:
             return ENOUGH
@@ -315,7 +322,7 @@ cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept 
             return GONE          # only a file sent in place can end early
         pending.span_offset += count
         pending.span_len -= count
-        note_sent(output, count)
+        note_sent(output, pending.account, count)
     return DONE
 
 

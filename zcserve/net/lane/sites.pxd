@@ -18,6 +18,7 @@ from libc.stdlib cimport calloc, free
 
 from zcserve.net.lane.absent cimport Absent, close_absent, drop_page
 from zcserve.net.lane.atomic cimport look_int, release_pointer
+from zcserve.net.lane.counts cimport ACCOUNTS
 from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.hashes cimport close_hashes, give_up, open_hashes
 from zcserve.net.lane.numbers cimport TICKS_AT_ONCE, Numbers, bury, is_telling, tell_some
@@ -33,6 +34,7 @@ from zcserve.net.lane.withdrawn cimport holds as is_withdrawn
 
 cdef struct Site:
     Table table
+    uint32_t account             # that its requests are counted for (counts.pxd)
     Absent absent
     Owned owned
     int has_ruled_failures       # 1: rules have fields for 412 and 416, which Python makes
@@ -46,6 +48,7 @@ cdef struct Sites:
     Site **all                   # by number; NULL: it is gone
     size_t room
     uint32_t count               # of numbers that were given
+    uint32_t accounts            # that are in use: their numbers begin with 0
     Site *leaving                # those that go
     uint32_t seed                # of all tables: a secret
     Chores chores
@@ -55,6 +58,7 @@ cdef struct Sites:
 
 cdef inline void open_sites(Sites *sites, uint32_t seed, Numbers *numbers, Withdrawn *withdrawn) noexcept nogil:
     sites.seed = seed
+    sites.accounts = 1
     sites.numbers = numbers
     sites.withdrawn = withdrawn
 
@@ -113,6 +117,15 @@ cdef inline Site *site_of(const Sites *sites, uint32_t number) except NULL:
     if number >= sites.count or sites.all[number] == NULL:
         raise ValueError(f"there is no site {number}")
     return sites.all[number]
+
+
+cdef inline int count_as(Sites *sites, uint32_t number, uint32_t account) except -1:
+    """As `Lane.count_as`."""
+    if account >= ACCOUNTS:
+        raise ValueError(f"there is no account {account}")
+    site_of(sites, number).account = account
+    sites.accounts = max(sites.accounts, account + 1)
+    return 0
 
 
 cdef inline int let_site_go(Sites *sites, uint32_t number) except -1:
