@@ -25,6 +25,7 @@ from zcserve.content.content import Content
 from zcserve.content.contents import Contents
 from zcserve.errors import UsageError
 from zcserve.log import Log
+from zcserve.net.access_logs import SERVERS
 from zcserve.net.front import Front
 from zcserve.net.service import Service
 from zcserve.site.accounts import NONE_NUMBER, Accounts
@@ -67,12 +68,15 @@ class Tenant:
         self._built = built
         self.site.serve(built.generation)
 
-    def teach(self, front: Front) -> None:
-        """Have the front ask for what it does not know of this site."""
-        shelf = front.shelf(self.site.id)
+    def teach(self, service: Service) -> None:
+        """Have the front ask for what it does not know of this site, count and log what is asked. Its log is open."""
+        shelf, logs, number = service.loop.front.shelf(self.site.id), service.logs, SERVERS
+        if logs is not None:
+            self.site.log = logs.writer_of(self.config.access_log)
+            number = logs.number_of(self.config.access_log)
         shelf.reserve(self.site.count_keys())
         shelf.learn(self.site.lasting)
-        shelf.count_for(self.site.account)
+        shelf.note_as(self.site.account, number)
 
     def open_application(self, service: Service, undo: ExitStack) -> None:
         """What answers where no file does, if there is anything. Raises UsageError."""
@@ -194,6 +198,11 @@ class Sites:
     def replace(self, tenants: list[Tenant]) -> None:
         """From now on these are all."""
         self._tenants = tenants
+
+    @property
+    def logs(self) -> set[str]:
+        """The access logs that they name."""
+        return {tenant.config.access_log for tenant in self}
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(self._tenants)

@@ -45,7 +45,7 @@ def test_the_lane_has_room_for_all_accounts() -> None:
     from zcserve.net.fastlane import judge
 
     lane = lane_of(Config(root="."), False, judge)
-    lane.count_as(ACCOUNTS_MAX - 1)
+    lane.note_as(ACCOUNTS_MAX - 1, b"")
     with pytest.raises(ValueError, match="no account"):
-        lane.count_as(ACCOUNTS_MAX)
+        lane.note_as(ACCOUNTS_MAX, b"")
     lane.close()

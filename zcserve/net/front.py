@@ -63,8 +63,9 @@ class Shelf:
     def reserve(self, resources: int) -> None:
         """The site has so many resources."""
 
-    def count_for(self, account: int) -> None:
-        """What is asked of the site counts for this account (site/accounts.py). Before any host leads to the site."""
+    def note_as(self, account: int, log: int) -> None:
+        """What is asked of the site counts for this account (site/accounts.py), and is logged in the log of this number
+        (access_logs.py). Before any host leads to the site."""
 
     def learn(self, find: Callable[[bytes], Entry | Reply | None]) -> None:
         """Ask `Site.lasting` what a path leads to that is asked for and not known."""

@@ -60,11 +60,11 @@ class Http1:
         """`peer` and `addresses` as of `Transport`."""
         self._service = service
         self.addresses = addresses
-        self._site = service.site_of(b"")  # of the request at hand
-        output.count_for(service.tally.of(self._site.account))
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
         self._writer = Writer(service, output, peer)
+        self._site: Site  # of the request at hand
+        self._be_for(service.site_of(b""))
         reader = Reader(service, output, self._writer, peer)
         self._reader = reader if reader.is_needed else None
         self.inbox = b""
@@ -145,6 +145,7 @@ class Http1:
     def _be_for(self, site: Site) -> None:
         """The request at hand is for this site."""
         self._site = site
+        self._writer.line = site.log
         self._output.count_for(self._service.tally.of(site.account))
 
     def _begin(
@@ -237,6 +238,7 @@ class Http1:
         else:
             self._output.owed += ((self._output.began, 1),)
             self._output.count_for(self._service.tally.no_sites)
+            self._writer.line = None
         self.receiving = None
         answer = self._site.refuse(error.status, (), error.reason)
         self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")

@@ -16,6 +16,7 @@ from zcserve.config.table import Config
 from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
+from zcserve.net.access_logs import AccessLogs
 from zcserve.net.bodies import Allowance
 from zcserve.net.counts import SAMPLED_EVERY, Counts, Tally, by_account, states_of, turns_of
 from zcserve.net.failures import Failures
@@ -94,8 +95,8 @@ class Leaving(Protocol):
 
 @dataclass(slots=True)
 class Service:
-    """What all connections share. `log` writes a line of the access log; None: there is none, or `notes` see to it.
-    `hosts` tells the site of each request; None: all are for the one that there is.
+    """What all connections share. `log` writes a line of the server's access log; None: there is none, or `notes` see
+    to it. `hosts` tells the site of each request; None: all are for the one that there is.
     `closed` is an event: a connection has ended. `kind`: clients, which the front may have; or streams, which are
     Python's and no clients."""
 
@@ -107,6 +108,7 @@ class Service:
     sites: tuple[Site, ...]  # at least one
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
+    logs: AccessLogs | None = None  # those of all sites
     notes: Notes | None = None  # of each request, where the log says more of it than its line has
     proxies: Proxies | None = None  # the trusted ones
     kind: Kind = Kind.CLIENT

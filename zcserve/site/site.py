@@ -21,6 +21,8 @@ from zcserve.site.exchange import Application
 from zcserve.site.listings import Listings
 from zcserve.site.reply import Reply, failed, not_found, redirect, refused
 
+# Writes a line of an access log, with the arguments of `AccessLog.record`.
+Write: TypeAlias = Callable[..., None]
 # What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: to make two of them is
 # 4% of a request that is no plain hit.
 Found: TypeAlias = tuple[Generation, Resource | None]
@@ -41,6 +43,7 @@ class Site:
     names        host names in lower case, without a port; b"*.example.org" is all below that
     is_nowhere   it stands for names that no site has: all requests are misdirected (hosts.py)
     account      what its requests are counted for (accounts.py)
+    log          writes a line of its own access log, or none where it has none; None: the server's log has its lines
     live         the generation that is served
     generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
                  of the loop
@@ -55,7 +58,7 @@ class Site:
     """
 
     __slots__ = (
-        "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "misses", "name",
+        "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "log", "misses", "name",
         "names", "pins", "refuse", "sampler",
     )  # fmt: skip
 
@@ -82,6 +85,7 @@ class Site:
         self.listings: Listings | None = None
         self.refuse: Callable[[int, FieldLines, str], Reply] = refused
         self.sampler: Sampler | None = None
+        self.log: Write | None = None
         self.hits = self.misses = 0
 
     @property

@@ -9,7 +9,7 @@ nothing of it, it is taken back, and is counted when it is answered again, here 
 who tells the numbers says the most that it has seen (net/counts.py). Bytes are counted when the kernel has taken them: heads and content.
 
 What is answered is counted by account: that of the site that the request is for (site/accounts.py). What is gathered to be sent together is of
-one account, so that its bytes are, too. An account costs a hit one load: its answers are a further stretch of the same array.
+one site, so that its bytes are of one account, too. An account costs a hit one load: its answers are a further stretch of the same array.
 
 One of SAMPLED_EVERY answers is measured, since a look at the clock costs a twentieth of a hit, and is noted as so many: from the turn in
 which the request was read (its first byte: a request whose head comes in pieces is Python's) to the time when the kernel has all of the

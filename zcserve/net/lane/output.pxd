@@ -19,6 +19,7 @@ from zcserve.net.lane.head cimport Head, method_number
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
 from zcserve.net.lane.seconds cimport DATE_LEN, write_date
+from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.system cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendmsg, ssize_t,
 )
@@ -62,6 +63,7 @@ cdef struct Answer:              # two iovecs on their way
 
 cdef struct Output:
     int count                    # of answers that are not sent yet
+    const Site *site             # of all of these
     int begun                    # the answer that `send_answers` left in `Pending`
     int64_t bytes_left           # that the connection at hand may send in this turn
     size_t prefix_len[MODES][STATUSES]
@@ -175,7 +177,8 @@ cdef inline Answer *put_behind(
     answer.start = start
     answer.record = record
     answer.rep = rep
-    answer.cell = cell_of(head.site.account, status, method_number(head))
+    answer.cell = head.site.cells + cell_of(0, status, method_number(head))
+    output.site = head.site
     output.count += 1
     count_answers(&output.answered, answer.cell, 1)
     return answer
@@ -187,7 +190,7 @@ cdef inline void add_text(
     """`text`, which the record keeps, is what has been answered by now: another answer with so much content, behind the others."""
     cdef Answer *answer = &output.answers[0]
     if output.count:
-        count_answers(&output.answered, cell_of(head.site.account, OK, method_number(head)), 1)
+        count_answers(&output.answered, head.site.cells + cell_of(0, OK, method_number(head)), 1)
     else:
         answer.size = size
         answer.span_offset = answer.span_len = 0
@@ -212,8 +215,8 @@ cdef inline bint has_room(const Output *output) noexcept nogil:
 
 
 cdef inline bint is_of_others(const Output *output, const Head *head) noexcept nogil:
-    """Whether what is gathered is of another account than a request's, and has to be sent first."""
-    return output.count and account_of(output.answers[0].cell) != <int> head.site.account
+    """Whether what is gathered is of another site than a request's, and has to be sent first."""
+    return output.count and output.site != head.site
 
 
 cdef inline void note_sent(Output *output, int account, ssize_t count) noexcept nogil:
@@ -238,7 +241,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         if errno != EAGAIN and errno != EINTR:
             return GONE
         count = 0
-    note_sent(output, account_of(last.cell), count)
+    note_sent(output, output.site.account, count)
     done = count
     if done == total and not span:
         return DONE

@@ -12,13 +12,15 @@ passed (withdrawn.pxd).
 An entry (a representation's Python object) is found by its numbers (owners.pxd), in whichever tables it stands.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from zcserve.net.lane.absent cimport Absent, close_absent, drop_page
 from zcserve.net.lane.atomic cimport look_int, release_pointer
-from zcserve.net.lane.counts cimport ACCOUNTS
+from zcserve.net.lane.counts cimport ACCOUNTS, cell_of
 from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.hashes cimport close_hashes, give_up, open_hashes
 from zcserve.net.lane.numbers cimport TICKS_AT_ONCE, Numbers, bury, is_telling, tell_some
@@ -32,9 +34,16 @@ from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, is_waiting, withdraw_memory
 from zcserve.net.lane.withdrawn cimport holds as is_withdrawn
 
+cdef enum:
+    LOG_MARK_MAX = 8             # as in net/access_logs.py
+
 cdef struct Site:
     Table table
     uint32_t account             # that its requests are counted for (counts.pxd)
+    int cells                    # where the account's begin
+    bint is_unlogged             # it has no access log
+    uint32_t log_mark_len
+    char log_mark[LOG_MARK_MAX]  # begins its lines, where they are not the server's (log.pxd)
     Absent absent
     Owned owned
     int has_ruled_failures       # 1: rules have fields for 412 and 416, which Python makes
@@ -119,12 +128,20 @@ cdef inline Site *site_of(const Sites *sites, uint32_t number) except NULL:
     return sites.all[number]
 
 
-cdef inline int count_as(Sites *sites, uint32_t number, uint32_t account) except -1:
-    """As `Lane.count_as`."""
+cdef inline int note_as(Sites *sites, uint32_t number, uint32_t account, bytes mark) except -1:
+    """As `Lane.note_as`."""
+    cdef Site *site = site_of(sites, number)
     if account >= ACCOUNTS:
         raise ValueError(f"there is no account {account}")
-    site_of(sites, number).account = account
+    if mark is not None and len(mark) > LOG_MARK_MAX:
+        raise ValueError("a mark that is too long")
+    site.account = account
+    site.cells = cell_of(account, 0, 0)
     sites.accounts = max(sites.accounts, account + 1)
+    site.is_unlogged = mark is None
+    site.log_mark_len = len(mark) if mark is not None else 0
+    if site.log_mark_len:
+        memcpy(site.log_mark, PyBytes_AS_STRING(mark), site.log_mark_len)
     return 0
 
 
