@@ -15,7 +15,6 @@ import os
 import threading
 from collections.abc import Iterable
 from functools import partial
-from itertools import groupby
 from math import inf
 
 from zcserve.config.site import LOGS_MAX
@@ -127,18 +126,28 @@ class AccessLogs:
     def lines(self, lines: bytes) -> None:
         """Lines that lanes have written, in the logs' format."""
         if MARK not in lines:
-            if (log := self._logs[SERVERS]) is not None:
-                log.lines(lines)
+            self._give(SERVERS, lines)
             return
-        for mark, some in groupby(lines.splitlines(keepends=True), _mark):
+        found: dict[bytes, list[bytes]] = {}
+        first = MARK[0]
+        for line in lines.splitlines(keepends=True):
+            mark = line[:MARK_BYTES] if line[0] == first else b""
+            try:
+                found[mark].append(line)
+            except KeyError:
+                found[mark] = [line]
+        for mark, some in found.items():
             if mark:
-                log, found = self._logs[int(mark[1:])], b"".join(line[MARK_BYTES:] for line in some)
+                self._give(int(mark[1:]), b"".join(some).replace(mark, b""))
             else:
-                log, found = self._logs[SERVERS], b"".join(some)
-            if log is not None:
-                log.lines(found)
-            else:
-                self._lost += found.count(b"\n")
+                self._give(SERVERS, b"".join(some))
+
+    def _give(self, number: int, lines: bytes) -> None:
+        log = self._logs[number]
+        if log is not None:
+            log.lines(lines)
+        elif number != SERVERS:  # it is closed
+            self._lost += lines.count(b"\n")
 
     def keep_up(self, timers: Timers, late_s: float = 0.0) -> None:
         """The fast lane keeps its lines until the loop turns, a second if nothing else is to be done: have it turn in
@@ -191,7 +200,3 @@ class AccessLogs:
 def _key(path: str) -> str:
     """The same for all paths of one file, as far as their text tells."""
     return path if path in ("", "-") else os.path.abspath(path)
-
-
-def _mark(line: bytes) -> bytes:
-    return line[:MARK_BYTES] if line.startswith(MARK) else b""
