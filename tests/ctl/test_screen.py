@@ -54,6 +54,6 @@ def test_sites_that_were_asked_are_shown_before_what_is_hottest() -> None:
     lines = frame(stats(1), rates, 80, 40)
     begin = next(number for number, line in enumerate(lines) if line.endswith("  site"))
     assert [line.split()[-1] for line in lines[begin + 1 : begin + 9]] == ["blog", *[f"s{n}" for n in range(7)]]
-    assert re.fullmatch(r" +12 +2(?:\.0)? KB +50(?:\.0)?%  blog", lines[begin + 1]), lines[begin + 1]
+    assert re.fullmatch(r" +12 +2\.0 KiB +50\.0%  blog", lines[begin + 1]), lines[begin + 1]
     assert lines[begin + 9].strip() == "and 2 more"
     assert "hottest" in lines[begin + 11]

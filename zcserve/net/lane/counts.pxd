@@ -9,7 +9,8 @@ nothing of it, it is taken back, and is counted when it is answered again, here 
 who tells the numbers says the most that it has seen (net/counts.py). Bytes are counted when the kernel has taken them: heads and content.
 
 What is answered is counted by account: that of the site that the request is for (site/accounts.py). What is gathered to be sent together is of
-one site, so that its bytes are of one account, too. An account costs a hit one load: its answers are a further stretch of the same array.
+one site, so that its bytes are of one account, too. `count_for` says which: so a hit for
+the same site as the one before pays for a comparison.
 
 One of SAMPLED_EVERY answers is measured, since a look at the clock costs a twentieth of a hit, and is noted as so many: from the turn in
 which the request was read (its first byte: a request whose head comes in pieces is Python's) to the time when the kernel has all of the
@@ -52,8 +53,9 @@ cdef struct Histogram:
     double sum                   # seconds
 
 cdef struct Answered:
-    uint64_t number              # of all answers, those that are not sent yet, too; for the lane alone
-    uint64_t sample_at           # the next one to be measured, by this number
+    int left                     # so many answers are counted until one is to be measured; for the lane alone
+    int account                  # that is counted for
+    int first_cell               # where its cells begin
     Histogram calls              # of servlets that the lane calls
     Histogram durations
     # By account; of those that are in use alone there is memory:
@@ -67,33 +69,32 @@ cdef struct Clients:             # of the lane's connections
 
 
 cdef inline void open_counts(Answered *answered) noexcept nogil:
-    answered.sample_at = SAMPLED_FIRST
+    answered.left = SAMPLED_FIRST
 
 
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-cdef inline int cell_of(int account, int status, int method) noexcept nogil:
-    return account * ACCOUNT_CELLS + status * METHODS + method
+cdef inline int cell_of(int status, int method) noexcept nogil:
+    return status * METHODS + method
 
 
-cdef inline int account_of(int cell) noexcept nogil:
-    return <int> (<unsigned int> cell // ACCOUNT_CELLS)
-
-
-cdef inline int status_of(int cell) noexcept nogil:
-    return <int> (<unsigned int> cell % ACCOUNT_CELLS // METHODS)
+cdef inline void count_for(Answered *answered, int account) noexcept nogil:
+    """What is counted from now on is of this account."""
+    answered.account = account
+    answered.first_cell = account * ACCOUNT_CELLS
 
 
 cdef inline void count_answers(Answered *answered, int cell, int by) noexcept nogil:
     """So many answers more, or less."""
-    answered.number += by
+    answered.left -= by
+    cell += answered.first_cell
     set_64(&answered.cells[cell], answered.cells[cell] + by)
 
 
-cdef inline void note_said(Answered *answered, int account, int count) noexcept nogil:
+cdef inline void note_said(Answered *answered, int count) noexcept nogil:
     """So many of the answers that were counted are servlets'."""
-    set_64(&answered.said[account], answered.said[account] + count)
+    set_64(&answered.said[answered.account], answered.said[answered.account] + count)
 
 
 cdef inline void count_bytes(Answered *answered, int account, size_t count) noexcept nogil:
@@ -102,14 +103,14 @@ cdef inline void count_bytes(Answered *answered, int account, size_t count) noex
 
 cdef inline bint is_one_to_measure(const Answered *answered) noexcept nogil:
     """Whether one of the answers that were counted is to be measured: `choose_next` then."""
-    return answered.number >= answered.sample_at
+    return answered.left <= 0
 
 
 cdef inline bint choose_next(Answered *answered) noexcept nogil:
     """Whether the last answer that was counted is the one to be measured, and not one before it."""
-    cdef bint is_last = answered.number == answered.sample_at
-    while answered.number >= answered.sample_at:
-        answered.sample_at += SAMPLED_EVERY
+    cdef bint is_last = answered.left == 0
+    while answered.left <= 0:
+        answered.left += SAMPLED_EVERY
     return is_last
 
 

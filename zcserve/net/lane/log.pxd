@@ -22,7 +22,6 @@ from zcserve.net.lane.atomic cimport set_64
 from zcserve.net.lane.head cimport Head, method_of
 from zcserve.net.lane.log_fields cimport DURATION, HOST, REQUEST_ID, Behind, open_fields, read_fields
 from zcserve.net.lane.seconds cimport LOG_TIME_MAX, write_log_time
-from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.text cimport Text, c_length, decimal, is_plain
 
 cdef enum:
@@ -179,9 +178,9 @@ cdef inline bint is_the_one(Log *log) noexcept nogil:
     return (log.seen - 1) % log.every == 0
 
 
-cdef inline void forget_one(Log *log, const Site *site, bint is_error, bint is_written) noexcept nogil:
+cdef inline void forget_one(Log *log, bint is_logged, bint is_error, bint is_written) noexcept nogil:
     """The last answer is none, and its line is not seen, or not lost. Whether that `is_written` its place in the buffer tells."""
-    cdef bint was_to_be = log.is_kept and not site.is_unlogged
+    cdef bint was_to_be = log.is_kept and is_logged
     if log.every > 1 and not is_error and was_to_be:
         set_64(&log.seen, log.seen - 1)
         was_to_be = log.seen % log.every == 0

@@ -14,7 +14,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from zcserve.net.lane.atomic cimport add_int
-from zcserve.net.lane.counts cimport Answered, account_of, cell_of, count_answers, count_bytes, note_said, status_of
+from zcserve.net.lane.counts cimport METHODS, Answered, cell_of, count_answers, count_bytes, count_for, note_said
 from zcserve.net.lane.head cimport Head, method_number
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
@@ -63,7 +63,8 @@ cdef struct Answer:              # two iovecs on their way
 
 cdef struct Output:
     int count                    # of answers that are not sent yet
-    const Site *site             # of all of these
+    int64_t site                 # the number of the site of these, and of those before; -1: there was none
+    bint is_logged               # it has an access log
     int begun                    # the answer that `send_answers` left in `Pending`
     int64_t bytes_left           # that the connection at hand may send in this turn
     size_t prefix_len[MODES][STATUSES]
@@ -177,8 +178,7 @@ cdef inline Answer *put_behind(
     answer.start = start
     answer.record = record
     answer.rep = rep
-    answer.cell = head.site.cells + cell_of(0, status, method_number(head))
-    output.site = head.site
+    answer.cell = cell_of(status, method_number(head))
     output.count += 1
     count_answers(&output.answered, answer.cell, 1)
     return answer
@@ -190,12 +190,12 @@ cdef inline void add_text(
     """`text`, which the record keeps, is what has been answered by now: another answer with so much content, behind the others."""
     cdef Answer *answer = &output.answers[0]
     if output.count:
-        count_answers(&output.answered, head.site.cells + cell_of(0, OK, method_number(head)), 1)
+        count_answers(&output.answered, cell_of(OK, method_number(head)), 1)
     else:
         answer.size = size
         answer.span_offset = answer.span_len = 0
         put_behind(output, head, start, record, reps_of(record), OK)
-    note_said(&output.answered, head.site.account, 1)
+    note_said(&output.answered, 1)
     answer.record = record
     answer.rep = reps_of(record)
     output.iov[0].iov_len = 0
@@ -205,7 +205,7 @@ cdef inline void add_text(
 
 cdef inline bint is_error(const Answer *answer) noexcept nogil:
     """Whether its status is 400 or more."""
-    cdef int status = status_of(answer.cell)
+    cdef int status = answer.cell // METHODS
     return status >= FAILED and status != MOVED
 
 
@@ -214,9 +214,16 @@ cdef inline bint has_room(const Output *output) noexcept nogil:
     return output.count < ANSWERS_MAX and output.made_len <= MADE_BYTES // 2
 
 
-cdef inline bint is_of_others(const Output *output, const Head *head) noexcept nogil:
-    """Whether what is gathered is of another site than a request's, and has to be sent first."""
-    return output.count and output.site != head.site
+cdef inline bint is_for(const Output *output, const Head *head) noexcept nogil:
+    """Whether a request's site is that of the answers before; else what is gathered is to be sent first, and `begin_site`."""
+    return output.site == head.site.table.site
+
+
+cdef inline void begin_site(Output *output, const Site *site) noexcept nogil:
+    """Answers from now on are of this site."""
+    output.site = site.table.site
+    output.is_logged = not site.is_unlogged
+    count_for(&output.answered, site.account)
 
 
 cdef inline void note_sent(Output *output, int account, ssize_t count) noexcept nogil:
@@ -241,7 +248,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         if errno != EAGAIN and errno != EINTR:
             return GONE
         count = 0
-    note_sent(output, output.site.account, count)
+    note_sent(output, output.answered.account, count)
     done = count
     if done == total and not span:
         return DONE
@@ -249,6 +256,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         done -= output.iov[i].iov_len
         i += 1
     output.begun = min(i // 2, answers - 1)
+    pending.account = output.answered.account
     if not hold(&output.answers[output.begun], &output.iov[2 * output.begun], i - 2 * output.begun, done, pending):
         return GONE
     for i in range(output.begun + 1, answers):
@@ -299,7 +307,6 @@ cdef inline bint hold(const Answer *answer, const iovec *iov, int whole, size_t 
     pending.span_fd = answer.rep.fd
     pending.span_offset = answer.span_offset
     pending.span_len = answer.span_len
-    pending.account = account_of(answer.cell)
     pending.record = answer.record
     add_int(&pending.record.refs, 1)
     return True

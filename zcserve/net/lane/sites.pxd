@@ -20,7 +20,7 @@ from libc.string cimport memcpy
 
 from zcserve.net.lane.absent cimport Absent, close_absent, drop_page
 from zcserve.net.lane.atomic cimport look_int, release_pointer
-from zcserve.net.lane.counts cimport ACCOUNTS, cell_of
+from zcserve.net.lane.counts cimport ACCOUNTS
 from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.hashes cimport close_hashes, give_up, open_hashes
 from zcserve.net.lane.numbers cimport TICKS_AT_ONCE, Numbers, bury, is_telling, tell_some
@@ -40,7 +40,6 @@ cdef enum:
 cdef struct Site:
     Table table
     uint32_t account             # that its requests are counted for (counts.pxd)
-    int cells                    # where the account's begin
     bint is_unlogged             # it has no access log
     uint32_t log_mark_len
     char log_mark[LOG_MARK_MAX]  # begins its lines, where they are not the server's (log.pxd)
@@ -136,7 +135,6 @@ cdef inline int note_as(Sites *sites, uint32_t number, uint32_t account, bytes m
     if mark is not None and len(mark) > LOG_MARK_MAX:
         raise ValueError("a mark that is too long")
     site.account = account
-    site.cells = cell_of(account, 0, 0)
     sites.accounts = max(sites.accounts, account + 1)
     site.is_unlogged = mark is None
     site.log_mark_len = len(mark) if mark is not None else 0
