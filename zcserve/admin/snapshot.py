@@ -42,11 +42,23 @@ LISTED_MAX = 2000
 _PROC = Path("/proc/self")
 
 
+class _Uses:
+    """Hits and misses by account, those of lanes not among them."""
+
+    def __init__(self, service: Service) -> None:
+        self.hits, self.misses = Counter(service.past_hits), Counter(service.past_misses)
+        for site in service.sites:
+            self.hits[site.account] += site.hits
+            self.misses[site.account] += site.misses
+
+
 def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
     """What is known of a node now, as JSON has it. In the loop's thread. `surveys`: it is to know of single files, too,
     which has them walked where that was not done lately."""
     service, content, store = node.service, node.content, node.store
     counts = service.counts() if service is not None else None
+    uses = _Uses(service) if service is not None else None
+    by_site = _by_site(service, counts, uses) if service and counts and uses and service.accounts.are_several else None
     if surveys or (node.contents is not None and len(node.contents) > 1):  # of which each has its resident bytes told
         node.survey.ask()
     return {
@@ -60,12 +72,12 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
         "release": _release(node),
         "ready": dict(node.readiness()),
         "warm_list": node.warming(),
-        "requests": _requests(node, service, counts) if counts and service else None,
+        "requests": _requests(node, by_site, counts) if counts is not None else None,
         "connections": _connections(counts) if counts is not None else None,
-        "cache": _cache(node, counts, service, store) if counts and service and store else None,
+        "cache": _cache(node, counts, service, store, uses) if counts and service and store and uses else None,
         "generation": _generation(content) if content is not None else None,
         "watcher": _watcher(content) if content is not None else None,
-        "sites": _sites(node, service, counts) if counts and service else [],
+        "sites": _sites(node, service, counts, uses) if counts and service and uses else [],
         "loop": _loop(node, counts),
         "queues": _queues(node, service) if service is not None else None,
         "servlets": _servlets(node, counts),
@@ -95,28 +107,27 @@ def histogram(found: Histogram) -> Told:
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
-def _requests(node: Node, service: Service, counts: Counts) -> Told:
+def _requests(node: Node, sites: list[Told] | None, counts: Counts) -> Told:
     return {
         "total": counts.answers,
         "by": _by(counts.requests),
-        "by_site": _by_site(service, counts) if service.accounts.are_several else None,
+        "by_site": sites,
         "response_bytes_total": counts.response_bytes,
         "duration_s": {**histogram(counts.durations), "sampled_every": counts.sampled_every},
         "slow_total": node.slow.count if node.slow is not None else None,
     }
 
 
-def _by_site(service: Service, counts: Counts) -> list[Told]:
+def _by_site(service: Service, counts: Counts, uses: _Uses) -> list[Told]:
     """Of each account in use, a site's that is gone among them: all together are the totals."""
-    hits, misses = _uses(service)
     return [
         {
             "site": name,
             "requests_total": one.answers,
             "by": _by(one.requests),
             "response_bytes_total": one.bytes_sent,
-            "hits_total": one.lane_hits + hits[number],
-            "misses_total": misses[number],
+            "hits_total": one.lane_hits + uses.hits[number],
+            "misses_total": uses.misses[number],
         }
         for number, (name, one) in enumerate(_accounts(service, counts))
         if number != OTHERS_NUMBER or one.requests or any(site.account == number for site in service.sites)
@@ -124,22 +135,13 @@ def _by_site(service: Service, counts: Counts) -> list[Told]:
 
 
 def _by(requests: Requests) -> list[Told]:
-    return [{"code": code, "method": method, "total": total} for (code, method), total in requests.items()]
+    return [{"code": code, "method": method, "total": total} for (code, method), total in sorted(requests.items())]
 
 
 def _accounts(service: Service, counts: Counts) -> list[tuple[str, Answered]]:
     """All of them, by number; nothing was asked yet of some that have just come."""
     names, accounts = service.accounts.names, counts.accounts
     return list(zip(names, (*accounts, *[Answered()] * (len(names) - len(accounts))), strict=False))
-
-
-def _uses(service: Service) -> tuple[Counter[int], Counter[int]]:
-    """Hits and misses by account, those of lanes not among them."""
-    hits, misses = Counter(service.past_hits), Counter(service.past_misses)
-    for site in service.sites:
-        hits[site.account] += site.hits
-        misses[site.account] += site.misses
-    return hits, misses
 
 
 def _connections(counts: Counts) -> Told:
@@ -159,7 +161,7 @@ def _lanes(counts: Counts) -> list[Told]:
         {
             "lane": number,
             "connections": lane.connections,
-            "requests_total": sum(lane.requests.values()),
+            "requests_total": lane.answers,
             "response_bytes_total": lane.bytes_sent,
             "accepted_total": lane.accepted,
         }
@@ -170,11 +172,10 @@ def _lanes(counts: Counts) -> list[Told]:
 # --- content ------------------------------------------------------------------------------------------------------
 
 
-def _cache(node: Node, counts: Counts, service: Service, store: Store) -> Told:
-    hits, misses = _uses(service)
+def _cache(node: Node, counts: Counts, service: Service, store: Store, uses: _Uses) -> Told:
     return {
-        "hits_total": sum(one.lane_hits for one in counts.accounts) + hits.total(),
-        "misses_total": misses.total(),
+        "hits_total": sum(one.lane_hits for one in counts.accounts) + uses.hits.total(),
+        "misses_total": uses.misses.total(),
         "loads_total": service.fetcher.loads,
         "evictions_total": store.evictions,
         "compactions_total": store.moves,
@@ -228,10 +229,9 @@ def _watcher(content: Content) -> Told:
     }
 
 
-def _sites(node: Node, service: Service, counts: Counts) -> list[Told]:
+def _sites(node: Node, service: Service, counts: Counts, uses: _Uses) -> list[Told]:
     """Each site by itself that has an account of its own; the others together."""
     accounts = _accounts(service, counts)
-    hits, misses = _uses(service)
 
     def answered(number: int) -> Told:
         name, one = accounts[number]
@@ -239,8 +239,8 @@ def _sites(node: Node, service: Service, counts: Counts) -> list[Told]:
             "name": name,
             "requests_total": one.answers,
             "response_bytes_total": one.bytes_sent,
-            "hits_total": one.lane_hits + hits[number],
-            "misses_total": misses[number],
+            "hits_total": one.lane_hits + uses.hits[number],
+            "misses_total": uses.misses[number],
         }
 
     contents = list(node.contents or ())

@@ -199,6 +199,11 @@ class LaneCounts(NamedTuple):
         return added(account.requests for account in self.accounts)
 
     @property
+    def answers(self) -> int:
+        """Likewise, of all kinds."""
+        return sum(account.answers for account in self.accounts)
+
+    @property
     def bytes_sent(self) -> int:
         """Likewise."""
         return sum(account.bytes_sent for account in self.accounts)
@@ -216,7 +221,7 @@ class LaneCounts(NamedTuple):
     @property
     def refused(self) -> int:
         """Requests that it could not ask the first lane about: it answers 503 to nothing else."""
-        return sum(count for (status, _), count in self.requests.items() if status == 503)
+        return sum(count for one in self.accounts for (status, _), count in one.requests.items() if status == 503)
 
 
 # A histogram's counts and sum.
@@ -248,6 +253,8 @@ def read(told: Told, statuses: Sequence[int]) -> LaneCounts:
 
 def _account(answers: Sequence[int], bytes_sent: int, said: int, statuses: Sequence[int]) -> Answered:
     """What a lane tells of one account."""
+    if not any(answers):
+        return Answered(bytes_sent=bytes_sent)
     requests = {
         (status, METHODS[i]): count
         for row, status in enumerate(statuses)
@@ -319,11 +326,14 @@ def by_account(looks: Iterable[Sequence[Answered]]) -> tuple[Answered, ...]:
 
 def added(counts: Iterable[Mapping[tuple[int, str], int]]) -> Requests:
     """All of these together."""
+    several = [one for one in counts if one]  # of most accounts each lane has nothing
+    if len(several) == 1:
+        return several[0]
     found: dict[tuple[int, str], int] = {}
-    for one in counts:
+    for one in several:
         for key, count in one.items():
             found[key] = found.get(key, 0) + count
-    return MappingProxyType(dict(sorted(found.items())))
+    return MappingProxyType(found)
 
 
 def turns_of(turns: int, busy_s: float, long: Times) -> Histogram:
