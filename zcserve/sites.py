@@ -26,7 +26,6 @@ from zcserve.content.contents import Contents
 from zcserve.errors import UsageError
 from zcserve.log import Log
 from zcserve.net.access_logs import SERVERS
-from zcserve.net.front import Front
 from zcserve.net.service import Service
 from zcserve.site.accounts import NONE_NUMBER, Accounts
 from zcserve.site.listings import Listings
