@@ -58,8 +58,8 @@ class Site:
     """
 
     __slots__ = (
-        "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "log", "misses", "name",
-        "names", "pins", "refuse", "sampler",
+        "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "log", "misses",
+        "name", "names", "pins", "refuse", "sampler",
     )  # fmt: skip
 
     def __init__(
