@@ -62,7 +62,7 @@ FLOORS_WITHIN = {
         ("sources",),
     ),
     "site": (
-        ("reply",),
+        ("accounts", "reply"),
         ("exchange", "listing_page"),
         ("listings",),
         ("site",),

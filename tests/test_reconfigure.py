@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
+from tests.support.counts import counts_of
 from tests.support.engines import ENGINES
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
@@ -241,7 +242,37 @@ def test_a_site_that_is_rebuilt_counts_on_and_is_in_its_place_and_one_that_goes_
     assert after.counters.flips >= 2
     node.write("b")
     reload("reloaded: 1 sites; come or changed: none; gone or changed: a")
-    assert (server.service.past_hits, server.service.past_misses) == (5, 3)
+    account = after.site.account
+    assert (server.service.past_hits[account], server.service.past_misses[account]) == (5, 3)
+
+
+def test_no_figure_of_a_site_falls_when_it_is_rebuilt_goes_or_comes_again(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    server = node.server
+
+    def asked() -> dict[str, int]:
+        names = server.service.accounts.names
+        return {name: one.answers for name, one in zip(names, counts_of(server).accounts, strict=False) if one.answers}
+
+    with Client(server.port) as client:
+        for name in ("a", "b", "b", "nobody"):
+            node.says(client, name)
+        assert asked() == {"a": 1, "b": 2, "(none)": 1}
+        node.file.write_text(node.file.read_text().replace('hosts = ["b', 'cache_control = "max-age=9"\nhosts = ["b'))
+        reload("come or changed: b; gone or changed: b")
+        node.says(client, "b")
+        assert asked() == {"a": 1, "b": 3, "(none)": 1}
+        node.write("a", "c")
+        reload("come or changed: c; gone or changed: b")
+        for name in ("b", "c"):  # b is a name that no site has
+            node.says(client, name)
+        assert asked() == {"a": 1, "b": 3, "c": 1, "(none)": 2}
+        node.write("a", "b")
+        reload("come or changed: b; gone or changed: c")
+        node.says(client, "b")
+        assert asked() == {"a": 1, "b": 4, "c": 1, "(none)": 2}
 
 
 def test_pins_of_the_operator_stay_when_a_site_is_rebuilt(

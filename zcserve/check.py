@@ -68,7 +68,7 @@ def check(config: Config) -> int:
                 raise UsageError(f"sites.{name}: {error}" if len(sites) > 1 else str(error)) from None
     print(f"lanes: {lanes}")
     faults = [fault for name, own in sites.items() for fault in _check_applications(own, nowhere[name])]
-    faults += _check_log(config)
+    faults += _check_logs(config)
     print("configuration is not valid" if faults else "configuration is valid")
     return 1 if faults else 0
 
@@ -133,15 +133,26 @@ def _taken(rounds: Iterable[list[Entry]], store: Store, pinned: Pinned, before: 
     return taken
 
 
-def _check_log(config: Config) -> list[str]:
-    """Whether the access log could be written, a line where it could not."""
-    try:
-        try_to_open(config.access_log or "-")
-    except OSError as error:
-        fault = f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}"
+def _check_logs(config: Config) -> list[str]:
+    """Whether the access logs could be written, a line for each that could not."""
+    own = [_fault_of_log(config.access_log)]
+    own += [
+        str(table.refuse(UsageError(fault), "access_log"))
+        for table in config.sites
+        if (fault := _fault_of_log(table.values.get("access_log", "")))
+    ]
+    faults = list(filter(None, own))
+    for fault in faults:
         print(printable(fault))
-        return [fault]
-    return []
+    return faults
+
+
+def _fault_of_log(path: str) -> str:
+    try:
+        try_to_open(path or "-")
+    except OSError as error:
+        return f"access_log: {path!r} cannot be opened: {reason_of(error)}"
+    return ""
 
 
 def _check_applications(config: Config, nowhere: Nowhere) -> list[str]:

@@ -214,15 +214,19 @@ class Writer(Generic[Item]):
         """Have the thread look at once."""
         self._wake.put(None)
 
-    def close(self, until: float = inf) -> bool:
-        """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic). False
-        where the thread hangs. Any thread may ask, and a signal's handler: that may come in the middle of a `join`, and
-        until this goes on, `Thread.is_alive` says that the thread is alive."""
+    def end(self, until: float = inf) -> None:
+        """As `close`, without a wait."""
         if not self._ended:
             self._moved = time.monotonic()
             self._until = max(until, self._moved + LAST_S)
             self._ended = True
             self._wake.put(None)
+
+    def close(self, until: float = inf) -> bool:
+        """Write what waits, as long as the outlet takes something, and till `until` at most (time.monotonic). False
+        where the thread hangs. Any thread may ask, and a signal's handler: that may come in the middle of a `join`, and
+        until this goes on, `Thread.is_alive` says that the thread is alive."""
+        self.end(until)
         while not self._is_done and self._thread.is_alive():
             within_s = ASKED_S + LAST_S
             if self._outlet.is_file:

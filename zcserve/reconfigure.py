@@ -32,7 +32,7 @@ from zcserve.sites import Sites, Tenant
 
 _log = Log(__name__)
 
-_OF_SITES = (*INHERITED, *OWN, "hosts", "unknown_host", "sites")
+_OF_SITES = (*(name for name in INHERITED if name != "access_log"), *OWN, "hosts", "unknown_host", "sites")
 _RESTART = "a restart or an upgrade (SIGUSR2) does that"
 
 # Hears how a reload ended: why it failed, or "". In the loop's thread.
@@ -155,6 +155,7 @@ class Reconfigure:
         try:
             if config.servlets or config.mount or (old is not None and old.application is not None):
                 raise UsageError(f"it has applications: {_RESTART}")
+            self._open_log(config)
             tenant = self._sites.make(name, config, memory)
         except UsageError as error:
             _log.error("reload: site %s is as it was: %s", name, error)
@@ -172,6 +173,13 @@ class Reconfigure:
             tenant.loader.store.shares.remove(tenant.site.pins)
             return None
 
+    def _open_log(self, config: Config) -> None:
+        """Raises UsageError."""
+        if (logs := self._service.logs) is not None:
+            logs.open(config.access_log)
+        elif config.access_log:
+            raise UsageError(f"it has an access log, the first one of this server: {_RESTART}")
+
     # --- in the loop --------------------------------------------------------------------------------------
 
     def _change(self, wanted: Config, come: list[Come], gone: list[Tenant], names: dict[str, tuple[str, ...]]) -> None:
@@ -183,7 +191,7 @@ class Reconfigure:
             if old is not None:
                 tenant.succeed(old, keeps_last=keeps_last, now=service.loop.now)
             tenant.site.sampler = sampler
-            tenant.teach(service.loop.front)
+            tenant.teach(service)
             self._contents.add(tenant.open_content(service))
         kept = [tenant for tenant in self._sites if tenant not in gone]
         renamed = 0
@@ -198,6 +206,8 @@ class Reconfigure:
         order = list(names)
         tenants = sorted(everyone, key=lambda one: order.index(one.site.name))
         self._sites.replace(tenants)
+        if service.logs is not None:
+            service.logs.name(self._sites.logs)
         self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
@@ -227,8 +237,8 @@ class Reconfigure:
                 except UsageError as error:
                     _log.error("reload: site %s is not pinned as it was: %s", old.name, error)
             else:
-                self._service.past_hits += old.hits
-                self._service.past_misses += old.misses
+                self._service.past_hits[old.account] += old.hits
+                self._service.past_misses[old.account] += old.misses
 
     def _forget(self, gone: list[Gone]) -> None:
         """No lane finds these sites any more."""

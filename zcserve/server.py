@@ -39,7 +39,7 @@ from zcserve.foreground import Foreground
 from zcserve.foresight import Foresight
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.log import Log
-from zcserve.net.access_log import AccessLog, open_log
+from zcserve.net.access_logs import AccessLogs, open_logs
 from zcserve.net.bodies import Allowance
 from zcserve.net.connection import take_over
 from zcserve.net.fastlane import open_front
@@ -81,7 +81,7 @@ class Server:
         self._stopping = False
         self._supervisor = Supervisor({})
         self._foreground: Foreground | None = None  # the process is ours alone
-        self.access_log: AccessLog | None = None
+        self.access_logs: AccessLogs | None = None
         self._predecessor: Predecessor | None = None
         self._inherited = Inherited()
         self._foresight: Foresight | None = None  # there is nothing to foresee while the content is loaded
@@ -149,11 +149,12 @@ class Server:
     def _open_loop(self, undo: ExitStack) -> None:
         """The loop and what is its own: its front, its second's prefixes, its log."""
         self._prefixes = Prefixes()
-        self.access_log = open_log(self.config, self._prefixes)
-        if self.access_log is not None:
-            undo.callback(self.access_log.close)
+        self.access_logs = open_logs(self.config, self._prefixes)
+        if self.access_logs is not None:
+            self.access_logs.name(self.sites.logs)
+            undo.callback(self.access_logs.close)
         self._slow = SlowRequests(self.config.slow_log_s) if self.config.slow_log_s else None
-        front = open_front(self.config, self._prefixes, self.access_log, self._slow)
+        front = open_front(self.config, self._prefixes, self.access_logs, self._slow)
         self.loop = Loop(front)
         if self._slow is not None:
             self._slow.begin(self.loop.timers)
@@ -181,21 +182,24 @@ class Server:
         config, loop = self.config, self.loop
         fetcher = Fetcher(self.sites.loaders, config.loader_threads, loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
-        is_noted = self._slow is not None or (self.access_log is not None and bool(config.access_log_fields))
+        logs = self.access_logs
+        is_noted = self._slow is not None or (logs is not None and bool(config.access_log_fields))
         self._service = Service(
             config=config,
             loop=loop,
-            parser=Parser(config, log_fields=self.access_log is not None),
+            parser=Parser(config, log_fields=logs is not None),
             prefixes=self._prefixes,
             fetcher=fetcher,
             sites=tuple(tenant.site for tenant in self.sites),
+            accounts=self.sites.accounts,
             bodies=Allowance(config.servlet_bodies_bytes()),
-            log=self.access_log.record if self.access_log is not None and not is_noted else None,
-            notes=Notes(config, self.access_log, self._slow) if is_noted else None,
+            log=logs.record if logs is not None and not is_noted else None,
+            logs=logs,
+            notes=Notes(config, logs, self._slow) if is_noted else None,
             proxies=Proxies(Trusted(config.proxy_headers)) if config.proxy_headers else None,
         )
         for tenant in self.sites:
-            tenant.teach(loop.front)
+            tenant.teach(self._service)
         loop.handed_over.subscribe(partial(take_over, self._service))
         for tenant in self.sites:
             tenant.open_application(self._service, undo)
@@ -213,7 +217,7 @@ class Server:
             node.service, node.store = self._service, self.store
             node.contents = self.contents
             node.application, node.curve = self.sites.first.application, self._foresight.curve
-            node.access_log, node.slow = self.access_log, self._slow
+            node.access_log, node.slow = self.access_logs, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
     def _listen(self, sockets: list[tuple[socket.socket, int]], undo: ExitStack) -> None:
@@ -350,8 +354,8 @@ class Server:
 
     def _reopen_log(self) -> None:
         """In the loop. Lines of what was answered by now belong to the old file."""
-        if self.access_log is not None:
-            self.loop.front.when_written(self.access_log.reopen)
+        if self.access_logs is not None:
+            self.loop.front.when_written(self.access_logs.reopen)
 
     def stop(self) -> None:
         """Stop accepting and end when what is in flight is finished. In the loop's thread: `call_soon`."""
@@ -373,8 +377,8 @@ class Server:
         if self._admin is not None:
             self._admin.close()
         self.loop.close()  # which puts the last lines into the log
-        if self.access_log is not None:
-            ended &= self.access_log.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
+        if self.access_logs is not None:
+            ended &= self.access_logs.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
         if ended:
             self.store.close()
         else:

@@ -25,8 +25,9 @@ from zcserve.content.content import Content
 from zcserve.content.contents import Contents
 from zcserve.errors import UsageError
 from zcserve.log import Log
-from zcserve.net.front import Front
+from zcserve.net.access_logs import SERVERS
 from zcserve.net.service import Service
+from zcserve.site.accounts import NONE_NUMBER, Accounts
 from zcserve.site.listings import Listings
 from zcserve.site.site import Site
 
@@ -44,13 +45,15 @@ class Tenant:
     inherited    generations of the site whose place it takes, until they are its own
     """
 
-    def __init__(self, number: int, name: str, config: Config, store: Store, memory: Memory = ALL) -> None:
+    def __init__(
+        self, number: int, name: str, config: Config, store: Store, memory: Memory = ALL, account: int = NONE_NUMBER
+    ) -> None:
         """Raises UsageError."""
         self.config = config
         self.memory = memory
         names = frozenset(host.encode() for host in config.hosts)
         live = Generation(Root(config.directory, site=number))
-        self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin))
+        self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin), account=account)
         self.loader = Loader(store, config, self.site.pins)
         if memory != ALL:
             store.shares.set(self.site.pins, *memory)
@@ -64,11 +67,15 @@ class Tenant:
         self._built = built
         self.site.serve(built.generation)
 
-    def teach(self, front: Front) -> None:
-        """Have the front ask for what it does not know of this site."""
-        shelf = front.shelf(self.site.id)
+    def teach(self, service: Service) -> None:
+        """Have the front ask for what it does not know of this site, count and log what is asked. Its log is open."""
+        shelf, logs, number = service.loop.front.shelf(self.site.id), service.logs, SERVERS
+        if logs is not None:
+            self.site.log = logs.writer_of(self.config.access_log)
+            number = logs.number_of(self.config.access_log)
         shelf.reserve(self.site.count_keys())
         shelf.learn(self.site.lasting)
+        shelf.note_as(self.site.account, number)
 
     def open_application(self, service: Service, undo: ExitStack) -> None:
         """What answers where no file does, if there is anything. Raises UsageError."""
@@ -149,12 +156,13 @@ class Tenant:
 
 
 class Sites:
-    """All of them, the default site first. `loaders` are those of all."""
+    """All of them, the default site first. `loaders` are those of all, `accounts` what their requests count for."""
 
     def __init__(self, config: Config, store: Store, undo: ExitStack) -> None:
         """`config.memory` is what there is. Raises UsageError that names the site."""
         check_shares(config.sites, config.memory)
         self.loaders = Loaders(store)
+        self.accounts = Accounts()
         self._store = store
         self._numbers = count()
         self._tenants: list[Tenant] = []
@@ -172,7 +180,7 @@ class Sites:
 
     def make(self, name: str, config: Config, memory: Memory) -> Tenant:
         """A further one, of which nothing is served yet. In one thread at a time. Raises UsageError."""
-        tenant = Tenant(next(self._numbers), name, config, self._store, memory)
+        tenant = Tenant(next(self._numbers), name, config, self._store, memory, self.accounts.number(name))
         self.loaders.add(tenant.site.id, tenant.loader)
         return tenant
 
@@ -189,6 +197,11 @@ class Sites:
     def replace(self, tenants: list[Tenant]) -> None:
         """From now on these are all."""
         self._tenants = tenants
+
+    @property
+    def logs(self) -> set[str]:
+        """The access logs that they name."""
+        return {tenant.config.access_log for tenant in self}
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(self._tenants)

@@ -282,15 +282,26 @@ def test_several_sites_have_a_label_and_one_has_none(
     for name in ("a", "b"):
         (tmp_path / "blog" / name).write_text(name)
     blog = SiteTable(name="blog", hosts=("blog.example",), values={"root": tmp_path / "blog"})
-    serve(page_root, engine=engine, admin=f"unix:{socket_path}", sites=(blog,))
+    server = serve(page_root, engine=engine, admin=f"unix:{socket_path}", sites=(blog,))
+    for request in (b"GET /a HTTP/1.1\r\nHost: blog.example", b"GET /a HTTP/1.1\r\nHost: other", b"GET /a HTTP/1.1"):
+        with Client(server.port) as client:
+            client.send(request + b"\r\nConnection: close\r\n\r\n")
+            client.read()
     wait_until(lambda: b"zcserve_site_resident_bytes" in ask("/metrics").body)
     text = ask("/metrics").body
     parsed = parse(text.decode(), is_open=False)
     by_site = {"zcserve_generation_files", "zcserve_patches_total", "zcserve_watcher_events_total"}
-    by_site |= {"zcserve_cache_misses_total", "zcserve_site_resident_bytes"}
-    by_site |= {"zcserve_cache_hits_total"} if engine == "python" else set()
+    by_site |= {"zcserve_site_resident_bytes"}
+    both = {(("site", "default"),), (("site", "blog"),)}
     for name in by_site:
-        assert set(parsed.each(name)) == {(("site", "default"),), (("site", "blog"),)}, name
+        assert set(parsed.each(name)) == both, name
+    for name in ("zcserve_cache_hits", "zcserve_cache_misses", "zcserve_http_response_bytes"):
+        assert set(parsed.each(f"{name}_total")) == both | {(("site", "(none)"),)}, name
+    assert parsed.each("zcserve_http_requests_total") == {
+        (("code", "200"), ("method", "GET"), ("site", "blog")): 1,
+        (("code", "404"), ("method", "GET"), ("site", "default")): 1,
+        (("code", "400"), ("method", "other"), ("site", "(none)")): 1,
+    }
     assert parsed.each("zcserve_generation_files") == {(("site", "default"),): 1, (("site", "blog"),): 2}
     assert parsed.each("zcserve_site_resident_bytes") == {(("site", "default"),): 6, (("site", "blog"),): 2}
     if (promtool := shutil.which("promtool")) is not None:

@@ -18,12 +18,13 @@ from tests.support.stage import StageClient, write_servlets
 from tests.support.trees import publish
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
-from zcserve.admin import snapshot, survey
+from zcserve.admin import survey
 from zcserve.admin.node import Node
 from zcserve.admin.snapshot import VERSION, snapshot_of
 from zcserve.config.site import SiteTable
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
+from zcserve.site import accounts
 
 LANES = [("python", 1), *[("native", lanes) for lanes in (1, 2) if "native" in ENGINES]]
 MIB = 1 << 20
@@ -235,7 +236,7 @@ def test_a_generation_and_its_events_are_counted_over_a_reload(
 def test_of_more_sites_than_are_told_the_others_are_one(
     start: Callable[..., Server], look: Callable[[], Any], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "SITES_TOLD_MAX", 2)
+    monkeypatch.setattr(accounts, "NAMED_MAX", 2)
     names = ("a", "b", "c", "d")
     tables = (SiteTable(name=name, hosts=(f"{name}.example",), values={"root": site.root}) for name in names)
     server = start("python", 1, sites=tuple(tables))
@@ -278,7 +279,10 @@ def test_each_site_is_told_of_by_itself(
     assert ages == {key: told[key] for key in ages}
     assert [first["files"], second["files"], told["cache"]["files"]] == [3, 7, 10]
     assert [first["misses_total"], second["misses_total"], told["cache"]["misses_total"]] == [1, 2, 3]
-    assert [first["hits_total"], second["hits_total"]] == ([None, None] if engine == "native" else [1, 0])
+    assert [first["hits_total"], second["hits_total"], told["cache"]["hits_total"]] == [1, 0, 1]
+    assert [first["requests_total"], second["requests_total"], told["requests"]["total"]] == [2, 2, 4]
+    sizes = [told["requests"]["response_bytes_total"], *(one["response_bytes_total"] for one in (first, second))]
+    assert sizes[0] == sizes[1] + sizes[2] > 27 * MIB
     assert [first["resident_bytes"], second["resident_bytes"]] == [len(b"a page") + len(b"an index"), 25]
     publish(blog / "new", b"new")
     wait_until(lambda: look()["sites"][1]["generation"]["patches_total"])

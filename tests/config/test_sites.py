@@ -72,6 +72,12 @@ def test_a_site_has_rules_of_its_own_and_none_of_the_servers(tmp_path: Path) -> 
     assert paths == {"default": ["/a"], "a": ["/b"], "b": []}
 
 
+def test_a_site_logs_where_the_server_does_to_a_file_of_its_own_or_nowhere(tmp_path: Path) -> None:
+    own = A + 'access_log = "a.log"\n' + B + 'access_log = "off"\n[sites.c]\nhosts = "c.example"\nroot = "c"\n'
+    configs = configs_of(read(tmp_path, 'root = "w"\naccess_log = "-"\n' + own))
+    assert {name: one.access_log for name, one in configs.items()} == {"default": "-", "a": "a.log", "b": "", "c": "-"}
+
+
 def test_a_share_of_memory_is_a_size_or_a_part(tmp_path: Path) -> None:
     blog, app = read(tmp_path, FILE).sites
     assert isinstance(blog.memory_min, Share)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.stats import stats
 from zcserve.ctl.figures import quantile
-from zcserve.ctl.rates import Lane, are_of_one_process, at, between, number
+from zcserve.ctl.rates import Lane, Site, are_of_one_process, at, between, number
 
 
 @pytest.mark.parametrize("after_s", [1, 2, 50])
@@ -65,3 +65,24 @@ def test_a_number_is_found_or_is_unknown() -> None:
         None,
     ]
     assert at(value, "a", "d", "e") is None
+
+
+def test_sites_have_rates_of_their_own_the_busiest_first_and_one_that_is_new_counts_from_nothing() -> None:
+    def told(after_s: int, *sites: tuple[str, int, int, int]) -> Any:
+        found = stats(after_s)
+        keys = ("site", "requests_total", "hits_total", "misses_total")
+        found["requests"]["by_site"] = [
+            dict(zip(keys, one, strict=True)) | {"response_bytes_total": 0} for one in sites
+        ]
+        return found
+
+    before, after = (
+        told(0, ("(none)", 1, 0, 0), ("a", 10, 5, 5)),
+        told(2, ("(none)", 1, 0, 0), ("a", 14, 8, 6), ("b", 8, 0, 0)),
+    )
+    assert between(before, after, 1.0).sites == (
+        Site("b", 4.0, 0.0, None),
+        Site("a", 2.0, 0.0, 0.75),
+        Site("(none)", 0.0, 0.0, None),
+    )
+    assert between(stats(), stats(1), 1.0).sites == ()

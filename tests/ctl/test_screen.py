@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.support.stats import stats
-from zcserve.ctl.rates import between
+from zcserve.ctl.rates import Site, between
 from zcserve.ctl.screen import frame
 
 
@@ -44,3 +46,14 @@ def test_a_path_does_not_speak_to_the_terminal_and_a_note_stands_first() -> None
     lines = frame(stats(hottest=[{"path": "/\x1b[2Ja\n", "uses": 1, "bytes": 1}]), None, 80, 50, "!! gone")
     assert lines[1] == "!! gone"
     assert lines[-1].endswith("  /\\x1b[2Ja\\n")
+
+
+def test_sites_that_were_asked_are_shown_before_what_is_hottest() -> None:
+    sites = [Site("blog", 12.0, 2048.0, 0.5), *[Site(f"s{number}", 1.0, None, None) for number in range(9)]]
+    rates = between(stats(), stats(1), 1.0)._replace(sites=(*sites, Site("(none)", 0.0, 0.0, None)))
+    lines = frame(stats(1), rates, 80, 40)
+    begin = next(number for number, line in enumerate(lines) if line.endswith("  site"))
+    assert [line.split()[-1] for line in lines[begin + 1 : begin + 9]] == ["blog", *[f"s{n}" for n in range(7)]]
+    assert re.fullmatch(r" +12 +2\.0 KiB +50\.0%  blog", lines[begin + 1]), lines[begin + 1]
+    assert lines[begin + 9].strip() == "and 2 more"
+    assert "hottest" in lines[begin + 11]

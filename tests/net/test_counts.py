@@ -22,10 +22,13 @@ from zcserve.net.counts import (
     SHORT_TURN_S,
     WAITING,
     WRITING,
+    Answered,
+    Answers,
     Histogram,
     Tally,
     Times,
     Told,
+    by_account,
     read,
     turns_of,
 )  # fmt: skip
@@ -83,10 +86,10 @@ def test_a_turn_that_holds_the_loop_is_a_long_one(house: Callable[..., House], m
 
 
 def test_methods_that_clients_make_up_are_one() -> None:
-    tally = Tally()
+    answers = Answers()
     for method in (*sorted(KNOWN_METHODS), b"BREW", b"", b"get", b"other"):
-        tally.note(405, method)
-    found = tally.requests()
+        answers.note(405, method)
+    found = answers.look().requests
     assert {method for _, method in found} == {*METHODS, OTHER}
     assert found[405, OTHER] == len(KNOWN_METHODS) - len(METHODS) + 4
 
@@ -182,7 +185,7 @@ def told(
         status, _, method = name[1:].partition("_")
         cells[(200, 503).index(int(status)) * LANE_METHODS + METHODS.index(method)] = count
     durations = (0,) * (len(BOUNDS_S) + 1), 0.0
-    return tuple(cells), 10, durations, 5, connections, states, said, durations
+    return tuple(cells), (10,), durations, 5, connections, states, (said,), durations
 
 
 def test_a_lane_tells_its_answers_by_status_and_method() -> None:
@@ -195,6 +198,29 @@ def test_a_lane_tells_its_answers_by_status_and_method() -> None:
 def test_a_hit_is_what_is_answered_as_files_are_and_no_servlet_has_said() -> None:
     assert read(told(s200_GET=3, s200_POST=2, s503_POST=1, said=4), (200, 503)).hits == 1
     assert read(told(s200_GET=3, s503_POST=1), (200, 404)).hits == 3
+
+
+def test_a_lane_tells_what_it_has_answered_for_each_account() -> None:
+    one, other = told(s200_GET=3, said=1), told(s200_GET=5, s503_POST=1)
+    lane = read((one[0] + other[0], (10, 20), *one[2:6], (1, 0), one[7]), (200, 503))
+    assert lane.accounts == (
+        Answered({(200, "GET"): 3}, 10, 2),
+        Answered({(200, "GET"): 5, (503, "POST"): 1}, 20, 5),
+    )
+    assert (lane.requests, lane.bytes_sent, lane.hits, lane.said) == ({(200, "GET"): 8, (503, "POST"): 1}, 30, 7, 1)
+
+
+def test_accounts_of_python_and_of_lanes_are_added_up_where_one_knows_fewer() -> None:
+    tally = Tally()
+    tally.of(2).note(404, b"GET")
+    tally.of(2).hits[b"GET"] += 2
+    tally.no_sites.bytes_sent += 7
+    lane = Answered({(200, "GET"): 3}, 10, 3)
+    assert by_account([[one.look() for one in tally.accounts], (lane,)]) == (
+        Answered({(200, "GET"): 3}, 17, 3),
+        Answered(),
+        Answered({(404, "GET"): 1, (200, "GET"): 2}, 0, 0),
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import itertools
 import random
 import re
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from tests.support.site import Serve, Site
 from tests.support.stage import StageClient, write_servlets
 from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.config.site import SiteTable
 
 LARGE = bytes(range(256)) * 4096
 ENGINES = [("python", 1), ("native", 1), ("native", 2)]
@@ -178,13 +179,16 @@ def logged_in(log: Path) -> Counter[tuple[int, str]]:
     return found
 
 
-def talk(port: int, had: Had, rng: random.Random, steps: int) -> None:
+def talk(
+    port: int, had: Had, rng: random.Random, steps: int, changed: Callable[[Kind], Kind] = lambda kind: kind
+) -> None:
     """Ask for all kinds of things, pipelined or one after the other, on connections that end and others."""
     clients = [had.connect(port) for _ in range(5)]
     for _ in range(steps):
         at = rng.randrange(len(clients))
         kinds = rng.choices(KINDS, k=rng.choice((1, 1, 1, 2, 5, 12)))
         kinds += [rng.choice(ENDS)] * (rng.random() < 0.2)
+        kinds = list(map(changed, kinds))
         clients[at].send(b"".join(kind.sent for kind in kinds))
         for kind in kinds:
             had.read(clients[at], kind)
@@ -200,10 +204,14 @@ def start(site: Site, serve: Serve, tmp_path: Path) -> Callable[..., Server]:
     site.write("large", LARGE)
     site.write("dir/index.html", b"an index")
 
-    def started(engine: str, lanes: int) -> Server:
+    def started(engine: str, lanes: int, *names: str, **settings: Any) -> Server:
+        """With sites of these names, which serve the same."""
         folder = str(write_servlets(tmp_path, **SERVLETS))
         log = str(tmp_path / "log")
-        return serve(site.root, engine=engine, lanes=lanes, servlets=folder, access_log=log, watch=False)
+        values = {"root": site.root, "servlets": folder}
+        sites = tuple(SiteTable(name=name, hosts=(f"{name}.example",), values=values) for name in names)
+        named: dict[str, Any] = {"engine": engine, "lanes": lanes, "watch": False, "sites": sites, **settings}
+        return serve(site.root, servlets=folder, access_log=log, **named)
 
     return started
 
@@ -224,6 +232,78 @@ def test_each_answer_is_counted_once_as_its_client_had_it_and_as_the_log_has_it(
     wait_until(lambda: logged_in(tmp_path / "log") == answers)
     assert sum(lane.bytes_sent for lane in counts.lanes) <= counts.response_bytes
     assert (counts.shed, counts.refused, counts.waits) == ({}, {}, {})
+
+
+class HadBySite(Had):
+    """Likewise, by the site that was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_site: dict[str, Counter[tuple[int, str]]] = defaultdict(Counter)
+        self.sizes: Counter[str] = Counter()
+
+    def read(self, client: StageClient, kind: Kind) -> None:
+        socket: Any = client.socket
+        before = socket.size - len(client.buffer)
+        super().read(client, kind)
+        match = re.search(rb"(?:http://|Host: )(\w+)", kind.sent)
+        site = "default" if match is None or match[1] == b"test" else match[1].decode()
+        if kind.status == 421 or (kind.counted == "other" and kind.ends):
+            site = "(none)"
+        self.by_site[site][kind.status, kind.counted] += 1
+        self.sizes[site] += socket.size - len(client.buffer) - before
+
+
+def for_host(kind: Kind, host: bytes) -> Kind:
+    """The same of another site."""
+    return kind._replace(
+        sent=kind.sent.replace(b"Host: test", b"Host: " + host).replace(b"//test/", b"//" + host + b"/")
+    )
+
+
+@each_engine
+def test_each_answer_and_byte_is_counted_for_the_site_that_was_asked_whatever_stands_in_a_pipe(
+    start: Callable[..., Server], wait_until: WaitUntil, engine: str, lanes: int
+) -> None:
+    server = start(engine, lanes, "a", "b")
+    had, rng = HadBySite(), random.Random(lanes)
+    hosts = (b"test", b"a.example", b"b.example")
+    talk(server.port, had, rng, 150, lambda kind: for_host(kind, rng.choice(hosts)))
+    wait_until(lambda: counts_of(server).response_bytes == had.size)
+    counts = counts_of(server)
+    names = server.service.accounts.names
+    assert names == ("(none)", "(others)", "default", "a", "b")
+    found = dict(zip(names, counts.accounts, strict=True))
+    assert {name: dict(one.requests) for name, one in found.items() if one.requests} == had.by_site
+    assert {name: one.bytes_sent for name, one in found.items() if one.bytes_sent} == had.sizes
+    assert counts.answers == sum(one.answers for one in counts.accounts) == had.answers.total()
+    files = sum(found["a"].requests[key] for key in found["a"].requests if key[0] in (200, 206, 304, 412, 416))
+    if engine == "native":
+        assert 0 < found["a"].lane_hits < files  # servlets have answered, too, and Python
+
+
+@each_engine
+def test_what_no_socket_takes_at_once_is_counted_for_its_own_site(
+    start: Callable[..., Server], wait_until: WaitUntil, engine: str, lanes: int
+) -> None:
+    server = start(engine, lanes, "a", "b", unknown_host="421")
+    had = HadBySite()
+    kinds = [
+        for_host(ask(method, "/large" if large else "/page", status, counted=method), host + b".example")
+        for method, status, host, large in [
+            ("GET", 200, b"a", True), ("GET", 200, b"b", True), ("HEAD", 200, b"a", True), ("GET", 421, b"c", False),
+            ("GET", 200, b"b", False), ("POST", 405, b"a", False), ("GET", 200, b"b", True), ("GET", 200, b"a", False),
+        ]
+    ]  # fmt: skip
+    with had.connect(server.port) as client:
+        client.send(b"".join(kind.sent for kind in kinds))
+        for kind in kinds:
+            had.read(client, kind)
+        wait_until(lambda: counts_of(server).response_bytes == had.size)
+    counts = counts_of(server)
+    found = dict(zip(server.service.accounts.names, counts.accounts, strict=False))
+    assert {name: dict(one.requests) for name, one in found.items() if one.requests} == had.by_site
+    assert {name: one.bytes_sent for name, one in found.items() if one.bytes_sent} == had.sizes
 
 
 @each_engine
@@ -285,4 +365,9 @@ def test_a_hundred_thousand_pipelined_hits_are_counted_while_someone_looks(
     for before, later in itertools.pairwise(looks):
         assert before.answers <= later.answers
         assert before.response_bytes <= later.response_bytes
-    assert counts.states["idle"] + counts.states["reading"] == counts.open == len(clients)
+
+    def is_quiet() -> bool:  # lanes look at their connections once a second
+        found = counts_of(server)
+        return found.states["idle"] + found.states["reading"] == found.open == len(clients)
+
+    wait_until(is_quiet)

@@ -194,7 +194,7 @@ def test_one_line_of_several_is_written_and_what_is_left_out_is_counted(
     start: Start, wait_until: WaitUntil, source: str, lines_now: Callable[[], list[str]]
 ) -> None:
     server = start(access_log_sample=10, access_log_fields=("duration",))
-    log = server.access_log
+    log = server.access_logs
     assert log is not None
     with Client(server.port, source=source) as client:
         for _ in range(20):

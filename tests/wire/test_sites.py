@@ -312,7 +312,12 @@ def test_an_upgrade_keeps_all_sites_and_what_they_have_in_memory(
     hoster: Hoster, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
     file = hoster.path / "web.toml"
-    tables = (f'[sites.{name}]\nhosts = ["{name}.example"]\nroot = "{hoster.root(name)}"\n' for name in ("one", "two"))
+    logs = hoster.path / "logs"
+    logs.mkdir()
+    tables = (
+        f'[sites.{name}]\nhosts = ["{name}.example"]\nroot = "{hoster.root(name)}"\naccess_log = "{logs}/{name}"\n'
+        for name in ("one", "two")
+    )
     file.write_text("".join(f'{table}memory_min = "1M"\nmemory_max = "2M"\n' for table in tables))
     process = line(hoster.root("www"), "--config", str(file), "--engine", engine)
     with Client(process.port) as client:
@@ -323,6 +328,8 @@ def test_an_upgrade_keeps_all_sites_and_what_they_have_in_memory(
         assert [ask(client, f"{name}.example") for name in ("one", "two", "x")] == [b"200 one", b"200 two", b"200 www"]
         (hoster.path / "two" / "page").write_bytes(b"patched")
         wait_until(lambda: ask(client, "two.example") == b"200 patched")
+        wait_until(lambda: (logs / "one").read_text().count("GET /page") == 1)
+        wait_until(lambda: (logs / "two").read_text().count("GET /page") >= 3)  # one of them before the upgrade
 
 
 def test_the_lane_answers_for_each_site_by_itself(hoster: Hoster, start: Start, engine: str) -> None:

@@ -56,13 +56,27 @@ def _value(path: str) -> Callable[[Told], Iterator[Sample]]:
     return samples
 
 
+def _counted(key: str, whole: str) -> Callable[[Told], Iterator[Sample]]:
+    """What is counted of clients: of each site, where there have been several."""
+    all_of_it = _value(whole)
+
+    def samples(told: Told) -> Iterator[Sample]:
+        by_site = _at(told, "requests.by_site")
+        if by_site is None:
+            yield from all_of_it(told)
+        for one in by_site or ():
+            yield (("site", one["site"]),), one[key]
+
+    return samples
+
+
 def _by_site(path: str) -> Callable[[Told], Iterator[Sample]]:
     """Of each site, where there are several and it is known by site."""
-    whole, of_site = _value(path), path.removeprefix("cache.")
+    whole = _value(path)
 
     def samples(told: Told) -> Iterator[Sample]:
         sites = told["sites"]
-        known = [((("site", one["name"]),), value) for one in sites if (value := _at(one, of_site)) is not None]
+        known = [((("site", one["name"]),), value) for one in sites if (value := _at(one, path)) is not None]
         yield from known if known and len(sites) > 1 else whole(told)
 
     return samples
@@ -93,8 +107,13 @@ def _phase(told: Told) -> Iterator[Sample]:
 
 
 def _requests(told: Told) -> Iterator[Sample]:
-    for one in _at(told, "requests.by") or ():
-        yield (("code", str(one["code"])), ("method", one["method"])), one["total"]
+    by_site = _at(told, "requests.by_site")
+    if by_site is None:
+        by_site = [{"by": _at(told, "requests.by") or ()}]
+    for site in by_site:
+        label = (("site", site["site"]),) if "site" in site else ()
+        for one in site["by"]:
+            yield (("code", str(one["code"])), ("method", one["method"]), *label), one["total"]
 
 
 def _curve(told: Told) -> Iterator[Sample]:
@@ -152,7 +171,7 @@ FAMILIES = (
         "zcserve_http_response_bytes",
         "counter",
         "Bytes sent to clients, heads and content.",
-        _value("requests.response_bytes_total"),
+        _counted("response_bytes_total", "requests.response_bytes_total"),
         "bytes",
     ),
     Family(
@@ -197,9 +216,17 @@ FAMILIES = (
     Family("zcserve_lane_connections", "gauge", "Connections of each lane.", _lanes("connections")),
     Family("zcserve_lane_requests", "counter", "Requests that each lane has answered.", _lanes("requests_total")),
     # Content.
-    Family("zcserve_cache_hits", "counter", "Answers made of files that were at hand.", _by_site("cache.hits_total")),
     Family(
-        "zcserve_cache_misses", "counter", "Answers made of files that a load brought.", _by_site("cache.misses_total")
+        "zcserve_cache_hits",
+        "counter",
+        "Answers made of files that were at hand.",
+        _counted("hits_total", "cache.hits_total"),
+    ),
+    Family(
+        "zcserve_cache_misses",
+        "counter",
+        "Answers made of files that a load brought.",
+        _counted("misses_total", "cache.misses_total"),
     ),
     Family("zcserve_cache_loads", "counter", "Loads of content after the start.", _value("cache.loads_total")),
     Family("zcserve_cache_evictions", "counter", "Bodies that were evicted.", _value("cache.evictions_total")),

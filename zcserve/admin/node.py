@@ -19,7 +19,7 @@ from zcserve.net.loop import Loop
 from zcserve.net.service import Service
 
 if TYPE_CHECKING:
-    from zcserve.net.access_log import AccessLog
+    from zcserve.net.access_logs import AccessLogs
     from zcserve.net.slow import SlowRequests
     from zcserve.servlets.application import Servlets
 
@@ -89,7 +89,7 @@ class Node:
     contents: Contents | None = None
     store: Store | None = None
     application: Servlets | None = None
-    access_log: AccessLog | None = None
+    access_log: AccessLogs | None = None
     slow: SlowRequests | None = None
     curve: Callable[[], MissRatioCurve | None] = _no_curve
     survey: Survey = field(init=False)

@@ -15,6 +15,7 @@ import platform
 import resource
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,8 +26,9 @@ from zcserve.cache.memfd import PAGE_BYTES
 from zcserve.cache.store import Store
 from zcserve.config.sites import configs_of
 from zcserve.content.content import Content
-from zcserve.net.counts import Counts, Histogram, turns_of
+from zcserve.net.counts import Answered, Counts, Histogram, Requests, turns_of
 from zcserve.net.service import Service
+from zcserve.site.accounts import OTHERS_NUMBER
 
 Told: TypeAlias = dict[str, Any]
 
@@ -36,11 +38,18 @@ VERSION = 1
 CURVE_SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 2, 2, 3, 4, 8)
 # To list more descriptors takes milliseconds, where the kernel does not say how many there are (before Linux 6.2).
 LISTED_MAX = 2000
-# Sites that are told one by one: some 70 us each in a scrape, which the loop makes in one step.
-SITES_TOLD_MAX = 64
-OTHERS = "(others)"  # the name that all beyond these have together
 
 _PROC = Path("/proc/self")
+
+
+class _Uses:
+    """Hits and misses by account, those of lanes not among them."""
+
+    def __init__(self, service: Service) -> None:
+        self.hits, self.misses = Counter(service.past_hits), Counter(service.past_misses)
+        for site in service.sites:
+            self.hits[site.account] += site.hits
+            self.misses[site.account] += site.misses
 
 
 def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
@@ -48,6 +57,8 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
     which has them walked where that was not done lately."""
     service, content, store = node.service, node.content, node.store
     counts = service.counts() if service is not None else None
+    uses = _Uses(service) if service is not None else None
+    by_site = _by_site(service, counts, uses) if service and counts and uses and service.accounts.are_several else None
     if surveys or (node.contents is not None and len(node.contents) > 1):  # of which each has its resident bytes told
         node.survey.ask()
     return {
@@ -61,12 +72,12 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
         "release": _release(node),
         "ready": dict(node.readiness()),
         "warm_list": node.warming(),
-        "requests": _requests(node, counts) if counts is not None else None,
+        "requests": _requests(node, by_site, counts) if counts is not None else None,
         "connections": _connections(counts) if counts is not None else None,
-        "cache": _cache(node, counts, service, store) if counts and service and store else None,
+        "cache": _cache(node, counts, service, store, uses) if counts and service and store and uses else None,
         "generation": _generation(content) if content is not None else None,
         "watcher": _watcher(content) if content is not None else None,
-        "sites": _sites(node),
+        "sites": _sites(node, service, counts, uses) if counts and service and uses else [],
         "loop": _loop(node, counts),
         "queues": _queues(node, service) if service is not None else None,
         "servlets": _servlets(node, counts),
@@ -96,15 +107,41 @@ def histogram(found: Histogram) -> Told:
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
-def _requests(node: Node, counts: Counts) -> Told:
-    by = [{"code": code, "method": method, "total": total} for (code, method), total in counts.requests.items()]
+def _requests(node: Node, sites: list[Told] | None, counts: Counts) -> Told:
     return {
         "total": counts.answers,
-        "by": by,
+        "by": _by(counts.requests),
+        "by_site": sites,
         "response_bytes_total": counts.response_bytes,
         "duration_s": {**histogram(counts.durations), "sampled_every": counts.sampled_every},
         "slow_total": node.slow.count if node.slow is not None else None,
     }
+
+
+def _by_site(service: Service, counts: Counts, uses: _Uses) -> list[Told]:
+    """Of each account in use, a site's that is gone among them: all together are the totals."""
+    return [
+        {
+            "site": name,
+            "requests_total": one.answers,
+            "by": _by(one.requests),
+            "response_bytes_total": one.bytes_sent,
+            "hits_total": one.lane_hits + uses.hits[number],
+            "misses_total": uses.misses[number],
+        }
+        for number, (name, one) in enumerate(_accounts(service, counts))
+        if number != OTHERS_NUMBER or one.requests or any(site.account == number for site in service.sites)
+    ]
+
+
+def _by(requests: Requests) -> list[Told]:
+    return [{"code": code, "method": method, "total": total} for (code, method), total in sorted(requests.items())]
+
+
+def _accounts(service: Service, counts: Counts) -> list[tuple[str, Answered]]:
+    """All of them, by number; nothing was asked yet of some that have just come."""
+    names, accounts = service.accounts.names, counts.accounts
+    return list(zip(names, (*accounts, *[Answered()] * (len(names) - len(accounts))), strict=False))
 
 
 def _connections(counts: Counts) -> Told:
@@ -124,7 +161,7 @@ def _lanes(counts: Counts) -> list[Told]:
         {
             "lane": number,
             "connections": lane.connections,
-            "requests_total": sum(lane.requests.values()),
+            "requests_total": lane.answers,
             "response_bytes_total": lane.bytes_sent,
             "accepted_total": lane.accepted,
         }
@@ -135,11 +172,10 @@ def _lanes(counts: Counts) -> list[Told]:
 # --- content ------------------------------------------------------------------------------------------------------
 
 
-def _cache(node: Node, counts: Counts, service: Service, store: Store) -> Told:
-    lanes = sum(lane.hits for lane in counts.lanes)
+def _cache(node: Node, counts: Counts, service: Service, store: Store, uses: _Uses) -> Told:
     return {
-        "hits_total": lanes + service.past_hits + sum(site.hits for site in service.sites),
-        "misses_total": service.past_misses + sum(site.misses for site in service.sites),
+        "hits_total": sum(one.lane_hits for one in counts.accounts) + uses.hits.total(),
+        "misses_total": uses.misses.total(),
         "loads_total": service.fetcher.loads,
         "evictions_total": store.evictions,
         "compactions_total": store.moves,
@@ -193,31 +229,33 @@ def _watcher(content: Content) -> Told:
     }
 
 
-def _sites(node: Node) -> list[Told]:
-    """Each site by itself, as many as may be told; the others together."""
+def _sites(node: Node, service: Service, counts: Counts, uses: _Uses) -> list[Told]:
+    """Each site by itself that has an account of its own; the others together."""
+    accounts = _accounts(service, counts)
+
+    def answered(number: int) -> Told:
+        name, one = accounts[number]
+        return {
+            "name": name,
+            "requests_total": one.answers,
+            "response_bytes_total": one.bytes_sent,
+            "hits_total": one.lane_hits + uses.hits[number],
+            "misses_total": uses.misses[number],
+        }
+
     contents = list(node.contents or ())
-    told = [_site(node, [content]) | _of_content(node, content) for content in contents[:SITES_TOLD_MAX]]
-    if others := contents[SITES_TOLD_MAX:]:
-        told.append(_site(node, others) | {"name": OTHERS})
+    told = [
+        answered(content.site.account) | _of_content(node, content)
+        for content in contents
+        if content.site.account != OTHERS_NUMBER
+    ]
+    if len(told) < len(contents):
+        told.append(answered(OTHERS_NUMBER) | dict.fromkeys(("files", "resident_bytes", "generation", "watcher")))
     return told
-
-
-def _site(node: Node, contents: list[Content]) -> Told:
-    """What is a sum of some sites. What lanes answer they count for all sites together."""
-    by_site = node.loop.front.engine != "native"
-    return {
-        "hits_total": sum(content.site.hits for content in contents) if by_site else None,
-        "misses_total": sum(content.site.misses for content in contents),
-        "files": None,
-        "resident_bytes": None,
-        "generation": None,
-        "watcher": None,
-    }
 
 
 def _of_content(node: Node, content: Content) -> Told:
     return {
-        "name": content.site.name,
         "files": _files(content),
         "resident_bytes": node.survey.resident.get(content.site.id),
         "generation": _generation(content),

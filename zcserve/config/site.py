@@ -23,6 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 
 # Keys that a site has from the server where it does not say them, and those that are its own.
 INHERITED = (
+    "access_log",
     "index",
     "pin",
     "cache_control",
@@ -39,6 +40,10 @@ INHERITED = (
     "keep_for_s",
 )
 OWN = ("root", "servlets", "mount", "rules", "redirects", "error_pages")
+# What a site says that has no access log.
+NO_LOG = "off"
+# Files that sites may name together: each has a thread and a descriptor (net/access_logs.py).
+LOGS_MAX = 64
 # What a site has that is no key of the server's, or means another thing there.
 SITES_OWN = ("hosts", "memory_min", "memory_max")
 
@@ -129,10 +134,19 @@ def memory_of(tables: Iterable[SiteTable], budget: int) -> Mapping[str, Memory]:
 
 
 def check_together(tables: Iterable[SiteTable], hosts: Iterable[str]) -> None:
-    """Whether each name is of one site, and each host; `hosts` are the default site's. Raises UsageError."""
+    """Whether each name is of one site, and each host, and there are not too many logs; `hosts` are the default site's.
+    Raises UsageError."""
     owner = dict.fromkeys(hosts, DEFAULT_NAME)
     names: set[str] = set()
+    logs: set[str] = set()
     for table in tables:
+        if path := table.values.get("access_log"):
+            logs.add(path)
+        if len(logs) > LOGS_MAX:
+            raise UsageError(
+                f"{table.place('access_log')}access_log: sites name more than {LOGS_MAX} files; accepted: one for "
+                'several sites, with access_log_fields = ["host"]'
+            )
         if table.name in names:
             raise UsageError(f"{table.where}two sites are called {table.name}")
         names.add(table.name)

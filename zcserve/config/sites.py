@@ -14,7 +14,7 @@ from zcserve.config.hosts import parse_site_host
 from zcserve.config.keys import BY_WORD, Key
 from zcserve.config.option import MEMORY, TEXTS, Option
 from zcserve.config.refusal import shown
-from zcserve.config.site import DEFAULT_NAME, INHERITED, OWN, SITES_OWN, SiteTable
+from zcserve.config.site import DEFAULT_NAME, INHERITED, NO_LOG, OWN, SITES_OWN, SiteTable
 from zcserve.config.table import TABLES, Config
 from zcserve.config.tables import Source
 from zcserve.config.units import PIB
@@ -79,7 +79,8 @@ class _Reader:
             elif (key := _KEYS.get(word)) is not None:
                 if (other := words.setdefault(key.name, word)) != word:
                     raise UsageError(f"{self._where(word)}{other} and {word} are the same key; accepted: one of them")
-                values[key.name] = self._accepted(key.option, word, value)
+                accepted = self._accepted(key.option, word, value)
+                values[key.name] = "" if word == "access_log" and accepted == NO_LOG else accepted
             else:
                 raise UsageError(self._where(word) + _about_unknown(word))
         places = {word: self._where(word) for word in table}

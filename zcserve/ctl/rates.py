@@ -21,11 +21,21 @@ class Lane(NamedTuple):
     requests: float | None
 
 
+class Site(NamedTuple):
+    """One of several sites: its name, its requests and bytes a second, its hits among what was asked meanwhile."""
+
+    name: str
+    requests: float
+    bytes: float | None
+    hit_ratio: float | None
+
+
 class Rates(NamedTuple):
     """Of each second between the two; `latency` and `lag` are histograms of that time alone.
 
     hit_ratio  of what was asked meanwhile; None where nothing was
     codes      by class: "2xx"
+    sites      the busiest first; none where there is one site
     """
 
     requests: float | None
@@ -38,6 +48,7 @@ class Rates(NamedTuple):
     refused: float | None
     evictions: float | None
     lanes: tuple[Lane, ...]
+    sites: tuple[Site, ...]
 
 
 def at(stats: Any, *path: str) -> Any:
@@ -87,6 +98,7 @@ def between(before: Stats, after: Stats, elapsed_s: float) -> Rates:
         refused=None if shed is None and refused is None else (shed or 0.0) + (refused or 0.0),
         evictions=rate("cache", "evictions_total"),
         lanes=_lanes(before, after, elapsed_s),
+        sites=_sites(before, after, elapsed_s),
     )
 
 
@@ -134,3 +146,18 @@ def _lanes(before: Stats, after: Stats, elapsed_s: float) -> tuple[Lane, ...]:
         )
         for one in at(after, "lanes_detail") or ()
     )
+
+
+def _sites(before: Stats, after: Stats, elapsed_s: float) -> tuple[Site, ...]:
+    earlier = {str(at(one, "site")): one for one in at(before, "requests", "by_site") or ()}
+    found = []
+    for one in at(after, "requests", "by_site") or ():
+        name = str(at(one, "site"))
+
+        def rate(key: str, one: Stats = one, name: str = name) -> float | None:
+            return _rate(number(earlier.get(name, {}), key) or 0.0, number(one, key), elapsed_s)
+
+        hits, misses = rate("hits_total") or 0.0, rate("misses_total") or 0.0
+        ratio = hits / (hits + misses) if hits + misses else None
+        found.append(Site(name, rate("requests_total") or 0.0, rate("response_bytes_total"), ratio))
+    return tuple(sorted(found, key=lambda site: -site.requests))

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from math import inf
 
 from zcserve.ctl.figures import count_text, printable, quantile, share_text, size_text, span_text
-from zcserve.ctl.rates import Rates, Stats, at, number
+from zcserve.ctl.rates import Rates, Site, Stats, at, number
 
 UNKNOWN = "-"
 _LABEL = 13
 _BAR = 30
 _HOTTEST_MAX = 10
+_SITES_MAX = 8
 _LANES_ON_A_LINE = 4
 
 
@@ -25,6 +26,7 @@ def frame(stats: Stats, rates: Rates | None, width: int, height: int, note: str 
     lines = [_title(stats), *([note] if note else []), ""]
     for label, text in _rows(stats, rates):
         lines.append(f"{label:{_LABEL}}{text}")
+    lines += _sites(rates.sites if rates is not None else ())
     lines += _hottest(stats)
     return [printable(line)[:width].rstrip() for line in lines[:height]]
 
@@ -119,6 +121,20 @@ def _generation(stats: Stats) -> str:
     files, problems = number(stats, "generation", "files"), number(stats, "generation", "problems")
     text += f"   {_told(span_text, age)} old   {_told(count_text, files)} {'file' if files == 1 else 'files'}"
     return text + (f"   {count_text(problems)} problems" if problems else "")
+
+
+def _sites(sites: tuple[Site, ...]) -> list[str]:
+    """Those that were asked for anything since the last frame."""
+    busy = [one for one in sites if one.requests]
+    if not busy:
+        return []
+    lines = ["", f"{'requests/s':>12}  {'bytes/s':>10}  {'hits':>6}  site"]
+    for one in busy[:_SITES_MAX]:
+        size, hits = _told(size_text, one.bytes), _told(share_text, one.hit_ratio)
+        lines.append(f"{count_text(one.requests):>12}  {size:>10}  {hits:>6}  {one.name}")
+    if len(busy) > _SITES_MAX:
+        lines.append(f"{'':>32}  and {len(busy) - _SITES_MAX} more")
+    return lines
 
 
 def _hottest(stats: Stats) -> list[str]:

@@ -232,9 +232,13 @@ cdef class Lane:
         self.taught.append(its)
         return self.shared.sites.count - 1
 
+    def note_as(self, uint32_t account, bytes log_mark, uint32_t site=0):
+        """The account that a site's requests count for (site/accounts.py), and what begins its lines in `take_log`; None: it has no
+        lines. Before any host leads there. Raises ValueError."""
+        sites.note_as(&self.shared.sites, site, account, log_mark)
+
     def set_prefixes(self, tuple prefixes not None):
-        """What answers begin with, with any Date: of 200, 304, 206, 412, 416, 404 and 301 for each of KEEP, KEEP_10, CLOSE. The lane
-        writes the Date of each second into them. Raises ValueError."""
+        """What answers begin with, with any Date: of each status (`STATUSES`) for each of KEEP, KEEP_10, CLOSE. Raises ValueError."""
         set_prefixes(&self.loop.answering.output, prefixes)
         is_second_over(&self.loop)
 
@@ -264,7 +268,6 @@ cdef class Lane:
     def put(self, bytes key not None, tuple entries not None, uint32_t site=0, *, bint any_query=False):
         """Teach a site's resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.
         Nothing is taught of what is not all in memory (`Body.place`), or is under KEYS_MAX keys (lane/owners.pxd).
-
         Raises ValueError for what does not add up, and like all that names a site, where there is none of this number any more."""
         table.put_file(&site_of(&self.shared.sites, site).table, key, entries, any_query)
 
@@ -487,15 +490,13 @@ cdef class Lane:
         return sum([all_answers(&self.lane_of(i).output.answered) for i in range(self.shared.lanes.count)])
 
     def counts(self):
-        """Of each lane: answers by status and method, bytes sent, durations by bound and their sum, clients accepted, connections, and
-        how many of these were reading, writing, waiting and ending at the last sweep; servlets' answers and calls (lane/counts.pxd)."""
-        cdef int i
+        """What each lane has counted: `counts.Told`."""
+        cdef int i, used = self.shared.sites.accounts
         loads = [self.count, *self.loads[1:]]
-        return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i]) for i in range(len(loads))]
+        return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i], used) for i in range(len(loads))]
 
     @property
     def turn(self):
-        """The number of this turn."""
         return self.loop.answering.turn
 
     @property

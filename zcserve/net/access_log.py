@@ -18,16 +18,14 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 
-from zcserve.config.table import Config
-from zcserve.errors import UsageError, reason_of
+from zcserve.errors import reason_of
 from zcserve.http import format_date
 from zcserve.journal import is_journal, marked
 from zcserve.log import Log
 from zcserve.net.fields import Fields
 from zcserve.net.prefixes import Prefixes
-from zcserve.net.timers import SLOTS_PER_S, Timers
 from zcserve.outlet import Outlet, Replaced, Writer
 
 _log = Log(__name__)
@@ -46,16 +44,6 @@ Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int, Behind]
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
-def open_log(config: Config, prefixes: Prefixes) -> AccessLog | None:
-    """The log that a configuration wants, if it does. Raises UsageError and NoThreadError."""
-    if not config.access_log:
-        return None
-    try:
-        return AccessLog(config.access_log, config.access_log_format, prefixes, config.access_log_sample)
-    except OSError as error:
-        raise UsageError(f"access_log: {config.access_log!r} cannot be opened: {reason_of(error)}") from None
-
-
 class AccessLog(Writer["Record | bytes"]):
     """Writes to `path`, or to standard output for "-". Raises OSError when the file cannot be opened, NoThreadError."""
 
@@ -64,7 +52,6 @@ class AccessLog(Writer["Record | bytes"]):
         self._path = path
         self._every = every
         self._seen = 0  # answers without an error
-        self.left_out_by_lanes = 0
         self._format: Callable[[Record], str] = as_json if form == "json" else as_combined
         self._prefixes = prefixes
         self._reopen = False
@@ -79,8 +66,8 @@ class AccessLog(Writer["Record | bytes"]):
 
     @property
     def left_out(self) -> int:
-        """How many answers have no line since others stand for them, those of lanes a second later."""
-        return self._seen - (self._seen + self._every - 1) // self._every + self.left_out_by_lanes
+        """How many answers have no line since others stand for them, but for those of lanes."""
+        return self._seen - (self._seen + self._every - 1) // self._every
 
     def record(
         self,
@@ -107,14 +94,6 @@ class AccessLog(Writer["Record | bytes"]):
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
         self.put(lines)
-
-    def keep_up(self, timers: Timers, late_s: float = 0.0) -> None:
-        """The fast lane keeps its lines until the loop turns, a second if nothing else is to be done: have it turn in
-        time, and all lines written then, so that none is later than FLUSH_INTERVAL_S, where the loop gets them
-        `late_s` after they are made. In the loop's thread."""
-        self.wake()
-        within_s = max(FLUSH_INTERVAL_S - late_s - 1 / SLOTS_PER_S, 0)
-        timers.call_later(within_s, partial(self.keep_up, timers, late_s))
 
     def reopen(self) -> None:
         """The file was rotated away: write to its path anew, once what has come is written, or nothing can be."""

@@ -63,10 +63,13 @@ class Connection:
     def go_on(self, handed: Handed) -> None:
         """Go on where the front stopped; what it has not sent goes out first. Where it had asked the application, its
         answer to the first request is sent: it is called once for each, and the target may lead elsewhere by now."""
-        _, data, _, self._hung_up, answer, unsent, _, request_id = handed
+        _, data, _, self._hung_up, answer, unsent, account, _, request_id = handed
         self._http.inbox = data
         if unsent:
+            mine = self._output.answers
+            self._output.count_for(self._service.tally.of(account))
             self._output.add((unsent,))
+            self._output.count_for(mine)
         try:
             if answer is None:
                 self._answer()

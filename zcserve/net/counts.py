@@ -14,6 +14,8 @@ turned away for want of descriptors has an answer, too (503).
                An answer that the client does not take to its end has no duration
     states     of connections. A lane looks at its own once a second; those that have come since count as idle
 
+Requests and bytes are counted by account (site/accounts.py): that of the site that a request is for.
+
 `Tally` is what the general lane counts, in the loop's thread; `Counts` is one look at all of it.
 """
 
@@ -22,8 +24,11 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
+
+from zcserve.site.accounts import NONE_NUMBER
 
 # Upper bounds of durations: from a hit of the lane (10 us) to a slow client, as Prometheus has them (1, 2.5, 5).
 BOUNDS_S = (
@@ -94,30 +99,63 @@ class Times:
         return Histogram(BOUNDS_S, tuple(self._counts), self._sum_s)
 
 
-class Tally:
-    """What the general lane counts.
+class Answers:
+    """What the general lane has answered for one account.
 
     hits        plain hits, by method; what else was answered: `note`
     bytes_sent  as the module says
-    accepted    clients that Python has accepted, those that were turned away, too
-    states      how many connections are in which state, by `states.State`
-    durations   as the module says; `left` answers are given at once until one of them is measured
     """
 
-    __slots__ = ("_others", "accepted", "bytes_sent", "durations", "hits", "left", "states")
+    __slots__ = ("_others", "bytes_sent", "hits")
 
     def __init__(self) -> None:
         self.hits = {b"GET": 0, b"HEAD": 0}
-        self.bytes_sent = self.accepted = 0
-        self.states = [0] * (len(OF_STATES) + 1)
-        self.durations = Times()
-        self.left = SAMPLED_FIRST
+        self.bytes_sent = 0
         self._others: dict[tuple[int, str], int] = {}
 
     def note(self, status: int, method: bytes) -> None:
         """An answer with this status to a request with this method; b"": it was not understood."""
         key = status, _NAMES.get(method, OTHER)
         self._others[key] = self._others.get(key, 0) + 1
+
+    def look(self) -> Answered:
+        """As it is now."""
+        found = dict(self._others)
+        for method, count in self.hits.items():
+            if count:
+                key = 200, _NAMES[method]
+                found[key] = found.get(key, 0) + count
+        return Answered(found, self.bytes_sent)
+
+
+class Tally:
+    """What the general lane counts.
+
+    accounts    what was answered, by account
+    accepted    clients that Python has accepted, those that were turned away, too
+    states      how many connections are in which state, by `states.State`
+    durations   as the module says; `left` answers are given at once until one of them is measured
+    """
+
+    __slots__ = ("accepted", "accounts", "durations", "left", "states")
+
+    def __init__(self) -> None:
+        self.accounts = [Answers()]
+        self.accepted = 0
+        self.states = [0] * (len(OF_STATES) + 1)
+        self.durations = Times()
+        self.left = SAMPLED_FIRST
+
+    def of(self, account: int) -> Answers:
+        """What counts for the account of this number."""
+        while account >= len(self.accounts):
+            self.accounts.append(Answers())
+        return self.accounts[account]
+
+    @property
+    def no_sites(self) -> Answers:
+        """What counts for no site."""
+        return self.accounts[NONE_NUMBER]
 
     def move(self, before: int, state: int) -> None:
         """A connection's state has changed."""
@@ -130,22 +168,25 @@ class Tally:
         for began, times in owed:
             self.durations.add(now - began, times)
 
-    def requests(self) -> Requests:
-        """All that was answered."""
-        found = dict(self._others)
-        for method, count in self.hits.items():
-            if count:
-                key = 200, _NAMES[method]
-                found[key] = found.get(key, 0) + count
-        return found
+
+class Answered(NamedTuple):
+    """What was answered for one account. `lane_hits`: by lanes, of a resident file; the others are their sites'."""
+
+    requests: Requests = MappingProxyType({})
+    bytes_sent: int = 0
+    lane_hits: int = 0
+
+    @property
+    def answers(self) -> int:
+        """Requests of all kinds."""
+        return sum(self.requests.values())
 
 
 class LaneCounts(NamedTuple):
     """What one lane tells of itself. `states` are those of its connections; `said` of its answers are servlets', all of
     them 200, and `calls` are how long those took that it has called."""
 
-    requests: Requests
-    bytes_sent: int
+    accounts: tuple[Answered, ...]
     durations: Histogram
     accepted: int
     states: Mapping[str, int]
@@ -153,9 +194,24 @@ class LaneCounts(NamedTuple):
     calls: Histogram
 
     @property
+    def requests(self) -> Requests:
+        """Of all accounts."""
+        return added(account.requests for account in self.accounts)
+
+    @property
+    def answers(self) -> int:
+        """Likewise, of all kinds."""
+        return sum(account.answers for account in self.accounts)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Likewise."""
+        return sum(account.bytes_sent for account in self.accounts)
+
+    @property
     def hits(self) -> int:
         """Answers that were made of a resident file."""
-        return sum(count for (status, _), count in self.requests.items() if status in OF_FILES) - self.said
+        return sum(account.lane_hits for account in self.accounts)
 
     @property
     def connections(self) -> int:
@@ -165,40 +221,55 @@ class LaneCounts(NamedTuple):
     @property
     def refused(self) -> int:
         """Requests that it could not ask the first lane about: it answers 503 to nothing else."""
-        return sum(count for (status, _), count in self.requests.items() if status == 503)
+        return sum(count for one in self.accounts for (status, _), count in one.requests.items() if status == 503)
 
 
 # A histogram's counts and sum.
 Durations: TypeAlias = tuple[tuple[int, ...], float]
-# What `Lane.counts` has of a lane: answers by status and method, bytes, durations, accepted clients, connections, and
-# how many of these were reading, writing, waiting and ending; the answers of servlets, and durations of their calls.
-Told: TypeAlias = tuple[tuple[int, ...], int, Durations, int, int, tuple[int, int, int, int], int, Durations]
+# What `Lane.counts` has of a lane: answers by account, status and method, bytes by account, durations, accepted
+# clients, connections, and how many of these were reading, writing, waiting and ending; the answers of servlets by
+# account, and durations of their calls.
+Told: TypeAlias = tuple[
+    tuple[int, ...], tuple[int, ...], Durations, int, int, tuple[int, int, int, int], tuple[int, ...], Durations
+]
 
 
 def read(told: Told, statuses: Sequence[int]) -> LaneCounts:
     """What a lane tells; it has a row of answers for each of `statuses`."""
     answers, bytes_sent, durations, accepted, connections, states, said, calls = told
-    requests = {
-        (status, METHODS[i]): count
-        for row, status in enumerate(statuses)
-        for i, count in enumerate(answers[row * LANE_METHODS : (row + 1) * LANE_METHODS])
-        if count
-    }
+    cells = len(statuses) * LANE_METHODS
+    accounts = tuple(
+        _account(answers[number * cells : (number + 1) * cells], bytes_sent[number], said[number], statuses)
+        for number in range(len(bytes_sent))
+    )
     doing: dict[str, int] = {}
     for name, count in zip((READING, WRITING, WAITING, ENDING), states, strict=True):
         doing[name] = min(count, connections)  # since the sweep some may have gone
         connections -= doing[name]
     doing[IDLE] = connections
     took, calls_took = Histogram(BOUNDS_S, *durations), Histogram(BOUNDS_S, *calls)
-    return LaneCounts(requests, bytes_sent, took, accepted, doing, said, calls_took)
+    return LaneCounts(accounts, took, accepted, doing, sum(said), calls_took)
+
+
+def _account(answers: Sequence[int], bytes_sent: int, said: int, statuses: Sequence[int]) -> Answered:
+    """What a lane tells of one account."""
+    if not any(answers):
+        return Answered(bytes_sent=bytes_sent)
+    requests = {
+        (status, METHODS[i]): count
+        for row, status in enumerate(statuses)
+        for i, count in enumerate(answers[row * LANE_METHODS : (row + 1) * LANE_METHODS])
+        if count
+    }
+    of_files = sum(count for (status, _), count in requests.items() if status in OF_FILES)
+    return Answered(requests, bytes_sent, of_files - said)
 
 
 class Counts(NamedTuple):
     """One look at all that is counted, of Python and all lanes together. What is told twice grows; `states` and `open`
     alone may fall.
 
-    requests        by status and method (METHODS and "other")
-    response_bytes  heads and content, as far as the kernel has taken them
+    accounts        what was answered, by account; requests by status and method (METHODS and "other")
     durations       of answers; `sampled_every`: one of so many was measured of those that were given at once
     accepted        clients, since the start
     open            connections now; `connections_max` is their limit
@@ -211,8 +282,7 @@ class Counts(NamedTuple):
     lanes           each of them, the first with what Python does not answer; none with the Python engine
     """
 
-    requests: Requests
-    response_bytes: int
+    accounts: tuple[Answered, ...]
     durations: Histogram
     sampled_every: int
     accepted: int
@@ -227,18 +297,43 @@ class Counts(NamedTuple):
     lanes: tuple[LaneCounts, ...]
 
     @property
+    def requests(self) -> Requests:
+        """Of all accounts, by status and method."""
+        return added(account.requests for account in self.accounts)
+
+    @property
+    def response_bytes(self) -> int:
+        """Heads and content, as far as the kernel has taken them."""
+        return sum(account.bytes_sent for account in self.accounts)
+
+    @property
     def answers(self) -> int:
         """Requests of all kinds."""
-        return sum(self.requests.values())
+        return sum(account.answers for account in self.accounts)
+
+
+def by_account(looks: Iterable[Sequence[Answered]]) -> tuple[Answered, ...]:
+    """What Python and lanes have answered, together, by account."""
+    return tuple(
+        Answered(
+            added(one.requests for one in some),
+            sum(one.bytes_sent for one in some),
+            sum(one.lane_hits for one in some),
+        )
+        for some in zip_longest(*looks, fillvalue=Answered())
+    )
 
 
 def added(counts: Iterable[Mapping[tuple[int, str], int]]) -> Requests:
     """All of these together."""
+    several = [one for one in counts if one]  # of most accounts each lane has nothing
+    if len(several) == 1:
+        return several[0]
     found: dict[tuple[int, str], int] = {}
-    for one in counts:
+    for one in several:
         for key, count in one.items():
             found[key] = found.get(key, 0) + count
-    return MappingProxyType(dict(sorted(found.items())))
+    return MappingProxyType(found)
 
 
 def turns_of(turns: int, busy_s: float, long: Times) -> Histogram:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import starmap, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import FieldLines, coding_quality, host_name, is_host, parse_accept_encoding, parse_list
 from zcserve.log import Log
-from zcserve.net.access_log import AccessLog
+from zcserve.net.access_logs import OFF, AccessLogs, mark_of
 from zcserve.net.counts import LaneCounts, read
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 _log = Log(__name__)
 
-# The lane's numbers for content codings, in the order of what an Accept-Encoding means.
+# Content codings in the order of the lane's numbers.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # What the lane answers, in the order of `Lane.set_prefixes`.
 STATUSES = (200, 304, 206, 412, 416, 404, 301, 503)
@@ -70,7 +71,7 @@ UPGRADE = 3  # beside KEEP, KEEP_10 and CLOSE: whether it matters the Upgrade fi
 
 
 def open_front(
-    config: Config, prefixes: Prefixes, log: AccessLog | None, slow_requests: SlowRequests | None = None
+    config: Config, prefixes: Prefixes, log: AccessLogs | None, slow_requests: SlowRequests | None = None
 ) -> Front:
     """What the loop waits with: the lane where it is built and wanted. Raises UsageError."""
     count = lanes_of(config)
@@ -182,6 +183,10 @@ class FastShelf(Shelf):
         self._lane.drop_site(self.site)
         self.__class__ = Shelf  # type: ignore[assignment]
 
+    def note_as(self, account: int, log: int) -> None:
+        """As `Shelf.note_as`."""
+        self._lane.note_as(account, mark_of(log) if log != OFF else None, self.site)
+
     def reserve(self, resources: int) -> None:
         """As `Shelf.reserve`."""
         self._lane.reserve(resources, self.site)
@@ -257,14 +262,13 @@ class FastLane(Front):
 
     engine = "native"
     takes = True
-
     lanes = 1
 
     def __init__(
         self,
         lane: Lane,
         prefixes: Prefixes,
-        log: AccessLog | None,
+        log: AccessLogs | None,
         slow_requests: SlowRequests | None = None,
         *,
         lanes: int = 1,
@@ -488,7 +492,7 @@ class FastLane(Front):
         counts = self.lane.counts()
         before, self._answers = self._answers, [told[0] for told in counts]
         for i, answers in enumerate(before):
-            self._answers[i] = tuple(map(max, answers, self._answers[i]))
+            self._answers[i] = tuple(starmap(max, zip_longest(answers, self._answers[i], fillvalue=0)))
         return [read((answers, *told[1:]), STATUSES) for answers, told in zip(self._answers, counts, strict=True)]
 
     @property

@@ -40,9 +40,10 @@ class Kind(enum.Enum):
 # A connection that is handed over: the client's address as `Transport.peer`; what was read of it and is not answered;
 # how often in a row it was handed over with fewer than four requests answered in between, this time included; whether
 # the client has closed its side; what the application has made of the first request that was read, or None: it was
-# not called; what is to be sent before all else; when the turn began in which the last of it was read, by the loop's
+# not called; what is to be sent before all else, and the account
+# that its bytes count for; when the turn began in which the last of it was read, by the loop's
 # clock; and the id by which the application knows that request, where the front has given it one.
-Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes, float, bytes]
+Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes, int, float, bytes]
 
 
 class Turns(Protocol):
@@ -61,6 +62,10 @@ class Shelf:
 
     def reserve(self, resources: int) -> None:
         """The site has so many resources."""
+
+    def note_as(self, account: int, log: int) -> None:
+        """What is asked of the site counts for this account (site/accounts.py), and is logged in the log of this number
+        (access_logs.py). Before any host leads to the site."""
 
     def learn(self, find: Callable[[bytes], Entry | Reply | None]) -> None:
         """Ask `Site.lasting` what a path leads to that is asked for and not known."""

@@ -32,6 +32,7 @@ from zcserve.net.slow import APPLICATION, LOAD, TURN
 from zcserve.net.writer import Writer
 from zcserve.site.exchange import Answer
 from zcserve.site.reply import Reply
+from zcserve.site.site import Site
 
 
 class Http1:
@@ -59,10 +60,11 @@ class Http1:
         """`peer` and `addresses` as of `Transport`."""
         self._service = service
         self.addresses = addresses
-        self._site = service.site_of(b"")  # of the request at hand
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
         self._writer = Writer(service, output, peer)
+        self._site: Site  # of the request at hand
+        self._be_for(service.site_of(b""))
         reader = Reader(service, output, self._writer, peer)
         self._reader = reader if reader.is_needed else None
         self.inbox = b""
@@ -102,7 +104,10 @@ class Http1:
                 count += 1
                 if hosts is not None:
                     name = fields.host if target.startswith(b"/") else host_of(target, fields)
-                    site = self._site = hosts.exact.get(name) or hosts.find(name)  # most names without a call
+                    asked = hosts.exact.get(name) or hosts.find(name)  # most names without a call
+                    if asked is not site:
+                        site = asked
+                        self._be_for(site)
                 live = site.live  # a hit is what `Site.hit` finds, without a call for each
                 resources = live.resources if not live.root.rules.reads_requests else {}
                 base = resources.get(target)
@@ -136,6 +141,12 @@ class Http1:
                 service.requests += count
                 self._answered += count
                 self.plain = count - others if others else self.plain + count
+
+    def _be_for(self, site: Site) -> None:
+        """The request at hand is for this site."""
+        self._site = site
+        self._writer.line = site.log
+        self._output.count_for(self._service.tally.of(site.account))
 
     def _begin(
         self, method: bytes, target: bytes, fields: Fields, data: bytes, start: int, at: int, share: int
@@ -226,6 +237,8 @@ class Http1:
             self._end_request(request)
         else:
             self._output.owed += ((self._output.began, 1),)
+            self._output.count_for(self._service.tally.no_sites)
+            self._writer.line = None
         self.receiving = None
         answer = self._site.refuse(error.status, (), error.reason)
         self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
@@ -284,7 +297,7 @@ class Http1:
             parsed = self._service.parser.parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
-        self._site = self._service.site_of(host_of(target, fields))
+        self._be_for(self._service.site_of(host_of(target, fields)))
         self._request = self._asked(method, target, fields)
         self._head = self._writer.shown(self.inbox[:at])
         self._request.give(answer)

@@ -323,11 +323,11 @@ class Listener:
         transport = self._transport_of(fd, peer)
         segments, length, _ = frame(reply.unavailable(), b"GET", b"")
         prefix = service.prefixes.of(503, CLOSE)
-        service.tally.note(503, b"")
+        service.tally.no_sites.note(503, b"")
         if service.log is not None:
             service.log(transport.peer, b"", b"", None, 503, length)
         try:
-            service.tally.bytes_sent += transport.send([prefix, *segments])  # type: ignore[list-item]
+            service.tally.no_sites.bytes_sent += transport.send([prefix, *segments])  # type: ignore[list-item]
             Ending(self._service, transport, watched=False, freed=self._reserve.take_back)
         except OSError:
             transport.close()

@@ -13,11 +13,13 @@ from functools import partial
 from zcserve.config.log_fields import read_names
 from zcserve.config.table import Config
 from zcserve.net import slow
-from zcserve.net.access_log import AccessLog, Behind
+from zcserve.net.access_log import Behind
+from zcserve.net.access_logs import AccessLogs
 from zcserve.net.fields import Fields
 from zcserve.net.log_fields import own_ids, read_fields, with_id
 from zcserve.net.output import Output
 from zcserve.net.slow import SlowRequests
+from zcserve.site.site import Write
 
 
 class Note:
@@ -26,28 +28,30 @@ class Note:
     began, complete, answered   when its first byte was read, all of its body was here, and its answer was put into the
                                 output, or the last piece of it (time.monotonic)
     host, request_id            for the log
+    line                        writes its line, as `Writer.line`
     is_own                      whether the id is ours
     waited_for                  what the answer was waited for
     """
 
-    __slots__ = ("answered", "began", "complete", "host", "is_own", "request_id", "waited_for")
+    __slots__ = ("answered", "began", "complete", "host", "is_own", "line", "request_id", "waited_for")
 
     def __init__(self, began: float) -> None:
         self.began = self.complete = self.answered = began
         self.host = self.request_id = b""
         self.is_own = False
+        self.line: Write | None = None
         self.waited_for = slow.TURN
 
 
 class Notes:
     """Of a server. In the loop's thread."""
 
-    def __init__(self, config: Config, log: AccessLog | None, slow_requests: SlowRequests | None) -> None:
+    def __init__(self, config: Config, log: AccessLogs | None, slow_requests: SlowRequests | None) -> None:
         fields = read_names(config.access_log_fields) if log is not None else ()
         self._has_host = "host" in fields
         self._has_id = "request_id" in fields
         self._has_duration = "duration" in fields
-        self._log = log
+        self._line = log.record if log is not None else None
         self._slow = slow_requests
         self._ids = own_ids()
 
@@ -99,13 +103,13 @@ class Notes:
         """The kernel has the answer, or the client is gone."""
         now = time.monotonic()
         took_s = now - note.began
-        if self._log is not None:
+        if (line := note.line or self._line) is not None:
             behind: Behind = (
                 note.host if self._has_host else None,
                 note.request_id if self._has_id else None,
                 took_s if self._has_duration else None,
             )
-            self._log.record(client, method, target, fields, status, length, behind)
+            line(client, method, target, fields, status, length, behind)
         if self._slow is not None and took_s >= self._slow.limit_s:
             request = f"{(method or b'-').decode('latin-1')} {(target or b'-').decode('latin-1')}"
             self._slow.note(request, status, took_s, client, _waited_for(note, now, sent=sent))

@@ -19,7 +19,7 @@ from zcserve.cache import spans
 from zcserve.cache.entry import FILES, Body, DiskSpan, ForeignSpan, Segment, Span
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.spans import TornError
-from zcserve.net.counts import Tally
+from zcserve.net.counts import Answers, Tally
 from zcserve.net.transport import Transport
 
 # Buffers in one send: half of IOV_MAX (1024), and more than pipeline_max requests need.
@@ -52,18 +52,21 @@ class Output:
     rests     set from ENOUGH until the next `flush`
     about     what a large answer is (method and target), should it be cut, until it is out
     wait      after COLD: for the thread that reads, until `supply`
+    answers   what the bytes are counted for that are added from now on (`count_for`)
     began     when the first byte was read of what is answered next; `read_at`: when the last one was
     owed      answers that are to be measured: when each was asked for, and how often it counts
     """
 
     __slots__ = (
-        "_added", "_awaited", "_is_over", "_is_pinned", "_kept", "_queued", "_tally", "about", "began", "owed",
-        "read_at", "rests", "segments", "wait",
+        "_added", "_awaited", "_before", "_is_over", "_is_pinned", "_kept", "_queued", "_tally", "about", "answers",
+        "began", "owed", "read_at", "rests", "segments", "wait",
     )  # fmt: skip
 
     def __init__(self, tally: Tally, read_at: float = 0.0) -> None:
         """`tally` counts what is sent. `read_at`: when the first of what is answered was read, if it was."""
         self._tally = tally
+        self.answers = tally.no_sites
+        self._before: list[tuple[Answers, int]] = []  # what is left to send counts for others, so many bytes for each
         self.began = self.read_at = read_at
         self.segments: list[Segment] = []
         self.rests = False
@@ -85,6 +88,25 @@ class Output:
         self.segments += segments
         if keeps is not None:
             self._kept.append(keeps)
+
+    def count_for(self, answers: Answers) -> None:
+        """What is added from now on counts for these."""
+        if answers is not self.answers:
+            if self.segments:
+                left = sum(map(_length, self.segments)) - sum(count for _, count in self._before)
+                self._before.append((self.answers, left))
+            self.answers = answers
+
+    def _note_sent(self, count: int) -> None:
+        """So many bytes are taken."""
+        while self._before and count:
+            answers, left = self._before.pop(0)
+            part = min(left, count)
+            answers.bytes_sent += part
+            count -= part
+            if part < left:
+                self._before.insert(0, (answers, left - part))
+        self.answers.bytes_sent += count
 
     def when_out(self, then: Callable[[bool], object]) -> None:
         """Call `then` when all that was added by now is with the kernel (True), or is not sent any more (False)."""
@@ -144,7 +166,7 @@ class Output:
         if len(segments) > BUFFERS_MAX or not FILES.isdisjoint(map(type, segments)):
             return self._send_before_file(transport, left)
         count = transport.send(segments)
-        self._tally.bytes_sent += count
+        self._note_sent(count)
         if count == sum(map(len, segments)):  # almost always
             segments.clear()
         else:
@@ -169,7 +191,7 @@ class Output:
                 copied += len(segment)
             buffers.append(segment)
         sent = send(buffers if piece is None else (*buffers, piece))
-        self._tally.bytes_sent += sent
+        self._note_sent(sent)
         behind = self._took(buffers, sent)
         if piece is not None and behind >= 0:
             assert isinstance(span, DiskSpan)
@@ -196,13 +218,13 @@ class Output:
         if isinstance(span, Span):
             length = min(span.length, left)
             count = transport.send_file(span.fd, span.offset, length)
-            self._tally.bytes_sent += count
+            self._note_sent(count)
         elif isinstance(span, ForeignSpan):
             length = spans.next_length(span, left)
             if not length:
                 return 0
             count = transport.send_file(span.file.fd, span.offset, length)
-            self._tally.bytes_sent += count
+            self._note_sent(count)
         else:
             piece = spans.next_piece(span, left // COPY_COST)
             return self._send_piece(transport, span, piece) if piece is not None else 0
@@ -219,7 +241,7 @@ class Output:
             while count < len(piece):
                 count += transport.send((piece[count:],))
         finally:
-            self._tally.bytes_sent += count - before
+            self._note_sent(count - before)
             if count:
                 spans.took(self.segments, span, count, len(piece), piece)
         return count * COPY_COST
@@ -268,6 +290,7 @@ class Output:
             self._unpin()
         self._kept.clear()
         self.segments.clear()
+        self._before.clear()
         self._is_over = True
         if self._awaited:
             self.tell_out(0, sent=False)
@@ -277,6 +300,11 @@ class Output:
         self._is_pinned = False
         for body in self._kept:
             body.pins -= 1
+
+
+def _length(segment: Segment) -> int:
+    """Its bytes."""
+    return segment.length if isinstance(segment, Span | DiskSpan) else len(segment)
 
 
 def _piece_behind(span: Span | DiskSpan, left: int) -> memoryview | None:

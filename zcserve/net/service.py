@@ -16,8 +16,9 @@ from zcserve.config.table import Config
 from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
+from zcserve.net.access_logs import AccessLogs
 from zcserve.net.bodies import Allowance
-from zcserve.net.counts import SAMPLED_EVERY, Counts, Tally, added, states_of, turns_of
+from zcserve.net.counts import SAMPLED_EVERY, Counts, Tally, by_account, states_of, turns_of
 from zcserve.net.failures import Failures
 from zcserve.net.front import Kind
 from zcserve.net.loop import Loop
@@ -25,6 +26,7 @@ from zcserve.net.notes import Notes
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.shortage import QUESTIONS, Shortage
+from zcserve.site.accounts import Accounts
 from zcserve.site.hosts import Hosts
 from zcserve.site.site import Site
 
@@ -93,8 +95,8 @@ class Leaving(Protocol):
 
 @dataclass(slots=True)
 class Service:
-    """What all connections share. `log` writes a line of the access log; None: there is none, or `notes` see to it.
-    `hosts` tells the site of each request; None: all are for the one that there is.
+    """What all connections share. `log` writes a line of the server's access log; None: there is none, or `notes` see
+    to it. `hosts` tells the site of each request; None: all are for the one that there is.
     `closed` is an event: a connection has ended. `kind`: clients, which the front may have; or streams, which are
     Python's and no clients."""
 
@@ -106,6 +108,7 @@ class Service:
     sites: tuple[Site, ...]  # at least one
     bodies: Allowance  # of requests, that are kept for applications
     log: Callable[..., None] | None = None
+    logs: AccessLogs | None = None  # those of all sites
     notes: Notes | None = None  # of each request, where the log says more of it than its line has
     proxies: Proxies | None = None  # the trusted ones
     kind: Kind = Kind.CLIENT
@@ -113,8 +116,9 @@ class Service:
     ending: bool = False  # idle connections are closed, too
     hurried: bool = False  # an ending lasts only until everything has arrived
     requests: int = 0
-    past_hits: int = 0  # of sites that are gone, as `Site.hits` and `misses`
-    past_misses: int = 0
+    accounts: Accounts = field(default_factory=Accounts)
+    past_hits: Counter[int] = field(default_factory=Counter)  # of sites that are gone, as `Site.hits`, by account
+    past_misses: Counter[int] = field(default_factory=Counter)
     connections: set[Connected] = field(default_factory=set)
     endings: set[Leaving] = field(default_factory=set)
     closed: Event[()] = field(default_factory=Event[()])
@@ -164,8 +168,7 @@ class Service:
         refused = Counter(shortage.refused)
         refused[QUESTIONS] += sum(lane.refused for lane in lanes)
         return Counts(
-            requests=added([tally.requests(), *(lane.requests for lane in lanes)]),
-            response_bytes=tally.bytes_sent + sum(lane.bytes_sent for lane in lanes),
+            accounts=by_account([[one.look() for one in tally.accounts], *(lane.accounts for lane in lanes)]),
             durations=durations,
             sampled_every=SAMPLED_EVERY,
             accepted=tally.accepted + sum(lane.accepted for lane in lanes),

@@ -26,6 +26,8 @@ APPLICATION, LOAD, TURN, BODY = (
 READER, GONE = "the client to read", "the client, which has gone"
 # What the lane calls these.
 _WAITED = {"a": APPLICATION, "-": TURN, "c": READER, "g": GONE}
+# What stands in front of a line of a site with a log of its own (access_logs.py).
+_SITES = re.compile(r"\x02\d*")
 _COMBINED = re.compile(r'(\S+) - - \[[^]]+\] "(\S+) (\S+) HTTP/1\.[01]" (\d+) ')
 
 
@@ -66,6 +68,7 @@ class SlowRequests:
     def _note_line(self, line: str) -> None:
         took, _, line = line.partition(" ")
         waited_for, took_s = _WAITED[took[0]], float(took[1:])
+        line = _SITES.sub("", line, count=1)
         if line.startswith("{"):
             facts = json.loads(line)
             self.note(f"{facts['method']} {facts['target']}", facts["status"], took_s, facts["peer"], waited_for)

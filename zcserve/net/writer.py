@@ -20,23 +20,26 @@ from zcserve.net.output import Output
 from zcserve.net.owner import Stop
 from zcserve.net.service import Service
 from zcserve.site.reply import Reply
+from zcserve.site.site import Write
 
 
 class Writer:
     """Of one connection.
 
     client        the client's address for the log: the peer's, or what a trusted proxy says
+    line          writes a line of the site at hand, where it has a log of its own, or none; None: it is the server's
     note          of the request at hand, where the service has notes
     says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
                   until then
     """
 
-    __slots__ = ("_output", "_service", "client", "note", "says_no_more")
+    __slots__ = ("_output", "_service", "client", "line", "note", "says_no_more")
 
     def __init__(self, service: Service, output: Output, client: str) -> None:
         self._service = service
         self._output = output
         self.client = client
+        self.line: Write | None = None
         self.note: Note | None = None
         self.says_no_more: bool | None = None
 
@@ -54,7 +57,7 @@ class Writer:
                 stop = self.write(answer, method, target, fields)
                 assert not isinstance(stop, Outgoing)
                 return stop
-        tally.hits[method] += 1
+        output.answers.hits[method] += 1
         output.began = output.read_at
         mode = CLOSE if service.draining else fields.mode
         stop = None
@@ -65,10 +68,10 @@ class Writer:
                 stop = Stop.SHARE
         else:
             output.add((service.prefixes.ok[mode], body.head()), body)
-        if service.log is not None:
-            service.log(self.client, method, target, fields, 200, body.size if method == b"GET" else 0)
-        elif service.notes is not None:
+        if service.notes is not None:
             self._note(method, target, fields, 200, body.size if method == b"GET" else 0)
+        elif (line := self.line or service.log) is not None:
+            line(self.client, method, target, fields, 200, body.size if method == b"GET" else 0)
         if mode == CLOSE:
             self.says_no_more = fields.mode == CLOSE
             return Stop.END
@@ -100,11 +103,11 @@ class Writer:
         self._output.began = self._output.read_at
         if outgoing is not None:
             return outgoing
-        service.tally.note(answer.status, method if fields is not None else asked)
-        if service.log is not None:
-            service.log(self.client, method if fields is not None else b"", target, fields, answer.status, length)
-        elif service.notes is not None:
+        self._output.answers.note(answer.status, method if fields is not None else asked)
+        if service.notes is not None:
             self._note(method if fields is not None else b"", target, fields, answer.status, length)
+        elif (line := self.line or service.log) is not None:
+            line(self.client, method if fields is not None else b"", target, fields, answer.status, length)
         stop = None  # other answers go out with what is copied
         if answer.form is None and not spans.are_copied(segments):
             self._output.about = method, target
@@ -118,11 +121,11 @@ class Writer:
 
     def log(self, method: bytes, target: bytes, fields: Fields, status: int, length: int) -> None:
         """Count what has come piece by piece, and write the log's line of it."""
-        self._service.tally.note(status, method)
-        if self._service.log is not None:
-            self._service.log(self.client, method, target, fields, status, length)
-        elif self._service.notes is not None:
+        self._output.answers.note(status, method)
+        if self._service.notes is not None:
             self._note(method, target, fields, status, length)
+        elif (line := self.line or self._service.log) is not None:
+            line(self.client, method, target, fields, status, length)
 
     def shown(self, head: bytes) -> bytes:
         """The head of the request at hand, as applications see it."""
@@ -144,4 +147,5 @@ class Writer:
         notes, note = self._service.notes, self.note
         assert notes is not None
         if note is not None:
+            note.line = self.line
             notes.answered(note, self._output, self.client, method, target, fields, status, length)

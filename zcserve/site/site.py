@@ -16,10 +16,13 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
 from zcserve.http import FieldLines
+from zcserve.site.accounts import NONE_NUMBER
 from zcserve.site.exchange import Application
 from zcserve.site.listings import Listings
 from zcserve.site.reply import Reply, failed, not_found, redirect, refused
 
+# Writes a line of an access log, with the arguments of `AccessLog.record`.
+Write: TypeAlias = Callable[..., None]
 # What a key leads to, None for nothing, behind the generation that it belongs to. No NamedTuple: to make two of them is
 # 4% of a request that is no plain hit.
 Found: TypeAlias = tuple[Generation, Resource | None]
@@ -39,6 +42,8 @@ class Site:
     name         in the log and for the operator; that of DEFAULT_NAME has all names that no other one has
     names        host names in lower case, without a port; b"*.example.org" is all below that
     is_nowhere   it stands for names that no site has: all requests are misdirected (hosts.py)
+    account      what its requests are counted for (accounts.py)
+    log          writes a line of its own access log, or none where it has none; None: the server's log has its lines
     live         the generation that is served
     generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
                  of the loop
@@ -53,8 +58,8 @@ class Site:
     """
 
     __slots__ = (
-        "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "misses", "name", "names", "pins",
-        "refuse", "sampler",
+        "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "log", "misses",
+        "name", "names", "pins", "refuse", "sampler",
     )  # fmt: skip
 
     def __init__(
@@ -65,9 +70,11 @@ class Site:
         name: str = DEFAULT_NAME,
         names: frozenset[bytes] = frozenset(),
         pins: Pinned | None = None,
+        account: int = NONE_NUMBER,
         is_nowhere: bool = False,
     ) -> None:
         self.id = id
+        self.account = account
         self.name = name
         self.names = names
         self.is_nowhere = is_nowhere
@@ -78,6 +85,7 @@ class Site:
         self.listings: Listings | None = None
         self.refuse: Callable[[int, FieldLines, str], Reply] = refused
         self.sampler: Sampler | None = None
+        self.log: Write | None = None
         self.hits = self.misses = 0
 
     @property

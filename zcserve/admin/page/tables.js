@@ -52,6 +52,12 @@ const TABLES = {
     rows: laneRows,
     none: "The Python engine has none.",
   },
+  sites: {
+    title: "Sites",
+    columns: [TEXT("Site"), NUMBER("Requests"), NUMBER("Sent"), NUMBER("Hits")],
+    rows: siteRows,
+    none: "There is one site.",
+  },
   codes: {
     title: "Answers by status",
     columns: [TEXT("Status"), NUMBER("Answers")],
@@ -86,6 +92,17 @@ function laneRows(now) {
     wholeText(lane.connections),
     countText(lane.requests_total),
     shareText(share(lane.requests_total ?? null, all)),
+  ]);
+}
+
+function siteRows(now) {
+  if (!at(now, "requests")) return null;
+  const sites = (at(now, "requests.by_site") ?? []).filter((one) => one.requests_total);
+  return sites.sort((a, b) => b.requests_total - a.requests_total).map((one) => [
+    one.site,
+    countText(one.requests_total),
+    bytesText(one.response_bytes_total),
+    shareText(share(one.hits_total, one.hits_total + one.misses_total)),
   ]);
 }
 

@@ -28,6 +28,7 @@ from zcserve.net.lane.log cimport SERVLET, TURN, is_log_filling, log_line, may_l
 from zcserve.net.lane.log_fields cimport own_id
 from zcserve.net.lane.output cimport (
     DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, add_answer, add_text, code_of, has_room,
+    begin_site, is_for,
 )
 from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh, seems_fresh_elsewhere
 from zcserve.net.lane.parts cimport add_page, add_part, add_redirect
@@ -89,6 +90,11 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
         # What a servlet did may be about what follows it.
         if not read_head(lane, p, end, &head) or (conn.called_in == lane.turn and not is_fresh(lane, head.site)):
             return hand_over(lane, fd, p, end, False)
+        if not is_for(&lane.output, &head):
+            result = begin_other_site(lane, fd, &head, p, end)
+            if result != DONE or conn.inbox_len:
+                return result
+            batch = 0
         record = find_known(&head)
         if record == NULL:
             if not may_find(&lane.finder):
@@ -120,6 +126,20 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
         batch = 0
         if p < end and has_had_its_share(lane):
             return keep_input(conn, p, end) or ENOUGH
+    return DONE
+
+
+cdef inline int begin_other_site(Answering *lane, int fd, const Head *head, const char *p, const char *end) noexcept nogil:
+    """The request at `p` is for another site than those before it, whose answers go first. DONE, or as `answer`."""
+    cdef Conn *conn = &lane.conns.all[fd]
+    cdef int result
+    if lane.output.count:
+        result = flush(lane, fd, p, end)
+        if result != DONE or conn.inbox_len:
+            return result
+        if has_had_its_share(lane):
+            return keep_input(conn, p, end) or ENOUGH
+    begin_site(&lane.output, head.site)
     return DONE
 
 

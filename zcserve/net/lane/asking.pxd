@@ -22,7 +22,7 @@ from zcserve.net.lane.atomic cimport add_int, look_int, set_int
 from zcserve.net.lane.connections cimport (
     ASKED, BEGUN, CLOSES, CLOSES_DEAF, OWNER_LANE, STAYS, TOLD_MAX, Conn, Conns, name_peer, run_again,
 )
-from zcserve.net.lane.counts cimport METHODS, cell_of, choose_next, count_answers, is_one_to_measure, note_said
+from zcserve.net.lane.counts cimport METHODS, cell_of, choose_next, count_answers, count_for, is_one_to_measure, note_said
 from zcserve.net.lane.endings cimport end
 from zcserve.net.lane.lanes cimport LANES_MAX, Lanes, send
 from zcserve.net.lane.log cimport Log, add_lines
@@ -66,6 +66,7 @@ cdef struct Question:
     # What the first lane says:
     int then
     int requests                 # that were answered
+    int account                  # that they are counted for
     size_t used                  # bytes of them
     bint closes                  # the last answer is the connection's last
     uint16_t methods[METHODS]    # how many of them had which method (counts.pxd)
@@ -281,6 +282,7 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
     conn.pending.record = question.said
     conn.pending.rest = key_at(question.said)
     conn.pending.rest_len = question.said_len
+    conn.pending.account = question.account
     if question.said.key_len > KEPT_BYTES:
         question.said = NULL     # the reference goes along
     else:
@@ -307,10 +309,12 @@ cdef inline void say_answers(Question *question, Conns *conns, Conn *conn, Outpu
 
 cdef inline void count_said(const Question *question, Conn *conn, Output *output) noexcept nogil:
     """The answers leave together, so they have one duration."""
-    cdef int method
+    cdef int method, account = output.answered.account
+    count_for(&output.answered, question.account)
     for method in range(METHODS):
         count_answers(&output.answered, cell_of(OK, method), question.methods[method])
     note_said(&output.answered, question.requests)
+    count_for(&output.answered, account)
     if is_one_to_measure(&output.answered):
         choose_next(&output.answered)
         conn.is_measured = True

@@ -8,6 +8,10 @@ An answer is counted when it is gathered, before any of it is sent: so no client
 nothing of it, it is taken back, and is counted when it is answered again, here or elsewhere. So a number may become less for a moment;
 who tells the numbers says the most that it has seen (net/counts.py). Bytes are counted when the kernel has taken them: heads and content.
 
+What is answered is counted by account: that of the site that the request is for (site/accounts.py). What is gathered to be sent together is of
+one site, so that its bytes are of one account, too. `count_for` says which: so a hit for
+the same site as the one before pays for a comparison.
+
 One of SAMPLED_EVERY answers is measured, since a look at the clock costs a twentieth of a hit, and is noted as so many: from the turn in
 which the request was read (its first byte: a request whose head comes in pieces is Python's) to the time when the kernel has all of the
 answer. An answer that the client does not take to its end has no duration.
@@ -32,6 +36,10 @@ cdef enum:                       # methods that a lane answers, in the order of 
     DELETE = 5
     METHODS = 8                  # cells for each status: a power of two
 
+cdef enum:
+    ACCOUNTS = 66                # as in site/accounts.py
+    ACCOUNT_CELLS = 64           # of one account: CODES times METHODS
+
 cdef extern from * nogil:
     """
     static const double zc_bounds_s[21] = {
@@ -45,13 +53,15 @@ cdef struct Histogram:
     double sum                   # seconds
 
 cdef struct Answered:
-    uint64_t number              # of all answers, those that are not sent yet, too; for the lane alone
-    uint64_t sample_at           # the next one to be measured, by this number
-    uint64_t bytes_sent
-    uint64_t cells[CODES * METHODS]      # by status and method
-    uint64_t said                # of these: by servlets, with 200. What else has 200, 206, 304, 412 or 416 is of a file
+    int left                     # so many answers are counted until one is to be measured; for the lane alone
+    int account                  # that is counted for
+    int first_cell               # where its cells begin
     Histogram calls              # of servlets that the lane calls
     Histogram durations
+    # By account; of those that are in use alone there is memory:
+    uint64_t bytes_sent[ACCOUNTS]
+    uint64_t said[ACCOUNTS]      # answers of servlets, with 200. What else has 200, 206, 304, 412 or 416 is of a file
+    uint64_t cells[ACCOUNTS * ACCOUNT_CELLS]     # by account, status and method
 
 cdef struct Clients:             # of the lane's connections
     uint64_t accepted
@@ -59,7 +69,7 @@ cdef struct Clients:             # of the lane's connections
 
 
 cdef inline void open_counts(Answered *answered) noexcept nogil:
-    answered.sample_at = SAMPLED_FIRST
+    answered.left = SAMPLED_FIRST
 
 
 # --- answers ------------------------------------------------------------------------------------------------
@@ -69,31 +79,38 @@ cdef inline int cell_of(int status, int method) noexcept nogil:
     return status * METHODS + method
 
 
+cdef inline void count_for(Answered *answered, int account) noexcept nogil:
+    """What is counted from now on is of this account."""
+    answered.account = account
+    answered.first_cell = account * ACCOUNT_CELLS
+
+
 cdef inline void count_answers(Answered *answered, int cell, int by) noexcept nogil:
     """So many answers more, or less."""
-    answered.number += by
+    answered.left -= by
+    cell += answered.first_cell
     set_64(&answered.cells[cell], answered.cells[cell] + by)
 
 
 cdef inline void note_said(Answered *answered, int count) noexcept nogil:
     """So many of the answers that were counted are servlets'."""
-    set_64(&answered.said, answered.said + count)
+    set_64(&answered.said[answered.account], answered.said[answered.account] + count)
 
 
-cdef inline void count_bytes(Answered *answered, size_t count) noexcept nogil:
-    set_64(&answered.bytes_sent, answered.bytes_sent + count)
+cdef inline void count_bytes(Answered *answered, int account, size_t count) noexcept nogil:
+    set_64(&answered.bytes_sent[account], answered.bytes_sent[account] + count)
 
 
 cdef inline bint is_one_to_measure(const Answered *answered) noexcept nogil:
     """Whether one of the answers that were counted is to be measured: `choose_next` then."""
-    return answered.number >= answered.sample_at
+    return answered.left <= 0
 
 
 cdef inline bint choose_next(Answered *answered) noexcept nogil:
     """Whether the last answer that was counted is the one to be measured, and not one before it."""
-    cdef bint is_last = answered.number == answered.sample_at
-    while answered.number >= answered.sample_at:
-        answered.sample_at += SAMPLED_EVERY
+    cdef bint is_last = answered.left == 0
+    while answered.left <= 0:
+        answered.left += SAMPLED_EVERY
     return is_last
 
 
@@ -124,24 +141,24 @@ cdef inline void show_clients(Clients *clients, const Clients *found) noexcept n
 
 
 cdef inline uint64_t all_answers(const Answered *answered) noexcept nogil:
-    """How many there are, of all statuses and methods."""
+    """How many there are, of all accounts, statuses and methods."""
     cdef uint64_t found = 0
     cdef int i
-    for i in range(CODES * METHODS):
+    for i in range(ACCOUNTS * ACCOUNT_CELLS):
         found += look_64(&answered.cells[i])
     return found
 
 
-cdef inline tuple told_counts(const Answered *answered, const Clients *clients, int connections):
-    """As `Lane.counts` has it of one lane, which has so many connections."""
+cdef inline tuple told_counts(const Answered *answered, const Clients *clients, int connections, int accounts):
+    """As `Lane.counts` has it of one lane, which has so many connections; so many accounts are in use."""
     return (
-        tuple([look_64(&answered.cells[i]) for i in range(CODES * METHODS)]),
-        look_64(&answered.bytes_sent),
+        tuple([look_64(&answered.cells[i]) for i in range(accounts * ACCOUNT_CELLS)]),
+        tuple([look_64(&answered.bytes_sent[i]) for i in range(accounts)]),
         told_histogram(&answered.durations),
         look_64(&clients.accepted),
         connections,
         (look_int(&clients.reading), look_int(&clients.writing), look_int(&clients.waiting), look_int(&clients.ending)),
-        look_64(&answered.said),
+        tuple([look_64(&answered.said[i]) for i in range(accounts)]),
         told_histogram(&answered.calls),
     )
 

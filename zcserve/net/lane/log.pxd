@@ -6,6 +6,9 @@ Lines are appended to one buffer, which Python takes. A line is written where `m
 is Python's, and so is a line that finds no room in the first lane. Another lane does not wait for Python: there such a line is `lost`, and
 counted. Lines can be taken back, with their answers.
 
+A site may have a log of its own, or none (net/access_logs.py). A line that is not the server's begins with the site's `log_mark`, by which Python
+sorts; a site without a log has `is_unlogged`. What leaves together is of one site, so all of it has lines, or nothing.
+
 What stands behind a line (log_fields.pxd), and that only one of so many is written, is dealt with apart from the plain lines, which pay nothing for it.
 A line that is to say how long its request took waits for its answer to be out (timed.pxd): it ends with a slot until then.
 """
@@ -25,7 +28,7 @@ cdef enum:
     LOG_BYTES = 1048576          # in the first lane
     LOG_FILLING = 524288         # of these Python is told
     LOG_VALUE_MAX = 1024         # longer values are Python's to write
-    LOG_LINE_MIN = 512           # room for all of a line but the target and two values
+    LOG_LINE_MIN = 512           # room for all of a line but the target and two values, and a mark
     LOG_BEHIND_MAX = 2048        # and for what stands behind it
     SLOT = 48                    # bytes at the end of a line that is not complete: the duration takes less
 
@@ -129,22 +132,26 @@ cdef inline bint has_room_for(const Log *log, const Head *head) noexcept nogil:
 
 cdef inline void log_line(Log *log, Text client, const Head *head, int status, int64_t size, char waited) noexcept nogil:
     """Write a line, where `may_log`, or lose it; `size` is the content's, `waited` for what its answer had to wait."""
-    if log.plain == COMBINED:
-        log_combined(log, client, head, status, size)
-    elif log.plain == JSON:
-        log_json(log, client, head, status, size)
-    else:
+    if log.plain == SPECIAL:
         log_specially(log, client, head, status, size, waited)
+    elif not head.site.is_unlogged:
+        write(log, head.site.log_mark, head.site.log_mark_len)
+        if log.json:
+            log_json(log, client, head, status, size)
+        else:
+            log_combined(log, client, head, status, size)
 
 
 cdef inline void log_specially(Log *log, Text client, const Head *head, int status, int64_t size, char waited) noexcept nogil:
     """As `log_line`, of what is not plain."""
-    cdef bint is_kept = log.is_kept and (log.every == 1 or status >= 400 or is_the_one(log))
+    cdef bint is_kept = log.is_kept and not head.site.is_unlogged and (log.every == 1 or status >= 400 or is_the_one(log))
     if not is_kept and not log.slow_s:
         return
     if log.loses and log.len + head.target.len + 2 * LOG_VALUE_MAX + LOG_LINE_MIN + LOG_BEHIND_MAX > log.room:
         log.lost += is_kept
         return
+    if is_kept:
+        write(log, head.site.log_mark, head.site.log_mark_len)
     if log.json:
         log_json(log, client, head, status, size)
         log.len -= 2             # its end
@@ -171,10 +178,10 @@ cdef inline bint is_the_one(Log *log) noexcept nogil:
     return (log.seen - 1) % log.every == 0
 
 
-cdef inline void forget_one(Log *log, bint is_error, bint is_written) noexcept nogil:
+cdef inline void forget_one(Log *log, bint is_logged, bint is_error, bint is_written) noexcept nogil:
     """The last answer is none, and its line is not seen, or not lost. Whether that `is_written` its place in the buffer tells."""
-    cdef bint was_to_be = log.is_kept
-    if log.every > 1 and not is_error and log.is_kept:
+    cdef bint was_to_be = log.is_kept and is_logged
+    if log.every > 1 and not is_error and was_to_be:
         set_64(&log.seen, log.seen - 1)
         was_to_be = log.seen % log.every == 0
     log.lost -= was_to_be and not is_written

@@ -99,7 +99,8 @@ cdef inline tuple handed_over(Conns *conns, int fd, dict made):
     data = PyBytes_FromStringAndSize(conn.inbox, conn.inbox_len) if conn.inbox_len else b""
     free_inbox(conn)
     name_peer(conn)
+    account = conn.pending.account
     left = let_pending_go(conns.log, &conn.pending, conn.read_at, conns.dead)
     name = conn.name[: conn.name_len].decode("ascii")
     answer, request_id = made.pop(fd, (None, b""))
-    return name, data, conn.in_vain, bool(conn.hung_up), answer, left, conn.read_at, request_id
+    return name, data, conn.in_vain, bool(conn.hung_up), answer, left, account, conn.read_at, request_id

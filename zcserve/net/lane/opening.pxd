@@ -64,6 +64,7 @@ cdef inline int open_lane(Loop *loop, uint32_t seed, config, bint log_on) except
     open_judged(&lane.judged, seed)
     open_sightings(&lane.sightings)
     open_counts(&lane.output.answered)
+    lane.output.site = -1
     if log_on or config.slow_log_s:
         open_log(&lane.log, config, log_on)
     limit(loop, config, log_on)

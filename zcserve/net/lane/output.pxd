@@ -14,11 +14,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from zcserve.net.lane.atomic cimport add_int
-from zcserve.net.lane.counts cimport METHODS, Answered, cell_of, count_answers, count_bytes, note_said
+from zcserve.net.lane.counts cimport METHODS, Answered, cell_of, count_answers, count_bytes, count_for, note_said
 from zcserve.net.lane.head cimport Head, method_number
 from zcserve.net.lane.mapped cimport Mapped, copied_at, send_pages
 from zcserve.net.lane.records cimport Dead, Record, Rep, reps_of, unref
 from zcserve.net.lane.seconds cimport DATE_LEN, write_date
+from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.system cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno, iovec, msghdr, send, sendmsg, ssize_t,
 )
@@ -62,6 +63,8 @@ cdef struct Answer:              # two iovecs on their way
 
 cdef struct Output:
     int count                    # of answers that are not sent yet
+    int64_t site                 # the number of the site of these, and of those before; -1: there was none
+    bint is_logged               # it has an access log
     int begun                    # the answer that `send_answers` left in `Pending`
     int64_t bytes_left           # that the connection at hand may send in this turn
     size_t prefix_len[MODES][STATUSES]
@@ -84,6 +87,7 @@ cdef struct Pending:             # of one answer; the record is kept till it is 
     int64_t span_offset
     int64_t span_len
     int span_fd
+    int account                  # that its bytes are counted for
     char *lines                  # of the access log that wait for its end (timed.pxd), NULL for none
     size_t lines_len
     double held_at               # since when it is pending; with `lines`
@@ -210,10 +214,22 @@ cdef inline bint has_room(const Output *output) noexcept nogil:
     return output.count < ANSWERS_MAX and output.made_len <= MADE_BYTES // 2
 
 
-cdef inline void note_sent(Output *output, ssize_t count) noexcept nogil:
+cdef inline bint is_for(const Output *output, const Head *head) noexcept nogil:
+    """Whether a request's site is that of the answers before; else what is gathered is to be sent first, and `begin_site`."""
+    return output.site == head.site.table.site
+
+
+cdef inline void begin_site(Output *output, const Site *site) noexcept nogil:
+    """Answers from now on are of this site."""
+    output.site = site.table.site
+    output.is_logged = not site.is_unlogged
+    count_for(&output.answered, site.account)
+
+
+cdef inline void note_sent(Output *output, int account, ssize_t count) noexcept nogil:
     """The kernel has taken so many bytes."""
     output.bytes_left -= count
-    count_bytes(&output.answered, count)
+    count_bytes(&output.answered, account, count)
 
 
 cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pending) noexcept nogil:
@@ -232,7 +248,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         if errno != EAGAIN and errno != EINTR:
             return GONE
         count = 0
-    note_sent(output, count)
+    note_sent(output, output.answered.account, count)
     done = count
     if done == total and not span:
         return DONE
@@ -240,6 +256,7 @@ cdef inline int send_answers(Output *output, int fd, bint closing, Pending *pend
         done -= output.iov[i].iov_len
         i += 1
     output.begun = min(i // 2, answers - 1)
+    pending.account = output.answered.account
     if not hold(&output.answers[output.begun], &output.iov[2 * output.begun], i - 2 * output.begun, done, pending):
         return GONE
     for i in range(output.begun + 1, answers):
@@ -304,7 +321,7 @@ cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept 
         count = send_rest(fd, pending)
         if count < 0:
             return sent_nothing()
-        note_sent(output, count)
+        note_sent(output, pending.account, count)
     while pending.span_len:
         if output.bytes_left <= 0:
             return ENOUGH
@@ -315,7 +332,7 @@ cdef inline int send_pending(Output *output, int fd, Pending *pending) noexcept 
             return GONE          # only a file sent in place can end early
         pending.span_offset += count
         pending.span_len -= count
-        note_sent(output, count)
+        note_sent(output, pending.account, count)
     return DONE
 
 

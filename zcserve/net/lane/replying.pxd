@@ -116,6 +116,8 @@ cdef inline int answer_question(Answering *lane, Question *question) noexcept no
         if question.requests and not is_fresh(lane, head.site):
             question.then = HANDS
             break
+        if question.requests and <int> head.site.account != question.account:    # the lane looks again
+            break
         record = find_known(&head)
         if record == NULL:
             if not may_find(&lane.finder):
@@ -160,6 +162,7 @@ cdef inline int call_for(Answering *lane, Question *question, Head *head, Record
         question.then = ENDS
         return result
     question.requests += 1
+    question.account = head.site.account
     question.used = p + head.length + head.body - question.data
     question.methods[method_number(head)] += 1
     question.closes = head.mode == CLOSE

@@ -120,10 +120,10 @@ cdef inline const char *take_back(Answering *lane, int first, int end) noexcept 
     for i in range(first, end):
         take_use_back(use_of(&lane.uses, answers[i].rep))
     if not lane.log.on or lane.log.plain:
-        take_lines_back(&lane.log, answers[first].log_mark, end - first)
+        take_lines_back(&lane.log, answers[first].log_mark, end - first if lane.output.is_logged else 0)
         return answers[first].start
     for i in range(end - 1, first - 1, -1):
-        forget_one(&lane.log, is_error(&answers[i]), answers[i].log_mark < behind)
+        forget_one(&lane.log, lane.output.is_logged, is_error(&answers[i]), answers[i].log_mark < behind)
         behind = answers[i].log_mark
     lane.log.len = behind
     return answers[first].start

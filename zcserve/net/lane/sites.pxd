@@ -12,12 +12,15 @@ passed (withdrawn.pxd).
 An entry (a representation's Python object) is found by its numbers (owners.pxd), in whichever tables it stands.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport PyObject
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from zcserve.net.lane.absent cimport Absent, close_absent, drop_page
 from zcserve.net.lane.atomic cimport look_int, release_pointer
+from zcserve.net.lane.counts cimport ACCOUNTS
 from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.hashes cimport close_hashes, give_up, open_hashes
 from zcserve.net.lane.numbers cimport TICKS_AT_ONCE, Numbers, bury, is_telling, tell_some
@@ -31,8 +34,15 @@ from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.withdrawn cimport Withdrawn, free_some, is_over, is_waiting, withdraw_memory
 from zcserve.net.lane.withdrawn cimport holds as is_withdrawn
 
+cdef enum:
+    LOG_MARK_MAX = 8             # as in net/access_logs.py
+
 cdef struct Site:
     Table table
+    uint32_t account             # that its requests are counted for (counts.pxd)
+    bint is_unlogged             # it has no access log
+    uint32_t log_mark_len
+    char log_mark[LOG_MARK_MAX]  # begins its lines, where they are not the server's (log.pxd)
     Absent absent
     Owned owned
     int has_ruled_failures       # 1: rules have fields for 412 and 416, which Python makes
@@ -46,6 +56,7 @@ cdef struct Sites:
     Site **all                   # by number; NULL: it is gone
     size_t room
     uint32_t count               # of numbers that were given
+    uint32_t accounts            # that are in use: their numbers begin with 0
     Site *leaving                # those that go
     uint32_t seed                # of all tables: a secret
     Chores chores
@@ -55,6 +66,7 @@ cdef struct Sites:
 
 cdef inline void open_sites(Sites *sites, uint32_t seed, Numbers *numbers, Withdrawn *withdrawn) noexcept nogil:
     sites.seed = seed
+    sites.accounts = 1
     sites.numbers = numbers
     sites.withdrawn = withdrawn
 
@@ -113,6 +125,22 @@ cdef inline Site *site_of(const Sites *sites, uint32_t number) except NULL:
     if number >= sites.count or sites.all[number] == NULL:
         raise ValueError(f"there is no site {number}")
     return sites.all[number]
+
+
+cdef inline int note_as(Sites *sites, uint32_t number, uint32_t account, bytes mark) except -1:
+    """As `Lane.note_as`."""
+    cdef Site *site = site_of(sites, number)
+    if account >= ACCOUNTS:
+        raise ValueError(f"there is no account {account}")
+    if mark is not None and len(mark) > LOG_MARK_MAX:
+        raise ValueError("a mark that is too long")
+    site.account = account
+    sites.accounts = max(sites.accounts, account + 1)
+    site.is_unlogged = mark is None
+    site.log_mark_len = len(mark) if mark is not None else 0
+    if site.log_mark_len:
+        memcpy(site.log_mark, PyBytes_AS_STRING(mark), site.log_mark_len)
+    return 0
 
 
 cdef inline int let_site_go(Sites *sites, uint32_t number) except -1:
