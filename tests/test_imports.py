@@ -74,7 +74,7 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "merging"),
+        ("told", "merging", "crews"),
         ("builder",),
         ("renewals", "jobs", "live"),
         ("releases", "rechecks", "filling", "warming", "readiness"),

@@ -22,6 +22,7 @@ from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
 from zcserve.content.contents import Contents
+from zcserve.content.crews import Crews
 from zcserve.errors import UsageError
 from zcserve.net.front import Front
 from zcserve.net.service import Service
@@ -93,13 +94,13 @@ class Tenant:
         self.loader.store.count_index(self.site.id, 0)
         self.loader.store.shares.remove(self.site.pins)
 
-    def open_content(self, service: Service) -> Content:
-        """What follows the root from now on. Raises NoThreadError."""
+    def open_content(self, service: Service, crews: Crews) -> Content:
+        """What follows the root from now on, in threads of `crews`. Raises NoThreadError."""
         built, self._built = self._built, None
         assert built is not None
         results = self.application.results if self.application is not None else None
         purge_results = results.purge if results is not None else None
-        return Content(self.builder, built, service, purge_results=purge_results)
+        return Content(self.builder, built, service, crews, purge_results=purge_results)
 
 
 class Sites:
@@ -159,7 +160,7 @@ class Sites:
         contents = Contents(service.loop, service.fetcher)
         undo.callback(contents.close)
         for tenant in self:
-            contents.add(tenant.open_content(service))
+            contents.add(tenant.open_content(service, contents.crews))
         return contents
 
     def reload_applications(self, service: Service) -> None:

@@ -391,7 +391,7 @@ def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Site, serve: 
 
     threading.Thread(target=ask, daemon=True).start()
     assert ended.wait(20)
-    assert "Crew.submit" in functions
+    assert "Strand.submit" in functions
     wait_until(lambda: server.content.counters.flips > 0)
 
 

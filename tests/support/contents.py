@@ -22,6 +22,7 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.content.builder import Builder, Built
+from zcserve.content.crews import Crews
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import Live
 from zcserve.content.patches import Patches
@@ -95,7 +96,8 @@ class Shown(Shop):
             bodies=Allowance(1 << 20),
         )
         closing = self.builder.closing
-        self.jobs = Jobs(self.loop, closing, self.counters)
+        self.crews = Crews()
+        self.jobs = Jobs(self.loop, closing, self.counters, self.crews, lambda: self.site.root.device)
         self.renewals = Renewals(self.loader, closing)
         self.live = Live(self.site, self.service, self.config, self._plan)
         self.releases = Releases(
@@ -176,6 +178,7 @@ class Shown(Shop):
     def close(self) -> None:
         self.builder.closing.set()
         self.jobs.close(WITHIN_S)
+        self.crews.close(WITHIN_S)
         self.fetcher.close()
         if self.live.watcher is not None:
             self.live.watcher.close()

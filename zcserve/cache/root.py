@@ -45,11 +45,12 @@ class RootError(UsageError):
 class Root:
     """An open root directory. `path` is what the user named; the descriptor is what counts.
 
+    device what it lies on, as `Crew` tells devices apart
     site   the number of the site whose directory it is
     rules  what its files are served with; they do not change once a walk has begun
     """
 
-    __slots__ = ("_fd", "path", "rules", "site")
+    __slots__ = ("_fd", "device", "path", "rules", "site")
 
     def __init__(self, path: str | os.PathLike[str], rules: Rules = NO_RULES, site: int = 0) -> None:
         """Raises UsageError when there is no such directory or it cannot be read."""
@@ -65,6 +66,7 @@ class Root:
             raise RootError(f"root {self.path!r} is not a directory") from None
         except OSError as error:
             raise RootError(f"root {self.path!r} cannot be opened: {reason_of(error)}") from None
+        self.device = b"%d" % os.fstat(self._fd).st_dev
         try:
             os.readlink(f"/proc/self/fd/{self._fd}")
         except FileNotFoundError:

@@ -17,6 +17,7 @@ from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
 from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError
+from zcserve.content.crews import Crews
 from zcserve.content.filling import Filling
 from zcserve.content.jobs import CLOSING_SEEN_S, Counters, Jobs
 from zcserve.content.live import Live
@@ -52,11 +53,12 @@ class Content:
         builder: Builder,
         built: Built,
         service: Service,
+        crews: Crews,
         *,
         purge_results: PurgeResults | None = None,
     ) -> None:
-        """The site serves what was built already; the loop does the last step of each change. `purge_results` is the
-        application's, if it keeps any. Raises NoThreadError."""
+        """The site serves what was built already; the loop does the last step of each change. `crews` have the
+        threads; `purge_results` is the application's, if it keeps any. Raises NoThreadError."""
         config, loop = builder.config, service.loop
         self.counters = counters = Counters()
         self.due = inf  # when `each_turn` has something to do
@@ -66,7 +68,7 @@ class Content:
         self._loader = builder.loader
         self._loop = loop
         self._renewals = renewals = Renewals(builder.loader, builder.closing)
-        self._jobs = jobs = Jobs(loop, builder.closing, counters)
+        self._jobs = jobs = Jobs(loop, builder.closing, counters, crews, lambda: builder.site.root.device)
         self._live = live = Live(builder.site, service, config, self._plan)
         self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self.reloaded = self._releases.reloaded
@@ -296,9 +298,7 @@ class Content:
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""
-        until = time.monotonic() + within_s
         ended = self._jobs.close(within_s)
-        ended &= self._rechecks.close(max(until - time.monotonic(), 0))
         if ended and (watcher := self._live.watcher) is not None:
             watcher.close()
             self._live.watcher = None

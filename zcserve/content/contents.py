@@ -12,6 +12,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
 from zcserve.content.content import Content
+from zcserve.content.crews import Crews
 from zcserve.content.readiness import MISSING_NAMED_MAX, Ready
 from zcserve.content.renewals import Ask
 from zcserve.events import Event
@@ -22,12 +23,14 @@ class Contents:
     """One `Content` for each site. In the loop, but for `reload`, `status` and `close`.
 
     due       when one of them has something to do
+    crews     the threads in which all of it is made
     reloaded  event: as `Content.reloaded`, of the last one that `reload` has asked; in its builder's thread
     """
 
     def __init__(self, loop: Loop, fetcher: Fetcher) -> None:
         self.due = inf
         self.reloaded: Event[()] = Event()
+        self.crews = Crews()
         self._loop = loop
         self._by_site: dict[int, Content] = {}
         self._leaving: set[Content] = set()  # of sites that are gone, while their threads end
@@ -210,6 +213,7 @@ class Contents:
         for content in contents:
             content.end()  # all at the same time
         ended = [content.close(max(until - time.monotonic(), 0)) for content in contents]
+        ended.append(self.crews.close(max(until - time.monotonic(), 0)))
         return all(ended)
 
 
