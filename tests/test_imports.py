@@ -74,7 +74,7 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "merging", "crews"),
+        ("told", "merging", "crews", "news"),
         ("builder",),
         ("renewals", "jobs", "live"),
         ("releases", "rechecks", "filling", "warming", "readiness"),

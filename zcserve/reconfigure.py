@@ -159,7 +159,7 @@ class Reconfigure:
             tenant.serve(built)
             tenant.site.sampler = sampler
             tenant.teach(service.loop.front)
-            self._contents.add(tenant.open_content(service, self._contents.crews))
+            self._contents.add(tenant.open_content(service, self._contents.crews, self._contents.news))
         kept = [tenant for tenant in self._sites if tenant not in gone]
         renamed = 0
         for tenant in (*kept, *(tenant for tenant, _ in come)):

@@ -323,7 +323,7 @@ def test_a_patch_that_fails_is_made_good_by_a_walk(
     site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     page = site.write("page", b"1")
-    monkeypatch.setattr(builder, "Watcher", lambda root: Watcher(root, rescan_s=0.05))
+    monkeypatch.setattr(builder, "Watcher", lambda root, instance: Watcher(root, instance, rescan_s=0.05))
     server = serve(site.root)
 
     def fail() -> None:

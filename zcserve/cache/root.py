@@ -119,6 +119,10 @@ class Root:
         """What lies at `path`, b"" for the root itself, wherever it leads; it is not to be read. Raises OSError."""
         return os.stat(path, dir_fd=self._fd) if path else os.fstat(self._fd)
 
+    def link_status(self, path: bytes) -> os.stat_result:
+        """As `status`, of a symlink itself."""
+        return os.stat(path, dir_fd=self._fd, follow_symlinks=False)
+
     def open_in(self, directory: int, name: bytes) -> int:
         """Open a file beside others of one directory that `open_directory` has checked, without checking it again."""
         try:

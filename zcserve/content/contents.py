@@ -11,8 +11,10 @@ from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
+from zcserve.cache.instance import Instance
 from zcserve.content.content import Content
 from zcserve.content.crews import Crews
+from zcserve.content.news import News
 from zcserve.content.readiness import MISSING_NAMED_MAX, Ready
 from zcserve.content.renewals import Ask
 from zcserve.events import Event
@@ -24,13 +26,16 @@ class Contents:
 
     due       when one of them has something to do
     crews     the threads in which all of it is made
+    news      what tells of changes
     reloaded  event: as `Content.reloaded`, of the last one that `reload` has asked; in its builder's thread
     """
 
-    def __init__(self, loop: Loop, fetcher: Fetcher) -> None:
+    def __init__(self, loop: Loop, fetcher: Fetcher, instance: Instance) -> None:
+        """`instance` is what the watchers of all sites share, and is closed with this."""
         self.due = inf
         self.reloaded: Event[()] = Event()
         self.crews = Crews()
+        self.news = News(instance, loop)
         self._loop = loop
         self._by_site: dict[int, Content] = {}
         self._leaving: set[Content] = set()  # of sites that are gone, while their threads end
@@ -214,7 +219,10 @@ class Contents:
             content.end()  # all at the same time
         ended = [content.close(max(until - time.monotonic(), 0)) for content in contents]
         ended.append(self.crews.close(max(until - time.monotonic(), 0)))
-        return all(ended)
+        if not all(ended):
+            return False
+        self.news.close()
+        return True
 
 
 def after_all(begin: Iterable[Callable[[Callable[[], None]], object]], then: Callable[[], None]) -> None:

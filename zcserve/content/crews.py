@@ -109,4 +109,5 @@ class Crews:
         """End the threads. False where some go on, or hang."""
         until = time.monotonic() + within_s
         crews, self._by_kind = self._by_kind, {}
-        return all([crew.close(max(until - time.monotonic(), 0)) for crew in crews.values()])
+        ended = [crew.close(max(until - time.monotonic(), 0)) for crew in crews.values()]
+        return all(ended)

@@ -92,9 +92,7 @@ class Jobs:
     """The jobs of one site, of three kinds. `patches` also makes the last step of a release, so that nothing is patched
     meanwhile."""
 
-    def __init__(
-        self, loop: Loop, closing: threading.Event, counters: Counters, crews: Crews, device: Device
-    ) -> None:
+    def __init__(self, loop: Loop, closing: threading.Event, counters: Counters, crews: Crews, device: Device) -> None:
         """`closing` is set when the server ends; `crews` have the threads, and `device` tells where the site's root
         lies. Raises NoThreadError."""
         self.call_soon = loop.call_soon
@@ -154,4 +152,5 @@ class Jobs:
         """End the jobs: they must not write into memory that is given back. False where one goes on, or hangs."""
         self._closing.set()
         until = time.monotonic() + within_s
-        return all([strand.close(until - time.monotonic()) for strand in self._strands])
+        ended = [strand.close(until - time.monotonic()) for strand in self._strands]
+        return all(ended)

@@ -24,7 +24,7 @@ from zcserve.cache.shards import Shards, in_pieces, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.config.units import counted
-from zcserve.content.builder import Builder, Built, ClosingError, close_soon
+from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.jobs import Counters, Jobs, PausedError
 from zcserve.content.live import Live
 from zcserve.content.merging import difference
@@ -232,7 +232,7 @@ class Releases:
     def _close_unless_live(self, watcher: Watcher | None) -> None:
         """A server that ends may have flipped, though the thread that waited for it does not hear of it."""
         if watcher is not None and watcher is not self._live.watcher:
-            close_soon(watcher)
+            watcher.close()
 
     def _caught_up(self, built: Built, last: Generation) -> Shards[bytes, bool]:
         """Have what was built catch up with what has changed since, until that is nothing; the keys."""
