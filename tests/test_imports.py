@@ -25,7 +25,7 @@ TESTS = Path(__file__).parent
 FLOORS = (
     ("phrases",),
     ("errors",),
-    ("threads", "progress", "events"),
+    ("threads", "progress", "events", "agenda"),
     ("outlet", "journal"),
     ("log",),
     ("charsets",),
@@ -74,8 +74,8 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "merging", "crews", "news"),
-        ("builder",),
+        ("told", "merging", "garbage", "news"),
+        ("builder", "crews"),
         ("renewals", "jobs", "live"),
         ("releases", "rechecks", "filling", "warming", "readiness"),
         ("patches", "pinning"),

@@ -29,6 +29,7 @@ class Desk:
         self.watchers: dict[str, Watcher] = {}
         for name in ("one", "other"):
             (path / name).mkdir()
+        for name in ("one", "other"):
             root = Root(path / name)
             watcher = self.watchers[name] = Watcher(root, self.instance)
             walk(root, index=(), observer=watcher)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 
+from zcserve.agenda import Agenda
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
@@ -24,7 +26,6 @@ from zcserve.net.loop import Loop
 class Contents:
     """One `Content` for each site. In the loop, but for `reload`, `status` and `close`.
 
-    due       when one of them has something to do
     crews     the threads in which all of it is made
     news      what tells of changes
     reloaded  event: as `Content.reloaded`, of the last one that `reload` has asked; in its builder's thread
@@ -32,11 +33,11 @@ class Contents:
 
     def __init__(self, loop: Loop, fetcher: Fetcher, instance: Instance) -> None:
         """`instance` is what the watchers of all sites share, and is closed with this."""
-        self.due = inf
         self.reloaded: Event[()] = Event()
         self.crews = Crews()
         self.news = News(instance, loop)
         self._loop = loop
+        self._agenda: Agenda[Content] = Agenda()
         self._by_site: dict[int, Content] = {}
         self._leaving: set[Content] = set()  # of sites that are gone, while their threads end
         self._reloading: set[int] = set()  # sites that were asked to reload
@@ -46,14 +47,15 @@ class Contents:
     def add(self, content: Content) -> None:
         """From now on it is one of them."""
         self._by_site[content.site.id] = content
-        content.planned.subscribe(self._plan)
+        content.planned.subscribe(partial(self._plan, content))
         content.reloaded.subscribe(partial(self._reloaded, content.site.id))
-        self._plan(content.due)
+        self._plan(content, content.due)
 
     def remove(self, site: int) -> Content:
         """It is none of them any more: have it leave."""
         content = self._by_site.pop(site)
         self._leaving.add(content)
+        self._agenda.set(content, inf)
         content.stand_still()
         self._reloaded(site)
         for hear in tuple(self._hearing):  # what takes its place was made of what is there
@@ -86,18 +88,26 @@ class Contents:
 
     # --- each turn ----------------------------------------------------------------------------------------
 
-    def _plan(self, due: float) -> None:
-        self.due = min(self.due, due)
+    @property
+    def due(self) -> float:
+        """When one of them has something to do."""
+        return self._agenda.first
+
+    def _plan(self, content: Content, due: float) -> None:
+        if self._by_site.get(content.site.id) is content:  # else it leaves
+            self._agenda.set(content, due)
 
     def each_turn(self) -> None:
         """Have those do what is due that have something to do."""
-        if self._loop.now < self.due:
+        if self._loop.now < self._agenda.first:
             return
+        due = deque(self._agenda.take(self._loop.now))
         try:
-            for content in self:
-                content.each_turn()
+            while due:
+                due.popleft().each_turn()
         finally:
-            self.due = min((content.due for content in self), default=inf)
+            for content in due:  # one has failed: the others have their turn
+                self._plan(content, content.due)
 
     # --- what is known ------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
+from zcserve.content.garbage import Garbage
 
 # So many sites are worked on at a time, by each kind of threads. They wait for disks and the loop, and share one GIL.
 SITES_AT_ONCE = 2
@@ -64,6 +65,11 @@ class Strand:
         """Whether a job waits behind the one that runs."""
         return bool(self._waiting)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether jobs, of whichever strand, wait for a thread of the kind."""
+        return self._crew.is_awaited
+
     def _run_next(self) -> None:
         with self._changed:
             if not self._waiting:
@@ -90,9 +96,10 @@ class Strand:
 
 
 class Crews:
-    """The threads of each kind. In one thread at a time."""
+    """The threads of each kind. In one thread at a time. `garbage` is what their jobs leave."""
 
     def __init__(self) -> None:
+        self.garbage = Garbage()
         self._by_kind: dict[str, Crew] = {}
 
     def strand(self, kind: str, device: Device = _nowhere) -> Strand:

@@ -101,6 +101,7 @@ class Jobs:
         self._counters = counters
         self.patches = crews.strand("zcserve-content", device)
         self.builders = crews.strand("zcserve-builder", device)
+        self._garbage = crews.garbage
         self._strand = partial(crews.strand, device=device)
         self._strands = [self.patches, self.builders]
 
@@ -147,6 +148,10 @@ class Jobs:
         if not one.over.is_set():  # and never will be: the threads end before the loop is closed
             raise ClosingError
         return one.take()
+
+    def collect(self) -> None:
+        """A release is over: have what it leaves collected, by the last of those that are under way."""
+        self._garbage.collect(is_last=not self.builders.is_crowded)
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the jobs: they must not write into memory that is given back. False where one goes on, or hangs."""

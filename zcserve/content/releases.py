@@ -5,7 +5,6 @@ In the builder's thread, but for the last step before a flip, which is the patch
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -45,8 +44,6 @@ FLIPS_MAX = 100
 # A reload that failed is tried again after so long, then after twice as long each time, up to this.
 TRIED_AGAIN_AFTER_S = 1.0
 TRIED_AGAIN_MAX_S = 60.0
-# What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
-COLLECTION_S = 0.005
 # So many keys that come or go are told to the front in one step of the loop: a millisecond where its set just grew.
 KEYS_TOLD_AT_ONCE = 500
 
@@ -87,7 +84,6 @@ class Releases:
         self._is_asked = False
         self._waiting: list[Told] = []  # for what is built next
         self._tried_again_after = 0.0
-        self._collection_after = 0  # so many reloads
         builder.rules_changed.subscribe(self.ask)
 
     # --- asking for one -----------------------------------------------------------------------------------
@@ -304,7 +300,7 @@ class Releases:
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self.tidy_variants()
-        self._collect()
+        self._jobs.collect()
 
     def tidy_variants(self) -> None:
         """Have `--compress-dir` hold nothing that is not served."""
@@ -336,12 +332,3 @@ class Releases:
                 if generation.resources.get(entry.key) is not entry:
                     self._loader.forget(entry)
             old.clear()  # so that a thread that loads for it knows, and not all of it ends at once
-
-    def _collect(self) -> None:
-        """Collect what the last release's servlets and the like have left. The content is out of the collector's sight
-        (cache/unseen.py), but an application's objects are not, and may be many."""
-        self._collection_after -= 1
-        if self._collection_after <= 0:
-            began = time.thread_time()
-            gc.collect()
-            self._collection_after = int((time.thread_time() - began) / COLLECTION_S)
