@@ -32,10 +32,10 @@ class Taken:
         self.events += events
         return True
 
-    def watch(self, path: Path, mask: int = MASK) -> int:
+    def watch(self, path: Path, mask: int = MASK, name: bytes | None = None) -> int:
         fd = os.open(path, os.O_RDONLY)
         try:
-            self.instance.watch(self, fd, mask, self.numbers.append, NOW)
+            self.instance.watch(self, fd, mask, self.numbers.append, NOW, name)
         finally:
             os.close(fd)
         return self.numbers[-1]
@@ -134,6 +134,27 @@ def test_an_overflow_is_told_to_all(instance: Instance, tmp_path: Path, monkeypa
     overflow = (-1, inotify.IN_Q_OVERFLOW, b"")
     monkeypatch.setattr(inotify, "events", lambda data: iter([overflow]))
     assert (one.told(), other.told()) == ([overflow[1:]], [overflow[1:]])
+
+
+def test_who_watches_for_a_name_hears_of_that_and_of_the_directory_itself(instance: Instance, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    one, other, both = Taken(instance), Taken(instance), Taken(instance)
+    one.watch(tmp_path / "d", name=b"one")
+    other.watch(tmp_path / "d", name=b"other")
+    both.watch(tmp_path / "d", name=b"one")
+    both.watch(tmp_path / "d")
+    for name in ("one", "other", "third"):
+        (tmp_path / "d" / name).touch()
+    assert one.told() == [(inotify.IN_CREATE, b"one")]
+    assert other.told() == [(inotify.IN_CREATE, b"other")]
+    assert both.told() == [(inotify.IN_CREATE, name) for name in (b"one", b"other", b"third")]
+    instance.leave(both, both.numbers)
+    (tmp_path / "d" / "one").unlink()
+    assert one.told() == [(inotify.IN_DELETE, b"one")]
+    for name in ("other", "third"):
+        (tmp_path / "d" / name).unlink()
+    (tmp_path / "d").rmdir()
+    assert one.told()[-1] == other.told()[-1] == (inotify.IN_IGNORED, b"")
 
 
 class Slow:

@@ -24,7 +24,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import inf
 from typing import Protocol, TypeAlias
@@ -49,6 +49,42 @@ class Taker(Protocol):
     def take_in(self, events: list[Told], now: float) -> bool:
         """These were read, in order; some may have been told before, and some be none of this one's. Whether one
         was."""
+
+
+class _Users:
+    """The watchers of one directory: `all` are told of everything, those of `named` of what is called so, and of the
+    directory itself. Above a thousand roots lie directories in which each site knows one name."""
+
+    __slots__ = ("all", "named", "names_of")
+
+    def __init__(self) -> None:
+        self.all: tuple[Taker, ...] = ()
+        self.named: dict[bytes, dict[Taker, None]] = {}
+        self.names_of: dict[Taker, set[bytes]] = {}
+
+    def add(self, taker: Taker, name: bytes | None) -> None:
+        """Once for each name, and for None, which is all of them."""
+        if name is not None:
+            self.named.setdefault(name, {})[taker] = None
+            self.names_of.setdefault(taker, set()).add(name)
+        elif taker not in self.all:
+            self.all = (*self.all, taker)
+
+    def remove(self, taker: Taker) -> bool:
+        """Whether none is left."""
+        if taker in self.all:
+            at = self.all.index(taker)
+            self.all = self.all[:at] + self.all[at + 1 :]
+        for name in self.names_of.pop(taker, ()):
+            del self.named[name][taker]
+            if not self.named[name]:
+                del self.named[name]
+        return not (self.all or self.named)
+
+    def of(self, name: bytes) -> Iterable[Taker]:
+        """Those that are told of this name; b"" is the directory itself. Each once."""
+        some = self.named.get(name, ()) if name else self.names_of
+        return dict.fromkeys((*self.all, *some)) if some else self.all
 
 
 class _Adding:
@@ -79,7 +115,7 @@ class Instance:
         self._reading = threading.Lock()
         self._in_line = 0  # threads that wait to read
         self._takers: dict[Taker, None] = {}
-        self._users: dict[int, tuple[Taker, ...]] = {}
+        self._users: dict[int, _Users] = {}
         self._adding: set[_Adding] = set()
         self._kept: list[Told] = []  # read while watches are added
         self._unused: list[int] = []  # numbers whose watch is to end when none is being added
@@ -99,8 +135,17 @@ class Instance:
                 self.fd = inotify.start()
             self._takers[taker] = None
 
-    def watch(self, taker: Taker, fd: int, mask: int, noted: Callable[[int], object], now: float) -> None:
-        """Have the kernel watch the directory that `fd` is open for; `noted` is told the number, and from then on the
+    def watch(
+        self,
+        taker: Taker,
+        fd: int,
+        mask: int,
+        noted: Callable[[int], object],
+        now: float,
+        name: bytes | None = None,
+    ) -> None:
+        """Have the kernel watch the directory that `fd` is open for, for what happens to a `name` in it, or for
+        everything (None); `noted` is told the number, and from then on the
         watcher knows its events. What one watcher watches is changed by one thread at a time. Raises OSError, as
         `inotify.add_watch`."""
         with self._lock:
@@ -109,20 +154,20 @@ class Instance:
         wd = -1
         try:
             wd = inotify.add_watch(self.fd, fd, mask | inotify.IN_MASK_ADD)
-            self._note(taker, wd)
+            self._note(taker, wd, name)
             noted(wd)
         finally:
             self._end_adding(adding, wd, now)
 
-    def _note(self, taker: Taker, wd: int) -> None:
+    def _note(self, taker: Taker, wd: int, name: bytes | None) -> None:
         with self._lock:
-            users = self._users.get(wd, ())
             if taker not in self._takers:
-                if not users:
-                    self._unused.append(wd)
+                self._unused.append(wd)
                 raise OSError(errno.EBADF, "the watcher is closed")
-            if taker not in users:
-                self._users[wd] = (*users, taker)
+            users = self._users.get(wd)
+            if users is None:
+                users = self._users[wd] = _Users()
+            users.add(taker, name)
 
     def _end_adding(self, adding: _Adding, wd: int, now: float) -> None:
         """The watch is noted: tell what was read of it meanwhile, before what is read from now on."""
@@ -149,10 +194,9 @@ class Instance:
     def unwatch(self, taker: Taker, wd: int) -> None:
         """This watcher does not watch the directory of this number any more."""
         with self._lock:
-            users = tuple(user for user in self._users.get(wd, ()) if user is not taker)
-            if users:
-                self._users[wd] = users
-            elif self._users.pop(wd, None) is not None:
+            users = self._users.get(wd)
+            if users is not None and users.remove(taker):
+                del self._users[wd]
                 self._unused.append(wd)
                 if not self._adding:
                     self._end_unused()
@@ -221,8 +265,9 @@ class Instance:
             elif self._adding:
                 batches.update((adding.taker, [_LOST]) for adding in self._adding)
             for event in events:
-                wd, mask, _ = event
-                for taker in self._takers if mask & inotify.IN_Q_OVERFLOW else self._users.get(wd, ()):
+                wd, mask, name = event
+                users = self._users.get(wd)
+                for taker in self._takers if mask & inotify.IN_Q_OVERFLOW else users.of(name) if users else ():
                     batches.setdefault(taker, []).append(event)
                 if mask & inotify.IN_IGNORED:
                     self._users.pop(wd, None)

@@ -173,13 +173,14 @@ class Watcher:
                 self._watches.lead_over(wd, name, path, mask)
                 passed.append((wd, name))
 
-            self._watch(fd, mask, note)
+            self._watch(fd, mask, note, name)
         if passed:
             with self._lock:
                 self._watches.note_way(path, passed)
 
-    def _watch(self, fd: int, mask: int, note: Callable[[int], None]) -> bool:
-        """Have the kernel watch a directory, and note that, with the lock; False where it cannot be."""
+    def _watch(self, fd: int, mask: int, note: Callable[[int], None], name: bytes | None = None) -> bool:
+        """Have the kernel watch a directory for a name or, None, for all; note that, with the lock. False where it
+        cannot be."""
 
         def noted(wd: int) -> None:
             with self._lock:
@@ -188,7 +189,7 @@ class Watcher:
         try:
             if len(self._watches) >= self._watches_max:
                 raise OSError(errno.ENOSPC, "too few watches")
-            self._instance.watch(self, fd, mask, noted, time.monotonic())
+            self._instance.watch(self, fd, mask, noted, time.monotonic(), name)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.ENOMEM):
                 self._watches.blind = f"{len(self._watches)} watches are too few (fs.inotify.max_user_watches)"
