@@ -119,7 +119,8 @@ class Reconfigure:
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {tenant.site.name for tenant, _ in built}
         gone += [tenant for name, tenant in here.items() if name in made]
-        names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in here.keys() - made})
+        stay = here.keys() - made
+        names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in stay})
         self._call_soon(partial(self._change, wanted, built, gone, names))
         failed = [name for name, _ in come if name not in made]
         return f"not all sites could be built, the log says why: {', '.join(failed)}" if failed else ""
@@ -160,7 +161,8 @@ class Reconfigure:
             tenant.site.sampler = sampler
             tenant.teach(service.loop.front)
             self._contents.add(tenant.open_content(service, self._contents.crews, self._contents.news))
-        kept = [tenant for tenant in self._sites if tenant not in gone]
+        going = set(gone)
+        kept = [tenant for tenant in self._sites if tenant not in going]
         renamed = 0
         for tenant in (*kept, *(tenant for tenant, _ in come)):
             hosts = frozenset(host.encode() for host in names[tenant.site.name])
@@ -169,8 +171,8 @@ class Reconfigure:
             tenant.config = replace(tenant.config, hosts=names[tenant.site.name])
         if not (come or gone or renamed or wanted.unknown_host != self._config.unknown_host):
             return
-        order = list(names)
-        tenants = sorted([*kept, *(tenant for tenant, _ in come)], key=lambda one: order.index(one.site.name))
+        order = {name: number for number, name in enumerate(names)}
+        tenants = sorted([*kept, *(tenant for tenant, _ in come)], key=lambda one: order[one.site.name])
         self._sites.replace(tenants)
         self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
@@ -189,9 +191,10 @@ class Reconfigure:
     def _count_on(self, come: list[Tenant], gone: list[Content]) -> None:
         """What is counted of a site goes on with the one that takes its place, or is the server's from now on."""
         sites = {tenant.site.name: tenant.site for tenant in come}
+        contents = {content.site.name: content for content in self._contents}
         for content in gone:
             old = content.site
-            if (site := sites.get(old.name)) is not None and (new := self._contents.named(old.name)) is not None:
+            if (site := sites.get(old.name)) is not None and (new := contents.get(old.name)) is not None:
                 site.hits += old.hits
                 site.misses += old.misses
                 new.count_on(content)
