@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from tests.support.site import Serve, Site
-from zcserve import Config
+from zcserve import Config, Server
 from zcserve.cache.compress import codecs
 from zcserve.check import check
 from zcserve.config.site import SiteTable
+from zcserve.config.sources import load
 from zcserve.errors import UsageError
 
 
@@ -202,3 +203,13 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
     greedy = replace(table, memory_min=64 << 20)
     with pytest.raises(UsageError, match="memory_min"):
         check(Config(root=site.root, memory=32 << 20, sites=(greedy,)))
+
+
+def test_a_root_of_the_file_that_is_missing_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text(f'port = 0\nroot = "{tmp_path}/nothing"\n')
+    told = rf"^{file}:2:1: root '{tmp_path}/nothing' does not exist; accepted: a directory that is there"
+    with pytest.raises(UsageError, match=told):
+        check(load({}, {}, file))
+    with pytest.raises(UsageError, match=told):
+        Server(load({}, {}, file)).__enter__()

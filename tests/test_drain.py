@@ -46,14 +46,14 @@ class Desk:
         """A connection that has asked for something and owes nothing."""
         connection, transport = self.here.connect(GET)
         self.here.turn(transport)
-        assert connection.state is State.IDLE
+        assert connection.clock.state is State.IDLE
         return connection, transport
 
     def busy(self) -> tuple[Connection, MemoryTransport]:
         """A connection whose answer is waited for."""
         connection, transport = self.here.connect(COLD)
         self.here.turn(transport)
-        assert connection.state is State.WAIT
+        assert connection.clock.state is State.WAIT
         return connection, transport
 
     def leaves(self, transport: MemoryTransport) -> None:
@@ -96,7 +96,7 @@ def test_one_that_steps_aside_answers_all_and_each_answer_is_the_last_until_it_s
     first, asked = one.idle()
     _, waits = one.idle()
     assert (one.drain.step_aside(), one.drain.step_aside()) == (True, False)
-    assert (one.accepts, one.drain.is_ending, first.state) == (True, False, State.IDLE)
+    assert (one.accepts, one.drain.is_ending, first.clock.state) == (True, False, State.IDLE)
     asked.comes = GET
     one.here.turn(asked)
     _, new = one.here.connect(GET)
@@ -132,7 +132,7 @@ def test_idle_connections_are_closed_and_the_answer_at_hand_is_the_last(desk: Ca
     one.drain.begin()
     assert not one.accepts
     assert not one.address.exists()  # its name goes with it
-    assert (idle.state, busy.state) == (State.CLOSED, State.WAIT)
+    assert (idle.clock.state, busy.clock.state) == (State.CLOSED, State.WAIT)
     assert one.here.front.told == ["end idle"]
     assert one.drain.until == one.here.loop.now + 30
     assert one.here.service.ending
@@ -142,7 +142,7 @@ def test_idle_connections_are_closed_and_the_answer_at_hand_is_the_last(desk: Ca
     assert statuses(transport) == [200]
     assert b"Connection: close" in transport.sent
     one.leaves(transport)
-    assert busy.state is State.CLOSED
+    assert busy.clock.state is State.CLOSED
     assert one.stops
 
 
@@ -168,10 +168,10 @@ def test_after_the_grace_what_is_under_way_is_cut_short(desk: Callable[..., Desk
     busy, transport = one.busy()
     one.drain.begin()
     one.later(29.0)
-    assert (busy.state, one.here.front.told) == (State.WAIT, ["end idle"])
+    assert (busy.clock.state, one.here.front.told) == (State.WAIT, ["end idle"])
     one.later(2.0)
     assert one.here.front.told == ["end idle", "end all"]
-    assert (busy.state, transport.sent) == (State.CLOSED, b"")
+    assert (busy.clock.state, transport.sent) == (State.CLOSED, b"")
     assert one.stops
 
 
@@ -186,7 +186,7 @@ def test_the_end_closes_all_and_stops_when_what_was_sent_has_arrived(desk: Calla
     one.drain.end()
     assert not one.accepts
     assert one.here.front.told == ["end all"]
-    assert busy.state is State.CLOSED
+    assert busy.clock.state is State.CLOSED
     assert (one.here.service.ending, one.here.service.hurried) == (True, True)
     endings = len(one.here.service.endings)
     assert (endings > 0, one.stops) == (True, 0)
@@ -230,7 +230,7 @@ def test_what_is_here_is_answered_and_no_connection_is_closed_that_may_have_a_re
     assert not one.accepts
     assert one.address.exists()  # the name is the other process's by now
     assert one.here.front.told == ["drain"]
-    assert (idle.state, one.drain.until) == (State.IDLE, inf)
+    assert (idle.clock.state, one.drain.until) == (State.IDLE, inf)
     assert (one.here.service.draining, one.here.service.ending, one.stops) == (True, False, 0)
     transport.comes = GET
     one.here.turn(transport)
@@ -246,7 +246,7 @@ def test_it_may_begin_to_end_later(desk: Callable[..., Desk]) -> None:
     idle, _ = one.idle()
     one.drain.hand_over()
     one.drain.begin()
-    assert idle.state is State.CLOSED
+    assert idle.clock.state is State.CLOSED
     assert one.here.front.told == ["drain", "end idle"]
     assert one.stops
 

@@ -17,6 +17,8 @@ from tests.support.engines import ENGINES
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.config.sources import load
+from zcserve.content.builder import Builder, Built
+from zcserve.content.pinning import Pins
 
 
 class Node:
@@ -253,6 +255,134 @@ def test_pins_of_the_operator_stay_when_a_site_is_rebuilt(
     reload("come or changed: a")
     assert node.server.site.pins.globs == ("*.svg", "*.js", "page")
     assert node.server.store.pinned_bytes > 0
+
+
+def test_what_is_pinned_while_a_site_is_rebuilt_is_pinned_in_the_new_one(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node.path / "a" / "style.css").write_text("style")
+    building, go_on, build = threading.Event(), threading.Event(), Builder.build
+
+    def held(builder: Builder) -> Built:
+        built = build(builder)
+        building.set()
+        assert go_on.wait(30)
+        return built
+
+    content = node.server.content
+    wait_until(lambda: b"/style.css" in content.site.live.resources)
+    told: list[Pins] = []
+
+    def pin(add: list[str], remove: list[str]) -> None:
+        pins = len(told) + 1
+        node.server.loop.call_soon(lambda: content.pinning.change(add, remove, told.append))
+        wait_until(lambda: len(told) == pins)
+
+    pin(["page", "other"], [])
+    monkeypatch.setattr(Builder, "build", held)
+    node.file.write_text(node.file.read_text().replace('hosts = ["a', 'pin = ["*.js"]\nhosts = ["a'))
+    node.server.reload()
+    assert building.wait(30)
+    monkeypatch.undo()
+    pin(["*.css"], ["page"])
+    assert (told[1].globs, told[1].files) == (("other", "*.css"), 1)
+    go_on.set()
+    wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+    after = node.server.content
+    assert after is not content
+    assert after.site.pins.globs == ("*.js", "other", "*.css")
+    assert [one.key for one in after.site.pins.first(after.site.live)] == [b"/style.css"]
+    wait_until(lambda: not after.pinning.is_busy and len(node.server.store.held) == 1)
+
+
+# --- older generations ------------------------------------------------------------------------------------------------
+
+
+class Deploy:
+    """Site a, whose root is a symlink, and its releases: a page that names an asset of its own."""
+
+    def __init__(self, node: Node, wait_until: WaitUntil) -> None:
+        self.node = node
+        self.wait_until = wait_until
+        self.link = node.path / "current"
+        self.told: list[str] = []
+        for release in (1, 2, 3):
+            (node.path / f"r{release}").mkdir()
+            (node.path / f"r{release}" / "page").write_text(f"page {release}")
+            (node.path / f"r{release}" / f"{release}.js").write_text(f"script {release}")
+        self.point(1)
+        self.write(self.link)
+        self.reload()
+
+    def point(self, release: int) -> None:
+        (self.node.path / "aside").symlink_to(f"r{release}")
+        (self.node.path / "aside").rename(self.link)
+
+    def write(self, root: Path, more: str = "keep_generations = 2") -> None:
+        self.node.file.write_text(f'[sites.a]\nroot = "{root}"\nhosts = "a.example"\n{more}\n')
+
+    def reload(self) -> None:
+        self.told.clear()
+        self.node.server.reload(self.told.append)
+        self.wait_until(lambda: self.told)
+        assert self.told == [""]
+
+    @property
+    def resident(self) -> int:
+        return self.node.server.store.resident
+
+
+def get(client: Client, path: str) -> bytes:
+    """What a client of site a gets, or the status of an answer without content."""
+    client.send(f"GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+    answer = client.read()
+    return answer.body if answer.status == 200 else str(answer.status).encode()
+
+
+PATHS = ("/page", "/1.js", "/2.js", "/3.js", "/4.js")
+
+
+def test_a_site_that_changes_keeps_its_older_generations(node: Node, wait_until: WaitUntil) -> None:
+    deploy = Deploy(node, wait_until)
+    with Client(node.server.port) as client:
+        deploy.point(2)
+        wait_until(lambda: get(client, "/page") == b"page 2")
+        deploy.reload()  # nothing is new: it pushes nothing out
+        assert [get(client, path) for path in PATHS] == [b"page 2", b"script 1", b"script 2", b"404", b"404"]
+        for age in range(4):
+            deploy.write(deploy.link, f'keep_generations = 2\ncache_control = "max-age={age}"')
+            deploy.reload()
+            assert [get(client, path) for path in PATHS] == [b"page 2", b"script 1", b"script 2", b"404", b"404"]
+        wait_until(lambda: deploy.resident == 3)  # pages of old releases, which the new one hides, are gone
+        assert len(node.server.site.generations) == 2
+        old = node.server.site.generations[1]
+        for entry in old.entries():
+            node.server.store.drop(entry)
+        assert get(client, "/1.js") == b"script 1"  # read where it lies, by what is the site's by now
+        deploy.point(3)
+        wait_until(lambda: get(client, "/page") == b"page 3")
+        assert [get(client, path) for path in PATHS[1:]] == [b"script 1", b"script 2", b"script 3", b"404"]
+
+
+def test_a_page_of_before_finds_its_assets_though_the_site_has_another_root(node: Node, wait_until: WaitUntil) -> None:
+    deploy = Deploy(node, wait_until)
+    with Client(node.server.port) as client:
+        for release in (2, 3):
+            deploy.write(node.path / f"r{release}")
+            deploy.reload()
+        assert [get(client, path) for path in PATHS] == [b"page 3", b"script 1", b"script 2", b"script 3", b"404"]
+        deploy.write(node.path / "r3", "keep_generations = 1")
+        deploy.reload()
+        assert [get(client, path) for path in PATHS[1:]] == [b"404", b"script 2", b"script 3", b"404"]
+        wait_until(lambda: deploy.resident == 3)
+        deploy.write(node.path / "r1", 'keep_generations = 2\nkeep_for = "100ms"')
+        deploy.reload()
+        assert get(client, "/2.js") == b"script 2"  # of a change before this one: its time is not over
+        wait_until(lambda: get(client, "/3.js") == b"404")
+        deploy.write(node.path / "r2", "keep_generations = 0")
+        deploy.reload()
+        assert [get(client, path) for path in PATHS] == [b"page 2", b"404", b"script 2", b"404", b"404"]
+        wait_until(lambda: deploy.resident == 2)
 
 
 def test_what_takes_a_restart_is_told(node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture) -> None:

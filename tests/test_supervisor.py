@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.engines import ENGINES
 from tests.support.site import Site
@@ -148,6 +149,20 @@ def test_a_process_that_has_handed_over_says_nothing_more(systemd: Systemd) -> N
     assert systemd.told() == ["MAINPID=123\nWATCHDOG=1"]
 
 
+def test_of_several_reloads_the_last_one_that_is_over_is_told(systemd: Systemd) -> None:
+    one = Supervisor(systemd.environ)
+    first, second = one.reloading(), one.reloading()
+    second("")
+    assert [told.partition("=")[0] for told in systemd.told()] == ["RELOADING"] * 2
+    first("it failed")
+    first("it failed")
+    assert systemd.told() == ["READY=1\nSTATUS="]
+    third = one.reloading()
+    one.stopping()
+    third("")
+    assert [told.partition("=")[0] for told in systemd.told()] == ["RELOADING", "STOPPING"]
+
+
 # --- a server ---------------------------------------------------------------------------------------------------
 
 
@@ -175,3 +190,34 @@ def test_a_server_tells_of_its_start_its_reloads_and_its_end(
     os.kill(server.pid, signal.SIGTERM)
     systemd.until(r"STOPPING=1\nSTATUS=stopping: .*")
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_reload_is_over_when_the_sites_of_the_configuration_are_served(
+    command: StartCommand, wait_until: WaitUntil, systemd: Systemd, tmp_path: Path, engine: str
+) -> None:
+    """The file is a FIFO: it is read when the test writes it, long after the content was reloaded."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "page").write_text(name)
+    text = f'[sites.b]\nroot = "{tmp_path / "b"}"\nhosts = "b.example"\n'
+    file = tmp_path / "web.toml"
+    file.write_text("")
+    server = command(tmp_path / "a", "--config", str(file), "--engine", engine, environ=systemd.environ)
+    systemd.until("READY=1")
+    file.unlink()
+    os.mkfifo(file)
+    for written, told in (text, ""), (text + "rot = 1", "unknown key 'rot'"):
+        server.lines.clear()
+        os.kill(server.pid, signal.SIGHUP)
+        systemd.until(r"RELOADING=1\n.*")
+        wait_until(lambda: any("reloaded: 1 file" in line for line in server.lines))
+        assert not [word for word in systemd.told() if "READY" in word]
+        file.write_text(written)
+        ready = systemd.until(r"READY=1\n.*")[-1]
+        assert ("; the sites are not as configured: " in ready) == bool(told)
+        assert told in ready
+        with Client(server.port) as client:
+            for host, page in (b"other.example", b"a"), (b"b.example", b"b"):
+                client.send(b"GET /page HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
+                assert client.read().body == page

@@ -54,6 +54,33 @@ for room in [*range(stack, stack + (1 << 18), 1 << 12), stack + (16 << 20)]:
     said.add(os.waitpid(child, 0)[1])
 print(*sorted(map(os.waitstatus_to_exitcode, said)))
 """
+# Each line that makes an object may begin a collection, and each collection gives the GIL away, while threads end.
+COLLECTED = """
+import gc, threading, time
+from zcserve import threads
+
+class Yields:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        time.sleep(0.00001)
+
+def come_and_go():
+    while True:
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+
+threading.Thread(target=come_and_go, daemon=True).start()
+gc.set_threshold(1)
+until = time.monotonic() + 0.5
+while time.monotonic() < until:
+    Yields()
+    assert threads.frame_of(threading.get_ident())
+gc.disable()
+print("looked")
+"""
 
 
 def test_a_thread_runs_and_does_not_keep_the_process_from_ending() -> None:
@@ -103,3 +130,17 @@ def test_a_thread_that_would_lack_memory_for_its_first_line_is_not_begun() -> No
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20)),
     )
     assert (done.stdout, done.stderr) == ("0 1\n", "")
+
+
+def test_a_look_at_a_thread_that_a_collection_might_come_into_hangs_nothing() -> None:
+    argv = [sys.executable, "-c", COLLECTED]
+    environ = os.environ | {"PYTHONPATH": str(Path(zcserve.__file__).parents[1])}
+    assert subprocess.run(argv, env=environ, stdout=subprocess.PIPE, timeout=WITHIN_S, check=True).stdout == b"looked\n"
+
+
+def test_a_thread_that_has_ended_has_no_frame() -> None:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    assert thread.ident is not None
+    assert threads.frame_of(thread.ident) is None

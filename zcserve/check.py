@@ -3,10 +3,11 @@ Nothing is left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import filterfalse
+from typing import TypeAlias
 
 from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
@@ -32,6 +33,9 @@ from zcserve.rules.book import Rulebook
 
 _log = Log(__name__)
 
+# What an application has at a key, with a query -> the rewrites of a site that lead to nothing, a line each.
+Nowhere: TypeAlias = Callable[[Callable[[bytes, bytes], bool]], list[str]]
+
 
 def check(config: Config) -> int:
     """Validate the root, say what would be resident, and what does not work. The exit code: 1 where something does
@@ -53,17 +57,19 @@ def check(config: Config) -> int:
             if memory[name] != ALL:
                 store.shares.set(pins[name], *memory[name])
         taken = 0  # bytes of the sites before
+        nowhere: dict[str, Nowhere] = {}
         for number, (name, own) in enumerate(sites.items()):
             try:
-                taken = _check_content(
-                    "" if len(sites) == 1 else f"site {name}: ", own, store, number, pins[name], taken
-                )
+                label = "" if len(sites) == 1 else f"site {name}: "
+                taken, nowhere[name] = _check_content(label, own, store, number, pins[name], taken)
             except UsageError as error:
                 if name in tables:
                     raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
+                if isinstance(error, RootError):
+                    raise own.refuse_root(error) from None
                 raise UsageError(f"sites.{name}: {error}" if len(sites) > 1 else str(error)) from None
     print(f"lanes: {lanes}")
-    faults = [fault for own in sites.values() if own.servlets or own.mount for fault in _check_applications(own)]
+    faults = [fault for name, own in sites.items() for fault in _check_applications(own, nowhere[name])]
     faults += _check_log(config)
     print("configuration is not valid" if faults else "configuration is valid")
     return 1 if faults else 0
@@ -73,12 +79,16 @@ def _store_of(config: Config) -> Store:
     return Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
 
 
-def _check_content(label: str, config: Config, store: Store, site: int, pinned: Pinned, before: int) -> int:
-    """Look at a site, of which lines begin with `label`; the bytes that the sites `before` and this one would take."""
+def _check_content(
+    label: str, config: Config, store: Store, site: int, pinned: Pinned, before: int
+) -> tuple[int, Nowhere]:
+    """Look at a site, of which lines begin with `label`; the bytes that the sites `before` and this one would take, and
+    what tells of its rewrites."""
     book = Rulebook(config)
     root = open_root(config.directory, book, site)
     generation = walk(root, index=config.index)
-    for line in (*book.told, *root.rules.findings(lambda key: isinstance(generation.resources.get(key), Entry))):
+    findings, missing = root.rules.findings(generation.has_file), root.rules.error_pages.missing(generation.has_file)
+    for line in (*book.told, *findings, *missing):
         _log.warning("%s%s", label, line)
     try_to_open_files(generation)
     store.count_index(site, generation.index_bytes)
@@ -102,7 +112,9 @@ def _check_content(label: str, config: Config, store: Store, site: int, pinned: 
         coded = [entry for entry in entries if loader.codings.may_apply(entry)]
         print(f"compress: {_counted(coded)}, would get variants besides")
     print(f"not served as they lie there: {len(generation.problems)}")
-    return before + _cost(taken, store)
+    return before + _cost(taken, store), lambda has: [
+        label + line for line in root.rules.nowhere(generation.has_file, has)
+    ]
 
 
 def _cost(taken: Sequence[Entry], store: Store) -> int:
@@ -131,15 +143,24 @@ def _check_log(config: Config) -> list[str]:
     return []
 
 
-def _check_applications(config: Config) -> list[str]:
-    """What of them does not load, a line each."""
+def _check_applications(config: Config, nowhere: Nowhere) -> list[str]:
+    """What of them does not load, a line each; `nowhere` tells of rewrites that lead to nothing that they have."""
+    if not (config.servlets or config.mount):
+        _warn(nowhere(lambda key, query: False))
+        return []
     from zcserve.servlets.application import check as check_servlets  # late: most sites have none
 
-    told, faults = check_servlets(config)
+    told, faults, missed = check_servlets(config, nowhere)
+    _warn(missed)
     print(f"servlets: {told}")
     for fault in faults:
         print(f"does not load: {printable(fault)}")
     return faults
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        _log.warning("%s", line)
 
 
 def _bytes(found: Sequence[Entry]) -> int:

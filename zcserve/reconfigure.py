@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from zcserve import threads
+from zcserve.cache.index import Generation
+from zcserve.cache.pinned import Pinned
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
@@ -35,8 +37,26 @@ _RESTART = "a restart or an upgrade (SIGUSR2) does that"
 
 # Hears how a reload ended: why it failed, or "". In the loop's thread.
 Reloaded: TypeAlias = Callable[[str], object]
-# A site that comes, and its first generation.
-Come = tuple[Tenant, Built]
+
+
+class Come(NamedTuple):
+    """A site that comes.
+
+    built       its first generation
+    old         the one whose place it takes; None for none
+    pins        of that one, as it was built by
+    keeps_last  whether that one serves something that the new one has not
+    """
+
+    tenant: Tenant
+    built: Built
+    old: Tenant | None
+    pins: tuple[str, ...]
+    keeps_last: bool
+
+
+# A site that goes, its content, and the one that takes its place.
+Gone: TypeAlias = tuple[Tenant, Content, Tenant | None]
 
 
 class Reconfigure:
@@ -78,6 +98,7 @@ class Reconfigure:
 
     def _end(self, why: str) -> None:
         self._is_busy = False
+        self._contents.unbuilt = why
         told, self._told = self._told, []
         for tell in told:
             tell(why)
@@ -117,7 +138,7 @@ class Reconfigure:
         ]
         built = list(filter(None, (self._try_to_build(name, own, memory[name], here.get(name)) for name, own in come)))
         gone = [tenant for name, tenant in here.items() if name not in configs]
-        made = {tenant.site.name for tenant, _ in built}
+        made = {one.tenant.site.name for one in built}
         gone += [tenant for name, tenant in here.items() if name in made]
         stay = here.keys() - made
         names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in stay})
@@ -140,9 +161,11 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, error)
             return None
         try:
+            pins = old.site.pins.globs if old is not None else ()  # first: from now on more may come, and go
             if old is not None:
-                tenant.site.pins.follow(old.site.pins, old.config.pin)
-            return tenant, tenant.builder.build()
+                tenant.site.pins.follow(Pinned(pins), old.config.pin)
+            built = tenant.builder.build()
+            return Come(tenant, built, old, pins, old is not None and _has_more(old.site.live, built.generation))
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
             self._sites.loaders.remove(tenant.site.id)
@@ -156,15 +179,18 @@ class Reconfigure:
         """From the next request on these sites are there. What was read and could not be built is read again."""
         service = self._service
         sampler = service.sites[0].sampler
-        for tenant, built in come:
+        for tenant, built, old, _, keeps_last in come:
             tenant.serve(built)
+            if old is not None:
+                tenant.succeed(old, keeps_last=keeps_last, now=service.loop.now)
             tenant.site.sampler = sampler
             tenant.teach(service.loop.front)
             self._contents.add(tenant.open_content(service, self._contents.crews, self._contents.news))
         going = set(gone)
         kept = [tenant for tenant in self._sites if tenant not in going]
         renamed = 0
-        for tenant in (*kept, *(tenant for tenant, _ in come)):
+        everyone = [*kept, *(one.tenant for one in come)]
+        for tenant in everyone:
             hosts = frozenset(host.encode() for host in names[tenant.site.name])
             renamed += hosts != tenant.site.names
             tenant.site.names = hosts
@@ -172,49 +198,59 @@ class Reconfigure:
         if not (come or gone or renamed or wanted.unknown_host != self._config.unknown_host):
             return
         order = {name: number for number, name in enumerate(names)}
-        tenants = sorted([*kept, *(tenant for tenant, _ in come)], key=lambda one: order[one.site.name])
+        tenants = sorted(everyone, key=lambda one: order[one.site.name])
         self._sites.replace(tenants)
         self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
         self._contents.sort([tenant.site.id for tenant in tenants])
-        self._count_on([tenant for tenant, _ in come], contents)
+        self._go_on(come, contents)
         for tenant in gone:
             service.loop.front.drop_shelf(tenant.site.id)
         if gone:
-            service.loop.front.when_passed(partial(self._forget, list(zip(gone, contents, strict=True))))
-        came, went = (sorted(one.site.name for one in some) for some in ([one for one, _ in come], gone))
+            heirs = {one.old: one.tenant for one in come}
+            left = [(tenant, content, heirs.get(tenant)) for tenant, content in zip(gone, contents, strict=True)]
+            service.loop.front.when_passed(partial(self._forget, left))
+        came, went = (sorted(one.site.name for one in some) for some in ([one.tenant for one in come], gone))
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
         )
 
-    def _count_on(self, come: list[Tenant], gone: list[Content]) -> None:
-        """What is counted of a site goes on with the one that takes its place, or is the server's from now on."""
-        sites = {tenant.site.name: tenant.site for tenant in come}
+    def _go_on(self, come: list[Come], gone: list[Content]) -> None:
+        """What is counted of a site, and what an operator has pinned of it, goes on with the one that takes its place;
+        of one that goes, what is counted is the server's from now on."""
+        pins = {one.tenant.site.name: one.pins for one in come}
         contents = {content.site.name: content for content in self._contents}
         for content in gone:
             old = content.site
-            if (site := sites.get(old.name)) is not None and (new := contents.get(old.name)) is not None:
-                site.hits += old.hits
-                site.misses += old.misses
+            if old.name in pins and (new := contents.get(old.name)) is not None:
                 new.count_on(content)
+                try:
+                    new.pinning.follow(old.pins, pins[old.name])
+                except UsageError as error:
+                    _log.error("reload: site %s is not pinned as it was: %s", old.name, error)
             else:
                 self._service.past_hits += old.hits
                 self._service.past_misses += old.misses
 
-    def _forget(self, gone: list[tuple[Tenant, Content]]) -> None:
+    def _forget(self, gone: list[Gone]) -> None:
         """No lane finds these sites any more."""
         threads.start(partial(self._let_go, gone), "zcserve-sites-gone")
 
-    def _let_go(self, gone: list[tuple[Tenant, Content]]) -> None:
+    def _let_go(self, gone: list[Gone]) -> None:
         """In a thread: end what made their content, and forget that. What is being sent stays until it is."""
-        for tenant, content in gone:
+        for tenant, content, heir in gone:
             try:
                 if content.leave():
                     self._contents.has_left(content)
-                    self._sites.let_go(tenant)
+                    self._sites.let_go(tenant, heir)
             except ClosingError:
                 return
+
+
+def _has_more(old: Generation, new: Generation) -> bool:
+    """Whether one has a key that the other one lacks."""
+    return any(key not in new.resources for keys in old.keys_in_pieces() for key in keys)
 
 
 def _differs(old: Config, new: Config) -> bool:

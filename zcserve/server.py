@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -203,7 +203,6 @@ class Server:
     def _open_content(self, undo: ExitStack) -> None:
         """What follows the roots from now on."""
         self.contents = self.sites.open_content(self._service, undo)
-        self.contents.reloaded.subscribe(self._supervisor.reloaded)
         self.loop.each_turn.subscribe(self.contents.each_turn)
         self._foresight = Foresight(self._service, self.store, self.contents)
         if self._reread is not None:
@@ -389,14 +388,13 @@ class Server:
     def reload(self, told: Callable[[str], object] | None = None) -> None:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once; `told` as of `Content.reload`."""
-        self._supervisor.reloading()
+        over = self._supervisor.reloading()
         reloads = [self.contents.reload]
         if self._reconfigure is not None:
             reloads.insert(0, self._reconfigure.reload)
-        if told is not None:
-            told = _told_together(told, len(reloads))
+        hear = _told_together([over] if told is None else [told, over], len(reloads))
         for reload in reloads:
-            reload(told)
+            reload(hear)
         self.sites.reload_applications(self._service)
 
     def _say_ready(self) -> None:
@@ -413,13 +411,14 @@ class Server:
         )
 
 
-def _told_together(told: Callable[[str], object], count: int) -> Callable[[str], None]:
+def _told_together(told: Iterable[Callable[[str], object]], count: int) -> Callable[[str], None]:
     """Hears `count` times why something failed, or "", and tells then."""
     whys: list[str] = []
 
     def hear(why: str) -> None:
         whys.append(why)
         if len(whys) == count:
-            told("; ".join(filter(None, whys)))
+            for tell in told:
+                tell("; ".join(filter(None, whys)))
 
     return hear

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING
 
+from zcserve.cache.entry import each_coding
 from zcserve.cache.index import Generation
 from zcserve.cache.instance import Instance
 from zcserve.cache.loader import Loader
@@ -26,6 +27,7 @@ from zcserve.content.contents import Contents
 from zcserve.content.crews import Crews
 from zcserve.content.news import News
 from zcserve.errors import UsageError
+from zcserve.log import Log
 from zcserve.net.front import Front
 from zcserve.net.service import Service
 from zcserve.site.site import Site
@@ -33,12 +35,15 @@ from zcserve.site.site import Site
 if TYPE_CHECKING:
     from zcserve.servlets.application import Servlets
 
+_log = Log(__name__)
+
 
 class Tenant:
     """One site, and what makes its content.
 
     memory       what it has of the store's memory, guaranteed and at most
     application  what answers where no file does; None for none
+    inherited    generations of the site whose place it takes, until they are its own
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Tenant:
             store.shares.set(self.site.pins, *memory)
         self.builder = Builder(config, store, self.loader, self.site, instance)
         self.application: Servlets | None = None
+        self.inherited: list[Generation] = []
         self._built: Built | None = None
 
     def serve(self, built: Built) -> None:
@@ -88,13 +94,49 @@ class Tenant:
         undo.callback(application.close)
         application.start()
 
-    def let_go(self) -> None:
-        """It is gone: forget its content. What a request still waits for is loaded, and not kept."""
-        self.loader.variants.close()
-        for generation in self.site.generations:
+    def succeed(self, old: Tenant, *, keeps_last: bool, now: float) -> None:
+        """In the loop: it takes the place of this one, of which the older generations stay reachable, and the last one
+        where told, as far as `keep_generations` goes. A page from before the change finds what it needs in these,
+        wherever the root is now: a change of the configuration is a release like any other."""
+        last, *older = old.site.generations
+        last.until = now + self.config.keep_for_s
+        kept = ([last] if keeps_last else []) + older
+        try:
+            for generation in kept[: self.config.keep_generations]:
+                generation.root = generation.root.of_site(self.site.id)  # so that this site's loader loads for it
+                self.inherited.append(generation)
+        except UsageError as error:
+            _log.warning("%sreloaded: not all older files stay reachable: %s", self.site.label, error)
+        self.site.serve(self.site.live, self.inherited)
+
+    def settle(self) -> None:
+        """In a thread: what it has inherited is evicted, or pinned, as its own. What its own files hide is forgotten:
+        it would take the room twice."""
+        hides = self.site.live.resources
+        for generation in self.inherited:
             for entry in generation.entries():
-                self.loader.forget(entry)
+                if entry.key in hides:
+                    self.loader.forget(entry)
+                else:
+                    for one in each_coding(entry):
+                        self.loader.store.repin(one, self.site.pins)
+        self.inherited.clear()
+
+    def let_go(self, heir: Tenant | None = None) -> None:
+        """It is gone: forget its content, but for what the `heir` has. What a request still waits for is loaded, and
+        not kept."""
+        self.loader.variants.close()
+        kept = list(heir.inherited) if heir is not None else []
+        entries = {id(entry) for one in kept for entry in one.entries()}
+        for generation in self.site.generations:
+            if generation in kept:
+                continue
+            for entry in generation.entries():
+                if id(entry) not in entries:
+                    self.loader.forget(entry)
             generation.clear()
+        if heir is not None:
+            heir.settle()
         self.loader.store.count_index(self.site.id, 0)
         self.loader.store.shares.remove(self.site.pins)
 
@@ -127,7 +169,7 @@ class Sites:
                 tenant = self.make(name, own, memory[name])
             except UsageError as error:
                 if name not in tables:
-                    raise
+                    raise own.refuse_root(error) if isinstance(error, RootError) else error from None
                 raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
             self._tenants.append(tenant)
 
@@ -137,10 +179,11 @@ class Sites:
         self.loaders.add(tenant.site.id, tenant.loader)
         return tenant
 
-    def let_go(self, tenant: Tenant) -> None:
-        """It is none of them, and its threads have ended: forget its content and what made it."""
+    def let_go(self, tenant: Tenant, heir: Tenant | None = None) -> None:
+        """It is none of them, and its threads have ended: forget its content and what made it. `heir` as of
+        `Tenant.let_go`."""
         self.loaders.remove(tenant.site.id)
-        tenant.let_go()
+        tenant.let_go(heir)
 
     def named(self, name: str) -> Tenant | None:
         """That of this name."""

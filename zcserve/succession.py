@@ -7,12 +7,12 @@ as the old one   start the program -> "ready": replace nothing -> it serves: han
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
+from zcserve import collector
 from zcserve.admin.door import Door
 from zcserve.cache import manifest
 from zcserve.cache.index import Generation
@@ -44,8 +44,7 @@ def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *,
     clients are not to wait for that; behind another process in any case: else they would get from disk what they had
     from memory. Raises UsageError."""
     store = builders[0].store
-    gc.disable()  # a hundred thousand new objects, and not one of them garbage
-    try:
+    with collector.paused():  # a hundred thousand new objects, and not one of them garbage
         if predecessor is not None:
             for one in builders:
                 one.site.serve(Generation(one.open_root()))  # heads in its memory are compared by the rules
@@ -64,8 +63,6 @@ def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *,
                 retire(last, built[-1].generation, builder.loader)
                 builder.loader.want_what_is_missing(built[-1].generation)
         store.starting = False
-    finally:
-        gc.enable()
     return built
 
 

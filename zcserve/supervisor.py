@@ -18,6 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from zcserve.config.units import counted
 from zcserve.net.loop import Loop
@@ -51,7 +52,7 @@ class Supervisor:
         self._path = environ.get("NOTIFY_SOCKET", "")
         self._watchdog_s = _watchdog_s(environ, takes_over)
         self._is_ready = False
-        self._is_reloading = False
+        self._reloads: set[object] = set()  # that are not over
         self._loading_told = 0.0
         self._status: Callable[[], str] = str
 
@@ -91,16 +92,19 @@ class Supervisor:
     def _tell_status(self) -> None:
         self._tell(f"STATUS={self._status()}")
 
-    def reloading(self) -> None:
-        """The next generation is asked for."""
-        self._is_reloading = True
+    def reloading(self) -> Callable[[str], None]:
+        """A reload is asked for. What is returned is to be called when all of it is served, or could not be built: with
+        the last of several, systemd hears so. Also in a signal's handler, so nothing is locked."""
+        reload = object()
+        self._reloads.add(reload)
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", TOLD_WITHIN_S)
+        return partial(self._reloaded, reload)
 
-    def reloaded(self) -> None:
-        """It is served, or could not be built."""
-        if self._is_reloading:
-            self._is_reloading = False
-            self._tell(f"READY=1\nSTATUS={self._status()}", TOLD_WITHIN_S)
+    def _reloaded(self, reload: object, _: str) -> None:
+        if reload in self._reloads:
+            self._reloads.discard(reload)
+            if not self._reloads:
+                self._tell(f"READY=1\nSTATUS={self._status()}", TOLD_WITHIN_S)
 
     # --- as it ends ---------------------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class Supervisor:
 
     def stopping(self) -> None:
         """The server ends in order. Until then the loop turns, and says so."""
-        self._is_reloading = False
+        self._reloads.clear()
         self._status = lambda: "stopping: what is under way is answered"
         self._tell(f"STOPPING=1\nSTATUS={self._status()}", TOLD_WITHIN_S)
 

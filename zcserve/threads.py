@@ -6,6 +6,8 @@ line. Whatever starts a thread later has an answer for `NoThreadError`.
 
 A thread may be bound to one cpu (`bind`). Linux has a new thread start where the thread that makes it may run; so those
 that are started here get the cpus that the bound thread had before.
+
+Where another thread is can be told, too (`frame_of`).
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from __future__ import annotations
 import mmap
 import os
 import resource
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
+from zcserve import collector
 from zcserve.errors import NoThreadError
 
 _TOLD = (
@@ -61,6 +66,13 @@ def unbind() -> None:
     """Have the calling thread run where it did before `bind`; nothing, where it is not bound."""
     if cpus := _own.__dict__.pop("cpus", None):
         _allow(cpus)
+
+
+def frame_of(thread_id: int) -> FrameType | None:
+    """The innermost frame of a thread; None: it has none. CPython before 3.12 holds its lock of all threads meanwhile,
+    and makes objects: with a collection that gave the GIL to a thread that ends, no thread would run any more."""
+    with collector.paused():
+        return sys._current_frames().get(thread_id)
 
 
 def _ask_for_room() -> None:

@@ -6,7 +6,6 @@ Playwright drives Debian's browser. What axe-core says is asked where npm has it
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.browser import MARKS, WITHIN_MS, chromium
 from tests.support.client import Client
 from tests.support.engines import ENGINES
 from tests.support.site import Serve, Site
@@ -25,13 +25,11 @@ from zcserve.admin.tickers import Ticker
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.peer, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = MARKS
 
 TOKEN = "a-token-of-some-length"
-WITHIN_MS = 30_000
 WIDTHS = {"a desk": 1280, "a phone": 360}
 # What a browser itself says of requests that the tests have refused.
 REFUSED = ("with a status of 400", "with a status of 401", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING")
@@ -40,10 +38,8 @@ Open = Callable[..., "Page"]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

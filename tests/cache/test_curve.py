@@ -14,8 +14,8 @@ from zcserve.cache import curve as curve_module
 from zcserve.cache.curve import FOLLOWED_PER_S_MAX, MEASURED_PER_S_MAX, SAMPLES_MIN, MissRatioCurve
 from zcserve.cache.evictor import TICKS_PER_S, tick_at
 
-ACCESSES = 180_000
-OBJECTS = 60_000
+ACCESSES = 90_000
+OBJECTS = 30_000  # several times the samples
 # (object, size)
 Trace = list[tuple[int, int]]
 
@@ -154,7 +154,7 @@ def test_the_cliff_of_a_loop_is_where_it_is_within_four_hundredths(name: str, mo
 
 @pytest.mark.parametrize("name", [*TRACES, *LOOPS])
 def test_with_everything_sampled_only_the_buckets_are_left(name: str) -> None:
-    trace = (TRACES | LOOPS)[name](30_000, 10_000)
+    trace = (TRACES | LOOPS)[name](12_000, 4_000)
     curve = drawn(trace, MissRatioCurve(samples_max=1 << 18))
     assert curve.unit == 1
     assert curve.accesses == len(trace)
@@ -164,7 +164,7 @@ def test_with_everything_sampled_only_the_buckets_are_left(name: str) -> None:
 def test_a_busy_server_pays_little_and_still_sees_the_curve(monkeypatch: pytest.MonkeyPatch) -> None:
     seeded(monkeypatch)
     monkeypatch.setattr(curve_module, "FOLLOWED_PER_S_MAX", 500)
-    trace = mixed(zipf(0.9, 400_000, OBJECTS))
+    trace = mixed(zipf(0.9, 400_000, 2 * OBJECTS))
     curve = drawn(trace, MissRatioCurve(every=64), turn=64, adapted_every=20_000)
     assert SAMPLES_MIN <= curve.samples < 2000  # it has followed fewer and fewer
     assert greatest_error(trace, curve, least=0.05) < 0.03

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.trees import field
 from zcserve.cache import heads
-from zcserve.http import format_date
+from zcserve.http import FieldLines, format_date
 from zcserve.rules.compiled import NO_FIELDS, HeadFields
 
 ETAG = b'"0123456789abcdef0123456789abcdef"'
@@ -122,3 +122,10 @@ def test_the_slices_divide_a_head_into_length_middle_and_tail(
     assert middle == expected
     ending = [line.partition(b":")[0] for line in bytes(head[tail:]).split(b"\r\n")]
     assert ending == [b"ETag", *[b"Cache-Control"] * bool(cache_control), *[b"Vary"] * vary, b"", b""]
+
+
+@pytest.mark.parametrize("vary", [False, True])
+@pytest.mark.parametrize("lines", [(), ((b"X-A", b"1"), (b"Vary", b"Origin")), ((b"X-A", b"a: b, ETag: c"),) * 5])
+def test_what_a_head_has_of_rules_is_read_back(lines: FieldLines, vary: bool) -> None:
+    head = heads.build("a.css", 5, None, b'"x"', b"gzip" if vary else b"", vary, fields=HeadFields(lines))
+    assert heads.lines_of_rules(head) == lines

@@ -29,7 +29,7 @@ def generation(tree: Tree) -> Generation:
 
 
 def patch_of(resources: dict[bytes, Entry | Redirect | None], page: bytes | None = None) -> Patch:
-    return Patch(resources, [], error_pages={} if page is None else {404: page, 503: page})
+    return Patch(resources, [], pages={} if page is None else {b"/404.html": page, b"/503.html": page})
 
 
 def test_all_that_is_new_changed_or_gone_is_laid_over(generation: Generation) -> None:
@@ -51,7 +51,7 @@ def test_some_keys_of_it_may_be_laid_over_alone(generation: Generation) -> None:
 def test_the_page_for_404_comes_with_its_key(
     generation: Generation, keys: Collection[bytes] | None, page: bytes
 ) -> None:
-    generation.error_pages = {404: b"old", 503: b"old"}
+    generation.set_pages({b"/404.html": b"old", b"/503.html": b"old"})
     patch_of({b"/404.html": entry(b"/404.html"), b"/goes": None}, b"new").apply(generation, keys)
     assert (generation.error_pages.get(404), generation.error_pages[503]) == (page, b"old")
 

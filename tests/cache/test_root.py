@@ -34,8 +34,21 @@ def outside(tmp_path: Path) -> Path:
 
 
 def test_a_root_that_is_not_there_is_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"absent.*does not exist"):
+    with pytest.raises(UsageError, match=r"absent' does not exist$"):
         Root(tmp_path / "absent")
+
+
+def test_a_relative_root_that_is_not_there_is_told_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"root 'absent' does not exist in '{tmp_path}', the working directory"):
+        Root("absent")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="root 'absent' does not exist in the working directory"):
+        Root("absent")
 
 
 def test_a_file_is_no_root(tmp_path: Path) -> None:

@@ -155,3 +155,14 @@ def test_what_only_the_values_of_a_site_make_wrong_names_it(tmp_path: Path) -> N
 def test_a_thousand_sites_are_read_in_a_moment(tmp_path: Path) -> None:
     text = "".join(f'[sites.s{n}]\nhosts = ["s{n}.example"]\nroot = "r{n}"\n' for n in range(1000))
     assert len(read(tmp_path, text).sites) == 1000
+
+
+def test_a_site_has_the_servers_dialect_of_rules_unless_it_says_its_own(tmp_path: Path) -> None:
+    text = 'root = "w"\nrules_dialect = "cloudflare"\n' + A + B + 'rules_dialect = "netlify"\n'
+    assert [one.rules_dialect for one in configs_of(read(tmp_path, text)).values()] == [
+        "cloudflare", "cloudflare", "netlify",
+    ]  # fmt: skip
+    with pytest.raises(
+        UsageError, match=r"web.toml:5:1: rules_dialect: 'caddy' is unknown; accepted: one of netlify, "
+    ):
+        read(tmp_path, 'root = "w"\n' + A + 'rules_dialect = "caddy"\n')

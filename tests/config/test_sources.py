@@ -195,3 +195,16 @@ def test_some_keys_of_a_file_are_found_whatever_else_it_says(tmp_path: Path) -> 
     file.write_text("admin = 3\n")
     with pytest.raises(UsageError, match="admin: 3 is"):
         look_up(("admin",), file)
+
+
+def test_a_root_that_is_missing_is_told_with_its_place_in_the_file_and_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text("port = 1\n")
+    with pytest.raises(UsageError, match=r'web\.toml:1:1: no root given: .*; accepted: root = "DIR" there, above'):
+        load({}, {}, file)
+    assert load({"root": "w"}, {}, file).where == ""
+    file.write_text('port = 1\nroot = "nothing"\n')
+    config = load({}, {}, file)
+    assert str(config.refuse_root(UsageError("no"))).startswith(f"{file}:2:1: no; accepted: a directory that is there")
+    assert load({}, {"ZCSERVE_ROOT": "w"}, file).where == ""
+    assert config == load({"root": "nothing", "port": 1}, {})

@@ -198,7 +198,7 @@ def test_a_patch_brings_what_changed_loaded_and_what_is_gone_as_nothing(shop: Op
     assert content_of(page.body) == b"new"
     assert patch.resources[b"/gone"] is None
     assert b"/same" not in patch.resources
-    assert patch.error_pages == {404: b"new page"}
+    assert patch.pages == {b"/404.html": b"new page"}
     assert built.generation.resources[b"/page"] is not page  # nothing is laid over yet
 
 

@@ -395,6 +395,23 @@ def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Site, serve: 
     wait_until(lambda: server.content.counters.flips > 0)
 
 
+def test_a_watcher_is_closed_once_though_a_site_leaves_as_the_server_ends(
+    site: Site, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(site.root)
+    close, closed = Watcher.close, []
+
+    def close_again(watcher: Watcher) -> None:
+        closed.append(watcher)
+        assert server.content.close()
+        close(watcher)
+
+    monkeypatch.setattr(Watcher, "close", close_again)
+    server.loop.call_soon(server.drain.end)
+    assert server.contents.close()
+    assert len(closed) == 1
+
+
 def test_a_reload_is_not_asked_for_when_all_is_over(site: Site, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     server = serve(site.root, watch=False)
     server.content.close()

@@ -71,11 +71,11 @@ def test_the_earliest_time_of_all_is_due(server: Server) -> None:
 
 
 def test_a_reload_is_over_with_the_last_site(server: Server) -> None:
-    reloaded: list[int] = []
-    server.contents.reloaded.subscribe(lambda: reloaded.append(1))
-    server.contents.reload()
-    turn_until(server, lambda: reloaded and all(content.counters.flips for content in server.contents))
-    assert len(reloaded) == 1
+    told: list[str] = []
+    server.contents.reload(told.append)
+    turn_until(server, lambda: told)
+    assert told == [""]
+    assert all(content.counters.flips for content in server.contents)
 
 
 def test_what_is_found_changed_is_told_to_its_own_site(server: Server, tmp_path: Path) -> None:

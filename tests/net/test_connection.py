@@ -27,7 +27,7 @@ def test_requests_of_one_read_are_answered_together_and_leave_together(house: Ca
     here.turn(transport)
     assert statuses(transport) == [200, 404, 200]
     assert transport.flags == "s"
-    assert connection.state is State.IDLE
+    assert connection.clock.state is State.IDLE
     assert [status for status, _ in here.log] == [200, 404, 200]
 
 
@@ -36,10 +36,10 @@ def test_a_head_may_come_in_any_two_pieces(house: Callable[..., House], cut: int
     here = house()
     connection, transport = here.connect(GET[:cut])
     here.turn(transport)
-    assert (connection.state, transport.sent) == (State.HEAD, b"")
+    assert (connection.clock.state, transport.sent) == (State.HEAD, b"")
     transport.comes = GET[cut:]
     here.turn(transport)
-    assert (connection.state, statuses(transport)) == (State.IDLE, [200])
+    assert (connection.clock.state, statuses(transport)) == (State.IDLE, [200])
 
 
 def test_after_a_full_read_no_event_is_waited_for(house: Callable[..., House]) -> None:
@@ -55,14 +55,14 @@ def test_a_full_client_is_waited_for_and_what_it_sends_meanwhile_is_not_read(hou
     here = house()
     connection, transport = here.connect(GET + GET, room=10)
     here.turn(transport)
-    assert (connection.state, here.body.pins) == (State.WRITE, 2)
+    assert (connection.clock.state, here.body.pins) == (State.WRITE, 2)
     transport.comes = GET
     here.turn(transport, READ)
     assert transport.has_unread()
     transport.room = None
     here.turn(transport, READ | WRITE)
     here.settle()
-    assert (connection.state, here.body.pins) == (State.IDLE, 0)
+    assert (connection.clock.state, here.body.pins) == (State.IDLE, 0)
     assert statuses(transport) == [200, 200, 200]
 
 
@@ -71,14 +71,14 @@ def test_a_slow_reader_may_go_on_and_one_that_reads_nothing_is_closed(house: Cal
     connection, transport = here.connect(GET, room=10)
     transport.queued = 100
     here.turn(transport)
-    assert connection.state is State.WRITE
+    assert connection.clock.state is State.WRITE
     began = connection.due()
     transport.queued = 50
     connection.expire()
-    assert connection.state is State.WRITE
+    assert connection.clock.state is State.WRITE
     assert connection.due() >= began
     connection.expire()
-    assert (connection.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
+    assert (connection.clock.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
     assert not here.front.watched & {transport.fd}
 
 
@@ -98,7 +98,7 @@ def test_a_client_that_leaves_is_closed_and_its_body_is_free(house: Callable[...
         here.turn(transport, HANG_UP | WRITE)
         here.settle()
         assert transport.sent.endswith(CONTENT)  # what is complete is sent all the same
-    assert (connection.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
+    assert (connection.clock.state, transport.is_closed, here.body.pins) == (State.CLOSED, True, 0)
     assert fd not in here.loop.handlers
     assert not here.service.connections
 
@@ -108,7 +108,7 @@ def test_the_last_answer_ends_at_once_where_nothing_can_be_lost(house: Callable[
     connection, transport = here.connect(LAST)
     transport.queued = 300
     here.turn(transport)
-    assert (connection.state, transport.is_closed, transport.is_output_ended) == (State.CLOSED, True, False)
+    assert (connection.clock.state, transport.is_closed, transport.is_output_ended) == (State.CLOSED, True, False)
 
 
 def test_what_was_sent_before_a_failure_that_is_not_the_clients_arrives(
@@ -124,17 +124,17 @@ def test_what_was_sent_before_a_failure_that_is_not_the_clients_arrives(
 
     monkeypatch.setattr(transport, "send", fails)
     here.turn(transport, WRITE)
-    assert (connection.state, transport.is_output_ended, transport.is_closed) == (State.CLOSED, True, False)
+    assert (connection.clock.state, transport.is_output_ended, transport.is_closed) == (State.CLOSED, True, False)
 
 
 def test_what_is_not_resident_is_waited_for_without_the_client(house: Callable[..., House]) -> None:
     here = house()
     connection, transport = here.connect(COLD + GET)
     here.turn(transport)
-    assert (connection.state, transport.sent) == (State.WAIT, b"")
+    assert (connection.clock.state, transport.sent) == (State.WAIT, b"")
     here.fetcher.done[0](body_of(b"loaded"))
     here.settle()
-    assert (connection.state, statuses(transport)) == (State.IDLE, [200, 200])
+    assert (connection.clock.state, statuses(transport)) == (State.IDLE, [200, 200])
     assert transport.sent.index(b"loaded") < transport.sent.index(CONTENT)
 
 
@@ -155,7 +155,7 @@ def test_a_file_that_does_not_come_is_503_and_the_connection_goes_on(house: Call
     here.turn(transport)
     connection.expire()
     here.settle()
-    assert (connection.state, statuses(transport)) == (State.IDLE, [503, 200])
+    assert (connection.clock.state, statuses(transport)) == (State.IDLE, [503, 200])
     assert here.fetcher.cancelled == 1
 
 
@@ -176,7 +176,7 @@ def test_a_request_that_came_while_the_loop_was_busy_is_answered_at_its_deadline
     connection, transport = here.connect(GET)
     connection.expire()
     here.settle()
-    assert (connection.state, statuses(transport)) == (State.IDLE, [200])
+    assert (connection.clock.state, statuses(transport)) == (State.IDLE, [200])
 
 
 def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Callable[..., House]) -> None:
@@ -187,14 +187,14 @@ def test_a_turns_share_of_bytes_is_kept_and_the_rest_needs_no_event(house: Calla
     connection, transport = here.connect(GET * 4)
     transport.room = 5000
     here.turn(transport)
-    assert (connection.state, transport.flags, len(transport.sent)) == (State.WRITE, "s", 5000)
+    assert (connection.clock.state, transport.flags, len(transport.sent)) == (State.WRITE, "s", 5000)
     transport.room = 5000
     here.turn(transport, WRITE)  # an event does not bring it a second share in one turn
-    assert (connection.state, transport.flags, len(transport.sent)) == (State.WRITE, "ss", 10_000)
+    assert (connection.clock.state, transport.flags, len(transport.sent)) == (State.WRITE, "ss", 10_000)
     transport.room = None
     here.turn()
     assert statuses(transport) == [200] * 4
-    assert connection.state is State.IDLE
+    assert connection.clock.state is State.IDLE
 
 
 def test_a_draining_server_tells_that_an_answer_is_the_last(house: Callable[..., House]) -> None:
@@ -261,10 +261,10 @@ def test_one_that_is_kept_goes_back_after_a_second_and_its_idle_time_is_told(hou
     transport.comes = ABSENT
     here.turn(transport)
     since = here.loop.now
-    assert (connection.state, connection.due()) == (State.IDLE, since + IDLE_S)
+    assert (connection.clock.state, connection.due()) == (State.IDLE, since + IDLE_S)
     assert not here.front.given
     connection.expire()
-    assert (connection.state, here.front.given) == (State.CLOSED, [since])
+    assert (connection.clock.state, here.front.given) == (State.CLOSED, [since])
     assert not transport.is_closed
 
 
@@ -274,7 +274,7 @@ def test_one_that_is_kept_and_whose_client_has_ended_is_closed_in_time(house: Ca
     transport.comes = ABSENT
     here.turn(transport, READ | HANG_UP)
     connection.expire()
-    assert (connection.state, here.front.given) == (State.CLOSED, [])
+    assert (connection.clock.state, here.front.given) == (State.CLOSED, [])
 
 
 def test_the_keep_alive_timeout_ends_one_that_is_kept_where_it_is_shorter(house: Callable[..., House]) -> None:
@@ -292,7 +292,7 @@ def test_a_server_that_ends_ends_one_that_is_kept(house: Callable[..., House]) -
     here.turn(transport)
     here.service.draining = here.service.ending = True
     connection.drain()
-    assert (connection.state, here.front.given) == (State.CLOSED, [])
+    assert (connection.clock.state, here.front.given) == (State.CLOSED, [])
 
 
 def test_one_that_is_kept_may_be_shed_at_the_limit(house: Callable[..., House]) -> None:
@@ -301,6 +301,6 @@ def test_one_that_is_kept_may_be_shed_at_the_limit(house: Callable[..., House]) 
     transport.comes = ABSENT
     here.turn(transport)
     here.loop.now += 1.5
-    assert connection.may_be_shed(0.0)
+    assert connection.clock.may_be_shed(0.0)
     assert connection.shed()
-    assert connection.state is State.CLOSED
+    assert connection.clock.state is State.CLOSED

@@ -280,14 +280,15 @@ def test_a_client_that_waits_for_a_word_before_its_body_gets_one(
 def test_a_body_must_keep_its_pace(house: House_) -> None:
     client = Client(house(body_timeout_s=2.0, body_rate_min=1))
     client.comes(POST)
-    assert client.http.pace is not None
-    assert client.http.pace.due() == client.here.loop.now + 2
+    receiving = client.http.receiving
+    assert receiving is not None
+    assert receiving.due() == client.here.loop.now + 2
     client.here.loop.now += 2
-    assert not client.http.body_comes()
+    assert not receiving.suffices()
     client.comes(b"12")
-    assert client.http.body_comes()
+    assert receiving.suffices()
     client.comes(b"345")
-    assert not client.http.body_comes()  # it is over
+    assert client.http.receiving is None  # it is over
 
 
 def test_an_application_has_the_body_whole_and_it_counts_until_the_answer_is_out(house: House_) -> None:
@@ -517,9 +518,9 @@ def calls_for(here: House, request: bytes, monkeypatch: pytest.MonkeyPatch) -> i
         (b"GET /page?v=1", b"", 0),
         (b"GET /page", b"If-None-Match: *\r\n", 15),
         (b"GET /page", b"Range: bytes=0-3\r\n", 18),
-        (b"GET /absent", b"", 10),
-        (b"OPTIONS /page", b"", 6),
-        (b"DELETE /page", b"", 5),
+        (b"GET /absent", b"", 11),
+        (b"OPTIONS /page", b"", 7),
+        (b"DELETE /page", b"", 6),
     ],
 )
 def test_what_waits_for_nothing_takes_few_calls_more_than_a_page(

@@ -36,7 +36,9 @@ def plain(rules: tuple[HeaderRule, ...], cache_control: str, path: str) -> HeadF
             drop(name)
         for name, _ in rule.set:
             drop(name)
-        if b"access-control-allow-origin" in {*rule.remove, *(name.lower() for name, _ in rule.set)}:
+        if ALLOW_ORIGIN in {name for name, _ in rule.add}:
+            drop(ALLOW_ORIGIN)
+        if b"access-control-allow-origin" in {*rule.remove, *(name.lower() for name, _ in (*rule.set, *rule.add))}:
             cors = None
         if rule.cors is not None:
             cors = rule.cors
@@ -54,7 +56,9 @@ def plain(rules: tuple[HeaderRule, ...], cache_control: str, path: str) -> HeadF
     sniffing = [value for name, value in fields if name.lower() == b"x-content-type-options"]
     if sniffing == [b"nosniff"]:
         drop(b"x-content-type-options")
-    fields.extend(cors.lines if cors is not None else ())
+    if cors is not None:
+        drop(ALLOW_ORIGIN)
+        fields.extend(cors.lines)
     return HeadFields(tuple(fields), content_type, charset, sniffing == [b"nosniff"], cors)
 
 
@@ -191,12 +195,18 @@ def test_whatever_the_rules_a_plain_reading_of_them_says_the_same() -> None:
     )
     paths = ["/a/app.8e0d62a0.js", "/app.8e0d62a0.js", "/b", "/a/b", "/index.html", "/b/c.js"]
 
+    def says_origins(rule: HeaderRule) -> int:
+        return sum(name == ALLOW_ORIGIN for name, _ in (*rule.set, *rule.add))
+
     @hypothesis.settings(max_examples=200, database=None, deadline=None)
     @hypothesis.given(st.lists(rule, max_size=6).map(tuple), st.sampled_from(["", "max-age=1"]))
     def law(written: tuple[HeaderRule, ...], cache_control: str) -> None:
         rules = Rules(written, cache_control)
         for path in (*paths, *paths):
-            assert rules.fields_of(path.encode()) == plain(written, cache_control, path)
+            fields = rules.fields_of(path.encode())
+            assert fields == plain(written, cache_control, path)
+            by_hand = max((says_origins(rule) for rule in written), default=0)
+            assert sum(name == ALLOW_ORIGIN for name, _ in fields.lines) <= max(1, by_hand)  # which files do not allow
 
     law()
 
@@ -292,3 +302,19 @@ def test_the_last_rule_that_says_a_priority_decides() -> None:
     assert rules.has_priorities
     assert [rules.priority_of(key) for key in (b"/x", b"/x.css", b"/assets/x.css")] == [0, 5, -3]
     assert not Rules((HeaderRule(("/a",), priority=0),)).has_priorities
+
+
+def test_a_failure_has_what_is_said_of_a_path_but_how_its_content_is_kept() -> None:
+    rule = HeaderRule(
+        ("/a/**",),
+        set=((b"X-A", b"1"), (b"Cache-Control", b"max-age=9"), (b"Link", b"</b>; rel=preload")),
+        add=((b"Vary", b"X-B"),),
+        cors=Cors((b"https://a.example",)),
+    )
+    rules = Rules([rule])
+    common = ((b"X-A", b"1"), (b"Vary", b"X-B"), (b"Vary", b"Origin"))
+    assert rules.fields_of_failure(b"/a/b", b"") == common
+    assert rules.fields_of_failure(b"/a/b", b"https://a.example") == (*common, (ALLOW_ORIGIN, b"https://a.example"))
+    assert rules.fields_of_failure(b"/b", b"https://a.example") == NO_RULES.fields_of_failure(b"/a/b", b"") == ()
+    assert rules.has_lasting_fields
+    assert not Rules([HeaderRule(("/a",), set=((b"Cache-Control", b"no-store"),), remove=(b"x-a",))]).has_lasting_fields

@@ -99,6 +99,10 @@ def test_what_browsers_do_not_preload_is_refused(target: object) -> None:
         ("path = '/a'\ncharset = 'utf8x'", "site.toml:3:1: rules[0].charset: 'utf8x' is not a charset"),
         ("path = '/a'\nimmutable = 'yes'", "site.toml:3:1: rules[0].immutable: 'yes' is a string; accepted: true or"),
         ("path = '/a'\npreload = ['/a.css', '/b']", "site.toml:3:22: rules[0].preload[1]: '/b' cannot be preloaded"),
+        (
+            "path = '/a'\nset = { Access-Control-Allow-Origin = ['https://a', 'https://b'] }",
+            "site.toml:1:1: rules[0]: Access-Control-Allow-Origin 2 times; accepted: one value, or cors",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_file_line_and_column(text: str, message: str) -> None:

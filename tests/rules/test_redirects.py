@@ -183,7 +183,7 @@ def test_it_tells_what_depends_on_the_query_and_which_paths_it_may_answer() -> N
         (("a", "/b"), "from", "begins with a slash"),
         (("/a", "b"), "to", "leads nowhere"),
         (("/a", "/b", 300), "status", "300 is no status of a rule; accepted: 200, 301, 302"),
-        (("/a", ""), "to", "only 404 and 410 do without"),
+        (("/a", ""), "to", "only 403, 404, 410 and 451 do without"),
         (("/a/*", "https://api.example/:splat", 200), "to", "would fetch from another server"),
         (("/a", "https://api.example/404", 404), "to", "lies in the site"),
         (("/a", "/b#c", 200), "to", "a fragment is the browser's"),

@@ -130,7 +130,7 @@ def test_a_rule_without_a_target_is_for_what_is_asked_for(line: str, key: str, a
         ("/a/* /b/:slug", 6, "no placeholder :slug", False),
         ("/a /b 3O1", 7, "'3O1' is no status", False),
         ("/a /b 305", 7, "305 is no status of a rule", False),
-        ("/a /b 403", 7, "403 is no status of a rule", True),
+        ("/a /b 402", 7, "402 is no status of a rule", True),
         ("/a /b 401!", 7, "401 is no status of a rule", True),
         ("/a /b 301 302", 11, "'302' stands behind the status", False),
         ("/a 301 /b", 8, "'/b' stands behind the status", False),

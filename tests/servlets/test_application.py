@@ -905,13 +905,13 @@ def test_a_check_tells_what_there_is_and_what_does_not_load(
     write_servlet(folder, "broken", "1 / 0\n")
     mounts = (f"/app={mount}:application", f"/no={mount}:absent")
     begun = Begun()
-    told, (servlet, application) = check(Config(root=tmp_path, servlets=str(folder), mount=mounts))
+    told, (servlet, application), _ = check(Config(root=tmp_path, servlets=str(folder), mount=mounts))
     assert told == f"3 in {folder}, 1 of them broken; mounted {mounts[0]}; mounted {mounts[1]}"
     assert servlet == "servlets/broken.py:5: ZeroDivisionError: division by zero"
     assert application == f"mount {mounts[1]}: {mount} has no absent"
     gc.collect()
     wait_until(lambda: not begun.left())
-    assert check(Config(root=tmp_path)) == Checked("", [])
+    assert check(Config(root=tmp_path)) == Checked("", [], [])
 
 
 def test_a_check_refuses_what_is_wrong_for_another_reason(tmp_path: Path, mount: str) -> None:

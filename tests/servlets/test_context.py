@@ -164,7 +164,7 @@ def test_the_traceback_is_for_developers_and_cannot_be_markup(side: Side) -> Non
 
 
 def test_a_page_of_a_failure_says_what_it_is_told_and_cannot_be_markup(side: Side) -> None:
-    answer = side.context.failure_page("a < b", "its traceback")
+    answer = side.context.failure_page("a < b", "its traceback", b"/")
     assert answer.status == 500
     assert isinstance(answer.content, bytes)
     assert b"<p>a &lt; b</p>" in answer.content

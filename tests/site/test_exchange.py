@@ -7,8 +7,8 @@ from zcserve.site.exchange import Answer, Exchange, HeadLines
 from zcserve.site.reply import Reply
 
 
-def exchange_of(answers: list[tuple[Exchange, Answer]]) -> Exchange:
-    def finish(exchange: Exchange, answer: Answer) -> None:
+def exchange_of(answers: list[tuple[Exchange, Answer | None]]) -> Exchange:
+    def finish(exchange: Exchange, answer: Answer | None) -> None:
         answers.append((exchange, answer))
 
     head, path = HeadLines(b"HTTP/1.1"), SentPath(b"/app")
@@ -16,7 +16,7 @@ def exchange_of(answers: list[tuple[Exchange, Answer]]) -> Exchange:
 
 
 def test_an_answer_comes_with_its_exchange() -> None:
-    answers: list[tuple[Exchange, Answer]] = []
+    answers: list[tuple[Exchange, Answer | None]] = []
     exchange, reply = exchange_of(answers), Reply(200)
     exchange.finish(reply)
     assert answers == [(exchange, reply)]

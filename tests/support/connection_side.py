@@ -121,8 +121,9 @@ class Asked:
                 raise OSError("not connected")
             return peer, own
 
-        def finish(_: Exchange, made: Answer) -> None:
-            side.calls.put(lambda: self.take(made))
+        def finish(_: Exchange, made: Answer | None) -> None:
+            # What is declined has no file and no rule here.
+            side.calls.put(lambda: self.take(made if made is not None else side.context.site.not_found()))
 
         sent, query = split_target(target)
         self.exchange = Exchange(

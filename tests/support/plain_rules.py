@@ -20,12 +20,41 @@ class Rule:
     target: str
     status: int = 301
     query: dict[str, str] = field(default_factory=dict)
+    force: bool = False
+    strict: bool = False
+
+
+def asked(
+    rules: list[Rule], files: set[str], servlets: set[str], method: str, key: str, query: str
+) -> tuple[str, bool] | None:
+    """What a servlet is asked for, and whether a rule leads there; None: a file, a rule or nothing answers."""
+    reads = method in ("GET", "HEAD")
+    found = answer(rules, key, query)
+    rule, leads_to = (rules[found[0]], found[2]) if found is not None else (None, "")
+    path = leads_to.partition("?")[0]
+    led = (
+        (leads_to, True) if rule and rule.status == 200 and path in servlets and not (reads and path in files) else None
+    )
+    if rule is not None and rule.force and (led or reads):
+        return led
+    if reads and key in files:
+        return None
+    return (key + (f"?{query}" if query else ""), False) if key in servlets else led
+
+
+def error_page(tables: list[dict[str, str]], status: int, files: set[str]) -> str | None:
+    """The path of the page for a status."""
+    for table in tables:
+        for word in (str(status), f"{status // 100}xx"):
+            if table.get(word) in files:
+                return table[word]
+    return f"/{status}.html" if f"/{status}.html" in files else None
 
 
 def answer(rules: list[Rule], key: str, query: str = "") -> tuple[int, int, str] | None:
     """The number of the rule that answers, the status, and where it leads."""
     for number, rule in enumerate(rules):
-        taken = _match_path(rule.source, key)
+        taken = _match_path(rule.source, key, strict=rule.strict)
         given = _match_query(rule.query, query)
         if taken is None or given is None:
             continue
@@ -47,18 +76,19 @@ def _key(path: str) -> str:
     return "/" + "/".join(quote_from_bytes(segment, _PATH) for segment in kept)
 
 
-def _match_path(source: str, key: str) -> dict[str, bytes] | None:
+def _match_path(source: str, key: str, *, strict: bool) -> dict[str, bytes] | None:
     """What the pattern takes of a key."""
     before, star, behind = source.partition("*")
     if not star:
-        expression = _expression(_key(before)) + "/?"
+        expression = _expression(_key(before)) + ("/?" if not strict else "/" * (source.endswith("/") and key != "/"))
     elif before.endswith("/") and not behind.strip("/"):
-        expression = _expression(_key(before)).rstrip("/") + "(?:/(?P<splat>.*))?"
+        expression = _expression(_key(before)).rstrip("/") + ("/(?P<splat>.*)" if strict else "(?:/(?P<splat>.*))?")
     else:
         folder, _, prefix = before.rpartition("/")
         suffix = re.sub("/+", "/", behind).removesuffix("/")
         expression = _expression(_key(folder + "/")).rstrip("/") + "/" + re.escape(_quoted(prefix)) + "(?P<splat>.*)"
-        expression += re.escape(_quoted(suffix)) + ("/?" if suffix else "")
+        end = "/?" if not strict else "/" * source.endswith("/")
+        expression += re.escape(_quoted(suffix)) + (end if suffix else "")
     match = re.fullmatch(expression, key, re.DOTALL)
     if match is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -36,7 +37,8 @@ def rules_of_a_site(draw: st.DrawFn) -> plain.Rule:
     if names and not draw(st.booleans()):
         form = draw(st.sampled_from(FILLED))
         target = form.format(*(draw(st.sampled_from(names)) for _ in range(form.count("{}"))))
-    return plain.Rule(source, target, draw(st.sampled_from([200, 301, 302, 308, 404, 410])), query)
+    status = draw(st.sampled_from([200, 301, 302, 308, 403, 404, 410, 451]))
+    return plain.Rule(source, target, status, query, strict=not draw(st.integers(0, 3)))
 
 
 RULES = st.lists(rules_of_a_site(), min_size=1, max_size=5)
@@ -60,5 +62,5 @@ def parsed(rules: list[plain.Rule]) -> tuple[list[plain.Rule], list[Redirect]]:
             found = parse_redirect(rule.source, rule.target, status=rule.status, query=rule.query, where=where)
         except RuleError:
             continue
-        kept.append((rule, found))
+        kept.append((rule, replace(found, is_strict=rule.strict)))
     return [rule for rule, _ in kept], [found for _, found in kept]

@@ -107,6 +107,11 @@ def test_what_is_not_allowed_gets_no_allow_origin(client: Client) -> None:
     assert allowed(authorized) == (None, [])  # `*` does not stand for it
     assert allowed(ask(client, "/closed/a.json", A, "GET"))[0] is None
     assert client.get("/open/a.json", method="OPTIONS")["Allow"] == b"GET, HEAD, OPTIONS"
+    for target, origin in (("/open/a.json", A), ("/listed/", A), ("/listed/", OTHER), ("/listed/mine/a.json", A)):
+        asked, given = (client.get(target, f"Origin: {origin}", method=method) for method in ("OPTIONS", "GET"))
+        names = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Access-Control-Allow-Credentials")
+        assert (asked.status, [asked[one] for one in names]) == (200, [given[one] for one in names])
+        assert asked.all("Vary") == [value for value in given.all("Vary") if value == b"Origin"]
     assert ask(client, "/closed/none", A, "GET").status == 404
 
 
@@ -165,3 +170,26 @@ def test_both_engines_send_the_same_bytes_and_the_lane_answers_what_is_open_to_a
                 assert client.get("/none", f"Origin: {OTHER}")["Access-Control-Allow-Origin"] == b"*"
 
     assert lane_share(engines, work) > 0.9
+
+
+def test_a_page_learns_of_what_failed_as_of_what_is_there(site: Site, live: Serve) -> None:
+    for name in ("open.json", "listed.json", "plain.json"):
+        site.write(name, b"{}" * 10)
+    rules = (
+        {"path": "/*.json", "set": {"X-A": "1", "Cache-Control": "max-age=9"}},
+        {"path": "/open.json", "cors": {"origins": "*", "expose": ["X-A"]}},
+        {"path": "/listed.json", "cors": {"origins": ["https://a.example"]}},
+    )
+    allowed, exposed = "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"
+    with Client(live(site.root, rules=rules).port) as client:
+        for _ in range(3):
+            for status, line in ((412, 'If-Match: "x"'), (416, "Range: bytes=999-")):
+                answer = client.get("/open.json", line)
+                assert (answer.status, answer[allowed], answer[exposed]) == (status, b"*", b"X-A")
+                assert (answer["X-A"], answer["Cache-Control"], answer["Vary"]) == (b"1", None, None)
+                answer = client.get("/listed.json", line)
+                assert (answer.status, answer[allowed], answer["Vary"]) == (status, None, b"Origin")
+                answer = client.get("/listed.json", line, "Origin: https://a.example")
+                assert (answer[allowed], answer["Vary"]) == (b"https://a.example", b"Origin")
+                answer = client.get("/plain.json", line)
+                assert (answer.status, answer[allowed], answer["X-A"]) == (status, None, b"1")

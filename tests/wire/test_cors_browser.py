@@ -5,25 +5,23 @@ Playwright drives Debian's browser, to which two ports are two origins. The font
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.browser import MARKS, WITHIN_MS, chromium
 from tests.support.site import Serve, Site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.peer, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = MARKS
 
 FONTS = Path("/usr/share/fonts")
-WITHIN_MS = 30_000
 # What a page learns of an answer: its content and a field of it, or that it may not read it.
 READ = """async ([url, options]) => {
     try {
@@ -44,12 +42,10 @@ LOAD = """async url => {
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(WITHIN_MS)
         yield page
-        browser.close()
 
 
 def test_a_page_reads_of_another_origin_what_it_may_and_nothing_else(page: Page, site: Site, live: Serve) -> None:

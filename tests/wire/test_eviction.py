@@ -109,7 +109,7 @@ def test_files_larger_than_the_budget_evict_nobody(site: Site, serve: Serve, pol
 
 def in_flight(server: Server) -> bool:
     """Whether something is being sent, from memory or from a file."""
-    if any(connection.state in (State.WRITE, State.WAIT) for connection in connections_of(server.service)):
+    if any(connection.clock.state in (State.WRITE, State.WAIT) for connection in connections_of(server.service)):
         return True
     return any(entry.body is not None and server.store.is_sending(entry) for entry in server.site.live.entries())
 

@@ -116,12 +116,34 @@ hosts = ["plain.example"]
 root = "{root}/app"
 clean_urls = false
 secure_headers = false
+
+[sites.pages]
+hosts = ["pages.example"]
+root = "{root}/app"
+secure_headers = false
+
+[sites.pages.error_pages]
+404 = "/sub/"
+403 = "/index.html"
+
+[[sites.pages.rules]]
+path = "/index.html"
+set = {{ X-A = "1" }}
+
+[[sites.pages.redirects]]
+from = "/closed/*"
+status = 403
+
+[[sites.pages.redirects]]
+from = "/law"
+status = 451
 """
 CSS = b"a { color: red }\n" * 100
 # The same, as one implementation of gzip has it: others have other lengths.
 CSS_GZ = "H4sIAAAAAAACA0tUqFZIzs/JL7JSKEpNUajlShwVGBUYFRgVGBUYFRgcAgAG/NxapAYAAA=="
 
 W, A, P, C = "http://www.example", "http://x.app.example", "http://plain.example", "http://cors.example"
+E = "http://pages.example"
 OWN, OTHER = "Origin: https://a.example", "Origin: https://other.example"
 LEAVE = "Access-Control-Request-Method: PUT"
 # Method, URL, further lines; {etag} is that of /docs/site.css.
@@ -160,6 +182,10 @@ REQUESTS: tuple[tuple[str, ...], ...] = (
     ("OPTIONS", W + "/none"),
     ("OPTIONS", "*", "Host: www.example"),
     ("POST", W + "/about"),
+    ("POST", W + "/old/a/b?q=1"),
+    ("PUT", W + "/docs/forced"),
+    ("POST", W + "/gone"),
+    ("POST", W + "/listed/moved", OWN),
     ("BREW", W + "/about"),
     ("GET", A + "/some/where"),
     ("GET", A + "/some/where.js"),
@@ -168,6 +194,9 @@ REQUESTS: tuple[tuple[str, ...], ...] = (
     ("GET", P + "/none"),
     ("GET", P + "/sub"),
     ("OPTIONS", P + "/none"),
+    ("GET", E + "/none"),
+    ("GET", E + "/closed/x", "Range: bytes=0-0"),
+    ("GET", E + "/law"),
     ("GET", "http://other.example/"),
     ("POST", "http://other.example/"),
     ("GET", "/", "Host: app.example:81"),
@@ -180,6 +209,7 @@ REQUESTS: tuple[tuple[str, ...], ...] = (
             ("GET", W + "/listed/as"), ("GET", W + "/listed/moved"), ("GET", W + "/listed"),
             ("GET", W + "/listed/none"),
             ("OPTIONS", W + "/open/a.json"), ("OPTIONS", W + "/listed/a.json"), ("OPTIONS", W + "/listed/moved"),
+            ("OPTIONS", W + "/listed/own.json"), ("OPTIONS", W + "/listed/none"),
             ("OPTIONS", W + "/about"), ("OPTIONS", W + "/none"), ("OPTIONS", C + "/"), ("OPTIONS", C + "/none"),
             ("GET", C + "/"), ("GET", C + "/sub"), ("GET", C + "/none"), ("POST", C + "/"),
         )
@@ -310,6 +340,8 @@ Server: zcserve
         ((W + "/about",), ["answer a file by a clean URL"]),
         ((W + "/docs",), ["answer a directory: its own path ends in a slash"]),
         ((W + "/none",), ["answer nothing is at this path: the page 404.html", "status 404"]),
+        ((E + "/none",), ["answer nothing is at this path: the page sub/", "status 404"]),
+        ((E + "/closed/x",), ["answer a page for an error", "file index.html", "+ X-A: 1", "status 403"]),
         ((A + "/a/b",), ["site app: the host lies below *.app.example", "file index.html"]),
         (("http://else.example/",), ["site none: no site has this name", "status 421"]),
         ((W + "/about", "-X", "POST"), ["status 405", "Allow: GET, HEAD, OPTIONS"]),

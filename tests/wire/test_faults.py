@@ -78,7 +78,7 @@ def hurry(client: Client) -> Client:
 
 def states(server: Server) -> list[State]:
     """What each connection waits for."""
-    return [connection.state for connection in connections_of(server.service)]
+    return [connection.clock.state for connection in connections_of(server.service)]
 
 
 def state_of(server: Server, client: Client) -> State | None:
@@ -87,7 +87,7 @@ def state_of(server: Server, client: Client) -> State | None:
     for connection in connections_of(server.service):
         with contextlib.suppress(OSError):  # it is being closed
             if connection.transport.addresses()[0] == address:
-                return connection.state
+                return connection.clock.state
     return None
 
 

@@ -79,7 +79,7 @@ def test_at_the_connection_limit_a_newcomer_waits_while_all_are_busy(
     busy = [Client(server.port, receive_buffer=2048) for _ in range(2)]
     for client in busy:
         client.send(GET_LARGE)
-    wait_until(lambda: [connection.state for connection in connections_of(server.service)] == [State.WRITE] * 2)
+    wait_until(lambda: [connection.clock.state for connection in connections_of(server.service)] == [State.WRITE] * 2)
     with Client(server.port) as newcomer:
         newcomer.send(GET_PAGE)
         assert not is_readable(newcomer.socket, 0.3)

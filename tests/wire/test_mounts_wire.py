@@ -646,7 +646,7 @@ def test_more_requests_than_may_wait_are_503_and_others_are_served(
     first.ask("/app/")
     wait_until(lambda: waiting)
     second.ask("/app/")
-    wait_until(lambda: [one.state for one in connections_of(server.service)].count(State.WAIT) == 2)
+    wait_until(lambda: [one.clock.state for one in connections_of(server.service)].count(State.WAIT) == 2)
     busy = asked(third, "/app/")
     assert (busy.status, busy["Retry-After"]) == (503, b"1")
     assert asked(third, "/static.txt").body == b"static"

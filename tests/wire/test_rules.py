@@ -132,6 +132,39 @@ def test_a_path_leads_where_the_first_rule_says_unless_a_file_is_there(site: Sit
             assert client.get("/page/x", "Range: bytes=0-2").body == b"app"
 
 
+def test_a_redirect_answers_a_form_too_and_a_file_refuses_it(site: Site, live: Serve) -> None:
+    ruled(site)
+    expected = {
+        "/old?a=b": (301, b"/new?a=b"),
+        "/shop/5": (308, b"https://shop.example/item?id=5"),
+        "/find?q=a": (307, b"/search/a"),
+        "/docs/a.html": (301, b"/elsewhere"),
+        "/docs/b.html": (405, None),
+        "/docs": (405, None),
+        "/page/x": (405, None),
+        "/gone/x": (405, None),
+        "/none": (405, None),
+        "/%00": (400, None),
+    }
+    written = rules(
+        {"path": "/shop/**", "set": {"X-A": "1"}, "cors": {"origins": ["https://a.example"]}},
+        {"path": "/old", "set": {"X-A": "2"}},
+    )
+    with Client(live(site.root, redirects=REDIRECTS, rules=written).port) as client:
+        for method in ("POST", "PUT", "DELETE", "PROPFIND"):
+            for target, (status, location) in expected.items():
+                client.send(b"%b %b HTTP/1.1\r\nHost: a\r\n" % (method.encode(), target.encode()))
+                client.send(b"Content-Length: 5\r\n\r\nGET /")  # content, and no request
+                answer = client.read()
+                assert (answer.status, answer["Location"]) == (status, location), (method, target)
+        form = client.get("/shop/5", "Content-Length: 0", "Origin: https://a.example", method="POST")
+        assert (form["X-A"], form["Vary"]) == (b"1", b"Origin")
+        assert form["Access-Control-Allow-Origin"] == b"https://a.example"
+        assert client.get("/old", "Content-Length: 0", method="POST")["X-A"] == b"2"
+        for method, status in (("OPTIONS", 200), ("TRACE", 405), ("BREW", 501)):
+            assert client.get("/old", method=method).status == status
+
+
 def test_one_page_for_all_paths_and_clean_urls_and_an_error_page(site: Site, live: Serve) -> None:
     ruled(site)
     site.write("index.html", b"index")
@@ -199,6 +232,7 @@ def test_rules_come_behind_an_application_unless_they_have_force(site: Site, liv
     folder.mkdir()
     (folder / "here.py").write_text(
         "from zcserve import servlet\n@servlet('/app/{x:path}')\ndef get(request, x): return 'app ' + x\n"
+        "@servlet('/app/{x:path}', methods=['POST'])\ndef post(request, x): return 'sent ' + x\n"
     )
     led = (
         {"from": "/app/forced", "to": "/a", "force": True},
@@ -211,6 +245,11 @@ def test_rules_come_behind_an_application_unless_they_have_force(site: Site, liv
             assert client.get("/app/x").body == b"app x"
             assert client.get("/old")["Location"] == b"/c"
             assert client.get("/route").body == b"index"
+            assert client.get("/app/forced", "Content-Length: 0", method="POST")["Location"] == b"/a"
+            assert client.get("/app/x", "Content-Length: 0", method="POST").body == b"sent x"
+            assert client.get("/old", "Content-Length: 0", method="POST")["Location"] == b"/c"
+            assert client.get("/route", "Content-Length: 0", method="POST").status == 405
+            assert client.get("/app/forced", method="OPTIONS")["Allow"] == b"GET, HEAD, OPTIONS, POST"
 
 
 def test_a_rule_may_be_for_one_host_alone(site: Site, live: Serve) -> None:

@@ -16,12 +16,12 @@ from tests.support.site import Serve, Site
 from tests.support.stage import StageClient, write_servlets
 
 CLIENTS = 200
-ROUNDS = 5
+ROUNDS = 3
 
 # For the memory: a leak of 200 bytes a request shows, and what an allocator keeps does not.
 WARM_UP = 500
-REQUESTS = 1000
-GROWTH_BYTES_MAX = 200 << 10
+REQUESTS = 500
+GROWTH_BYTES_MAX = 100 << 10
 TRIES = 3  # a leak grows each time; what a moment on a busy machine takes beside others is kept, and does not
 AT_ONCE = 50
 TARGETS = 200  # different ones, where there are any: what is remembered of them is bounded, too, but by more

@@ -191,7 +191,7 @@ def test_a_pause_replaces_nothing_and_then_all_is_made_good(
         assert server.site.live is old
         server.loop.call_soon(server.content.resume)
         becomes(client, "/page", b"22")
-        wait_until(lambda: server.content.counters.flips == 1)
+        wait_until(lambda: server.content.counters.flips >= 1)  # twice where the pause ends before the flip
 
 
 # --- no step is long ------------------------------------------------------------------------------------------

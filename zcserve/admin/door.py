@@ -152,7 +152,7 @@ class Door:
 
     def _by_claim(self) -> Iterator[Connected]:
         """Those that may have to make way, in their order."""
-        claims = ((one.claim, one) for one in self._service.connections)
+        claims = (((one.clock.claim, one.clock.since), one) for one in self._service.connections)
         found = [(claim, one) for claim, one in claims if claim[0] is not Claim.OWED]
         found.sort(key=lambda claimed: claimed[0])
         return (one for _, one in found)

@@ -29,6 +29,7 @@ Buffer = bytes | memoryview
 HEAD_BYTES = 320
 
 _TAIL_MARK = b"\r\nETag: "
+_VARY = b"Vary: Accept-Encoding"
 
 
 # Which of the fields of a head a response has: all but the length; all but length and type; all; those of a 304.
@@ -114,6 +115,15 @@ def start(head: Buffer, part: int) -> int:
     if part == BUT_TYPE:
         return bytes(head).index(b"\r\n", start(head, BUT_LENGTH)) + 2
     return 0
+
+
+def lines_of_rules(head: Buffer) -> FieldLines:
+    """What a file's head has of rules: what stands in its tail besides what the server says there itself."""
+    lines = bytes(head[start(head, TAIL) : -4]).split(b"\r\n")[1:]
+    if lines and lines[-1] == _VARY:
+        lines.pop()
+    pairs = (line.partition(b": ") for line in lines)
+    return tuple((name, value) for name, _, value in pairs)
 
 
 def content_type(head: Buffer) -> bytes:

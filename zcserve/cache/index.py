@@ -20,11 +20,6 @@ from zcserve.cache.naming import directory_of, keys_of
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, Table, enter, tables_of
 from zcserve.cache.unseen import hide, put
-from zcserve.rules.compiled import NOT_FOUND_KEY as NOT_FOUND_KEY
-
-# The files that are the site's pages for what fails, by key, and for which status. They are kept in memory, so that a
-# 503 needs no disk; of what the server answers by itself, no other status is about what a site serves.
-ERROR_KEYS = {NOT_FOUND_KEY: 404, b"/500.html": 500, b"/503.html": 503, b"/504.html": 504}
 
 # What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench million): counted in
 # the budget.
@@ -80,7 +75,8 @@ class Generation:
     is_disturbed  whether something was not seen for an error of a file system, which may pass
     stock  the walk's, for the loading that follows it
     pinned  keys of files that are pinned; some may lead nowhere by now
-    error_pages  by status, the content of 404.html and the like (`ERROR_KEYS`). Replaced, and never written into
+    error_pages  by status, the content of 404.html and the like (rules/error_pages.py); `pages` is the same by key.
+           Both are replaced, and never written into
     until  of the loop's time: how long it is reachable when it is the live one no more
     """
 
@@ -90,16 +86,26 @@ class Generation:
     gone: Shards[bytes, bool] = field(default_factory=Shards)
     problems: list[Problem] = field(default_factory=list)
     error_pages: dict[int, bytes] = field(default_factory=dict)
+    pages: dict[bytes, bytes] = field(default_factory=dict)
     stock: Stock | None = None
     pinned: dict[bytes, None] = field(default_factory=dict)
     until: float = inf
     is_disturbed: bool = False
     _changing: threading.Lock = field(default_factory=threading.Lock, repr=False)  # loaders' threads replace, too
 
+    def set_pages(self, pages: dict[bytes, bytes]) -> None:
+        """Have the content at these keys be the site's pages for errors."""
+        self.pages = pages
+        self.error_pages = self.root.rules.error_pages.by_status(pages)
+
     @property
     def index_bytes(self) -> int:
         """What its entries and its index take of the budget."""
         return len(self.resources) * ENTRY_BYTES
+
+    def has_file(self, key: bytes) -> bool:
+        """Whether a file, or a directory's index, is at this key."""
+        return isinstance(self.resources.get(key), Entry)
 
     def entries(self) -> Iterator[Entry]:
         """Every file's entry once, in the order of the walk: directory by directory, and behind what was there when

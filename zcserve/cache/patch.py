@@ -11,7 +11,7 @@ from itertools import chain
 
 from zcserve.cache.burial import empty
 from zcserve.cache.entry import Entry, Redirect
-from zcserve.cache.index import ERROR_KEYS, Generation, Problem
+from zcserve.cache.index import Generation, Problem
 from zcserve.cache.naming import directory_of, is_index
 from zcserve.cache.shards import Table
 
@@ -19,22 +19,22 @@ from zcserve.cache.shards import Table
 @dataclass(slots=True)
 class Patch:
     """What makes a generation true again: by key the resource that stands there now, None for what is gone; and the
-    pages for errors, of which those hold whose keys are among them."""
+    content of pages for errors, of which that holds whose keys are among them."""
 
     resources: Table[bytes, Entry | Redirect | None]
     problems: list[Problem]
     order: list[list[bytes]] = field(default_factory=list)  # keys, as the walk found them; others may be among them
-    error_pages: dict[int, bytes] = field(default_factory=dict)
+    pages: dict[bytes, bytes] = field(default_factory=dict)
 
     def apply(self, generation: Generation, keys: Collection[bytes] | None = None) -> None:
         """Make these keys true, or all."""
         if keys is None:
             keys = self.resources
         generation.lay_over(keys, self.resources)
-        told = {status for key, status in ERROR_KEYS.items() if key in keys}
+        told = {key for key in generation.root.rules.error_pages.in_memory if key in keys}
         if told:
-            kept = {status: page for status, page in generation.error_pages.items() if status not in told}
-            generation.error_pages = kept | {status: self.error_pages[status] for status in told & {*self.error_pages}}
+            kept = {key: page for key, page in generation.pages.items() if key not in told}
+            generation.set_pages(kept | {key: self.pages[key] for key in told & {*self.pages}})
 
     def pieces(self, known: Mapping[bytes, Entry | Redirect], keys_max: int) -> Iterator[list[bytes]]:
         """All keys, in pieces that may be applied one after the other: what is new, then what changed, then what is

@@ -34,6 +34,14 @@ DISTURBED = frozenset(
 )
 
 
+def _where(path: str) -> str:
+    """Where a path was looked for, if it does not say so itself: a file that names it may lie elsewhere."""
+    try:
+        return "" if os.path.isabs(path) else f" in {os.getcwd()!r}, the working directory"
+    except FileNotFoundError:  # it was removed
+        return " in the working directory"
+
+
 class OutsideRootError(OSError):
     """What a path led to lies outside the root."""
 
@@ -61,7 +69,7 @@ class Root:
         try:
             self._fd = os.open(self.path, _DIRECTORY_FLAGS)
         except FileNotFoundError:
-            raise RootError(f"root {self.path!r} does not exist") from None
+            raise RootError(f"root {self.path!r} does not exist{_where(self.path)}") from None
         except NotADirectoryError:
             raise RootError(f"root {self.path!r} is not a directory") from None
         except OSError as error:
@@ -73,6 +81,12 @@ class Root:
             raise UsageError(
                 "there is no /proc here, which tells where a symlink leads: mount it (mount -t proc proc /proc)"
             ) from None
+
+    def of_site(self, site: int) -> Root:
+        """The same directory with the same rules, as another site's. Raises UsageError."""
+        other = Root(f"/proc/self/fd/{self._fd}", self.rules, site)
+        other.path = self.path
+        return other
 
     def __del__(self) -> None:
         if self._fd >= 0:

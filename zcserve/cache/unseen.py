@@ -14,10 +14,10 @@ both while no thread collects: else one would come upon a million entries now an
 from __future__ import annotations
 
 import ctypes
-import gc
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
+
+from zcserve import collector
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -36,12 +36,6 @@ _untrack.restype = None
 hide: Callable[[object], None] = _untrack
 
 
-# Some threads may be in `put` at a time: the collector is back when the last of them has left.
-_lock = threading.Lock()
-_putting = 0
-_collects = True
-
-
 class Index(Protocol[Key_contra, Value_contra]):
     """What items are put into."""
 
@@ -50,17 +44,6 @@ class Index(Protocol[Key_contra, Value_contra]):
 
 def put(index: Index[Key, Value], items: Mapping[Key, Value] | Iterable[tuple[Key, Value]]) -> None:
     """`index.update(items)`, and the index stays hidden."""
-    global _putting, _collects
-    with _lock:
-        if not _putting:
-            _collects = gc.isenabled()
-        _putting += 1
-        gc.disable()
-    try:
+    with collector.paused():
         index.update(items.items() if isinstance(items, Mapping) else items)
         hide(index)
-    finally:
-        with _lock:
-            _putting -= 1
-            if not _putting and _collects:
-                gc.enable()

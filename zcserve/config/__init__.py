@@ -1,6 +1,6 @@
 """What can be set, declared once.
 
-`Config` (table.py) is a table: one field a key, and beside its default what it means, what it accepts and, for a
+`Config` (table.py, limits.py) is a table: one field a key, beside its default what it means, what it accepts and, for a
 limit, why it is what it is. The command-line flags, the keys of a TOML file, the environment names and the reference
 for README are all read from that table (`KEYS` in keys.py), so that a new key is one new field and nothing else.
 

@@ -31,12 +31,13 @@ INHERITED = (
     "immutable",
     "secure_headers",
     "tag_header",
+    "rules_dialect",
     "charset",
     "type",
     "keep_generations",
     "keep_for_s",
 )
-OWN = ("root", "servlets", "mount", "rules", "redirects")
+OWN = ("root", "servlets", "mount", "rules", "redirects", "error_pages")
 # What a site has that is no key of the server's, or means another thing there.
 SITES_OWN = ("hosts", "memory_min", "memory_max")
 

@@ -16,7 +16,7 @@ from zcserve.config.option import MEMORY, TEXTS, Option
 from zcserve.config.refusal import shown
 from zcserve.config.site import DEFAULT_NAME, INHERITED, OWN, SITES_OWN, SiteTable
 from zcserve.config.table import TABLES, Config
-from zcserve.config.tables import Source, tables_of
+from zcserve.config.tables import Source
 from zcserve.config.units import PIB
 from zcserve.errors import UsageError, nearest
 
@@ -36,6 +36,8 @@ def configs_of(config: Config) -> dict[str, Config]:
     found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
     for table in config.sites:
         values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), **table.values}
+        values["where"] = ""
+        values["error_pages"] = (values.get("error_pages", {}), config.error_pages)
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
         except UsageError as error:
@@ -73,7 +75,7 @@ class _Reader:
             if (option := _OWN.get(word)) is not None:
                 own[word] = self._accepted(option, word, value)
             elif word in TABLES:
-                values[word] = tables_of(value, ("sites", name, word), self._source)
+                values[word] = TABLES[word](value, ("sites", name, word), self._source)
             elif (key := _KEYS.get(word)) is not None:
                 if (other := words.setdefault(key.name, word)) != word:
                     raise UsageError(f"{self._where(word)}{other} and {word} are the same key; accepted: one of them")

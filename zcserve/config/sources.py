@@ -14,7 +14,7 @@ from zcserve.config.keys import BY_WORD, KEYS, Key
 from zcserve.config.option import TEXTS
 from zcserve.config.refusal import shown
 from zcserve.config.table import TABLES, Config
-from zcserve.config.tables import Source, tables_of
+from zcserve.config.tables import Source
 from zcserve.errors import UsageError, nearest, reason_of
 
 SITES = "sites"  # the tables of a file that are no keys, and no list
@@ -41,6 +41,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     """
     layers = [_from_file(toml_path)] if toml_path is not None else []
     layers += [_from_environ(environ), _from_flags(flags)]
+    if toml_path is not None:
+        _place_root(layers, toml_path)
     merged: dict[str, Any] = {}
     for layer in layers:
         if "listen" not in layer and ("host" in layer or "port" in layer):
@@ -49,6 +51,17 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
             merged = {name: value for name, value in merged.items() if name not in ("host", "port")}
         merged |= layer
     return Config(**merged)
+
+
+def _place_root(layers: list[dict[str, Any]], path: str | Path) -> None:
+    """Have errors about the root name the file where that has it. Raises UsageError where it is nowhere, and there are
+    no sites."""
+    first, *others = layers
+    if any("root" in layer for layer in others):
+        first.pop("where", None)
+    elif "root" not in first and SITES not in first:
+        accepted = 'root = "DIR" there, above all tables; or zcserve --root DIR'
+        raise UsageError(f"{path}:1:1: no root given: the file has none, and no sites; accepted: {accepted}")
 
 
 def look_up(names: Collection[str], toml_path: str | Path) -> dict[str, Any]:
@@ -93,11 +106,15 @@ def _from_file(path: str | Path) -> dict[str, Any]:
         return f"unknown key {shown(word)}; the nearest known is {known}"
 
     values, source = _read_toml(path)
-    tables: dict[str, Any] = {word: tables_of(values.pop(word), (word,), source) for word in TABLES if word in values}
+    tables: dict[str, Any] = {
+        word: read(values.pop(word), (word,), source) for word, read in TABLES.items() if word in values
+    }
     if SITES in values:
         from zcserve.config.sites import read_sites  # late: most servers have one
 
         tables[SITES] = read_sites(values.pop(SITES), source)
+    if "root" in values:
+        tables["where"] = f"{source.where(('root',))}: "
     return _by_key(values, BY_WORD, unknown, where=lambda word: f"{source.where((word,))}: ") | tables
 
 

@@ -100,6 +100,17 @@ class Table(Mapping[str, Any]):
             raise self.refuse(error, word, *path) from None
 
 
+def table_of(value: object, path: Path, source: Source | None = None) -> tuple[Table, ...]:
+    """The one table that `path` leads to (`[error_pages]`); of what comes from no file also several, of which one goes
+    before the other. Raises UsageError where it is none."""
+    if isinstance(value, Mapping):
+        return (value if isinstance(value, Table) else Table({str(key): value[key] for key in value}, path, source),)
+    if source is None and isinstance(value, tuple):
+        return tuple(table for one in value for table in table_of(one, path))
+    where = f"{source.where(path)}: " if source is not None else ""
+    raise UsageError(f"{where}{path[-1]}: {refusal(value, f'is {toml_type(value)}', f'a table: [{path[-1]}]')}")
+
+
 def tables_of(value: object, path: Path, source: Source | None = None) -> tuple[Table, ...]:
     """The tables of a list (`[[rules]]`), which `path` leads to. Raises UsageError where it is none."""
     name = path[-1]

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import ERROR_KEYS, Generation, Problem
+from zcserve.cache.index import Generation, Problem
 from zcserve.cache.instance import Instance
 from zcserve.cache.loader import Loader
 from zcserve.cache.naming import path_of
@@ -86,6 +86,7 @@ class Builder:
         self._instance = instance
         self.book = Rulebook(config)
         self.closing = threading.Event()  # what is being built is not waited for
+        self._missing_pages: frozenset[str] = frozenset()  # as the log has them
         self.progress: Event[int, int] = Event()
         self.rules_changed: Event[()] = Event()
 
@@ -133,6 +134,7 @@ class Builder:
         self.read_error_pages(generation)
         for glob in self.site.pins.newly_idle(generation):
             _log.warning("%s--pin %s matches no file", self.site.label, glob)
+        self._tell_missing_pages(generation)
         return Built(generation, watcher, report, load)
 
     def _load_all(
@@ -145,6 +147,14 @@ class Builder:
             files, size = counted(len(left), "file"), size_text(sum(one.size for one in left))
             _log.warning("%spinned files do not fit into memory: %s, %s: sent from disk", self.site.label, files, size)
         return report
+
+    def _tell_missing_pages(self, generation: Generation) -> None:
+        """The log says which pages for errors have no file, once for as long as they have none."""
+        missing = list(generation.root.rules.error_pages.missing(generation.has_file))
+        for line in missing:
+            if line not in self._missing_pages:
+                _log.warning("%s%s", self.site.label, line)
+        self._missing_pages = frozenset(missing)
 
     def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:
         """Load what fits of a generation that is served already; `note` is told how far it is, and may raise."""
@@ -219,7 +229,7 @@ class Builder:
                     self.loader.load(generation.root, now)
         self.read_error_pages(fresh)
         patch.problems += fresh.problems
-        patch.error_pages = fresh.error_pages
+        patch.pages = fresh.pages
         fresh.clear()
 
     def catch_up(self, built: Built, live: Generation | None = None) -> Caught:
@@ -256,16 +266,18 @@ class Builder:
 
     def read_error_pages(self, generation: Generation) -> None:
         """Have the generation know the content of its 404.html and the like."""
-        pages: dict[int, bytes] = {}
-        for key, status in ERROR_KEYS.items():
+        pages: dict[bytes, bytes] = {}
+        told = generation.root.rules.error_pages
+        for key in told.in_memory:
             entry = generation.resources.get(key)
             if isinstance(entry, Entry):
                 try:
-                    pages[status] = self.loader.read(generation.root, entry)
+                    pages[key] = self.loader.read(generation.root, entry)
                 except (ChangedError, OSError) as error:
-                    why = f"is not used for {status}: {reason_of(error)}"
+                    statuses = ", ".join(map(str, told.statuses_of(key)))
+                    why = f"is not used for {statuses}: {reason_of(error)}"
                     generation.problems.append(Problem(key[1:].decode(), why))
-        generation.error_pages = pages
+        generation.set_pages(pages)
 
 
 def read_all(watcher: Watcher) -> None:

@@ -43,8 +43,6 @@ class Content:
     """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
 
     planned                    event: something is due at this time of the loop, perhaps earlier than before
-    reloaded                   event: nothing that was asked for by `reload` is to be built any more, in the builder's
-                               thread
     purging, warming, pinning  what an operator may have done to it
     readiness                  whether all is there that is to be
     """
@@ -74,7 +72,6 @@ class Content:
         self._jobs = jobs = Jobs(loop, builder.closing, counters, crews, lambda: builder.site.root.device)
         self._live = live = Live(builder.site, service, config, news, self._plan)
         self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
-        self.reloaded = self._releases.reloaded
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
         self._filling = filling = Filling(builder, live, jobs, self.renew, self._on_filled)
@@ -122,6 +119,8 @@ class Content:
 
     def count_on(self, old: Content) -> None:
         """It takes the place of this one: what is counted does not begin anew."""
+        self.site.hits += old.site.hits
+        self.site.misses += old.site.misses
         self.counters.follow(old.counters)
         self._live.events_before += old.events
 
@@ -287,7 +286,7 @@ class Content:
         self._is_gone = True
         self._live.let_go()
         self._filling.let_go()
-        for event in (self.planned, self.reloaded, self._builder.rules_changed, self._builder.progress):
+        for event in (self.planned, self._builder.rules_changed, self._builder.progress):
             event.close()
         self._loop.wake_at(inf, self)
 
@@ -298,7 +297,8 @@ class Content:
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""
         ended = self._jobs.close(within_s)
-        if ended and (watcher := self._live.watcher) is not None:
-            watcher.close()
-            self._live.watcher = None
+        if ended:  # in one step: the end of the server may come while the site leaves, in another thread
+            watcher, self._live.watcher = self._live.watcher, None
+            if watcher is not None:
+                watcher.close()
         return ended

@@ -19,28 +19,26 @@ from zcserve.content.crews import Crews
 from zcserve.content.news import News
 from zcserve.content.readiness import MISSING_NAMED_MAX, Ready
 from zcserve.content.renewals import Ask
-from zcserve.events import Event
 from zcserve.net.loop import Loop
 
 
 class Contents:
     """One `Content` for each site. In the loop, but for `reload`, `status` and `close`.
 
-    crews     the threads in which all of it is made
-    news      what tells of changes
-    reloaded  event: as `Content.reloaded`, of the last one that `reload` has asked; in its builder's thread
+    crews    the threads in which all of it is made
+    news     what tells of changes
+    unbuilt  why the last reload could not build all sites that the configuration names; "" where it could
     """
 
     def __init__(self, loop: Loop, fetcher: Fetcher, instance: Instance) -> None:
         """`instance` is what the watchers of all sites share, and is closed with this."""
-        self.reloaded: Event[()] = Event()
+        self.unbuilt = ""
         self.crews = Crews()
         self.news = News(instance, loop)
         self._loop = loop
         self._agenda: Agenda[Content] = Agenda()
         self._by_site: dict[int, Content] = {}
         self._leaving: set[Content] = set()  # of sites that are gone, while their threads end
-        self._reloading: set[int] = set()  # sites that were asked to reload
         self._hearing: list[Callable[[int, str], None]] = []  # how those end whose end is waited for
         fetcher.outdated.subscribe(self._renew)
 
@@ -48,7 +46,6 @@ class Contents:
         """From now on it is one of them."""
         self._by_site[content.site.id] = content
         content.planned.subscribe(partial(self._plan, content))
-        content.reloaded.subscribe(partial(self._reloaded, content.site.id))
         self._plan(content, content.due)
 
     def remove(self, site: int) -> Content:
@@ -57,7 +54,6 @@ class Contents:
         self._leaving.add(content)
         self._agenda.set(content, inf)
         content.stand_still()
-        self._reloaded(site)
         for hear in tuple(self._hearing):  # what takes its place was made of what is there
             hear(site, "")
         return content
@@ -155,14 +151,13 @@ class Contents:
             failed = [content.site.name for content in self if content.has_failed]
             told = f"serving {len(self)} sites: {self.first.told_of_memory()}"
             told += f"; the last reload failed of: {', '.join(failed)}" if failed else ""
-        return told
+        return told + (f"; the sites are not as configured: {self.unbuilt}" if self.unbuilt else "")
 
     # --- all of them --------------------------------------------------------------------------------------
 
     def reload(self, told: Callable[[str], object] | None = None) -> None:
         """As `Content.reload`, of each; `told` hears of the last one why some failed, or ""."""
         contents = tuple(self)
-        self._reloading = {content.site.id for content in contents}
         if told is None:
             for content in contents:
                 content.reload()
@@ -182,12 +177,6 @@ class Contents:
         self._hearing.append(hear)
         for content in contents:
             content.reload(partial(hear, content.site.id))
-
-    def _reloaded(self, site: int) -> None:
-        """In a builder's thread."""
-        self._reloading.discard(site)
-        if not self._reloading:
-            self.reloaded()
 
     def catch_up(self) -> None:
         """As `Content.catch_up`, of each."""

@@ -7,10 +7,11 @@ what leads to something else, then the page for what is absent. Then no client g
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from math import inf
 
 from zcserve.cache.entry import Entry
-from zcserve.cache.index import NOT_FOUND_KEY, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.patch import Patch
 from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
@@ -116,7 +117,7 @@ class Live:
         if self.is_building:
             self.laid.update(marked(keys))
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
-        if NOT_FOUND_KEY in keys:
+        if not generation.root.rules.error_pages.in_memory.isdisjoint(keys):
             self.tell_page()
         self.settle([key for key in keys if patch.resources[key] is None])
         unneeded += [old for old in was if known.get(old.key) is not old]
@@ -131,6 +132,9 @@ class Live:
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
         older, kept = self.site.generations, self._config.keep_generations
+        over = older[kept:]
+        if not changed:  # a reload that brings nothing pushes no release out: the last one has nothing of its own
+            older, over = older[1:], (last, *older[kept + 1 :])
         before, after = last.root.rules, built.generation.root.rules
         if before is not after:  # what only one of them has is not called absent meanwhile
             self._have_rules_own(before, after)
@@ -147,7 +151,7 @@ class Live:
         waiting, self._waiting = self._waiting, []
         for then in waiting:
             then()
-        return list(older[kept:])
+        return list(over)
 
     def let_go(self) -> None:
         """The site is gone: what waits, and what is told of times, refers to this."""
@@ -158,10 +162,11 @@ class Live:
 
     def tell_keys(self) -> None:
         """Have the front know what is absent."""
-        live = self.site.live
+        served = self.site.generations
         self.tell_page()
         self._have_rules_own(self.site.root.rules)
-        self._shelf.know_keys(live.keys_in_pieces(), len(live.resources))
+        pieces = chain.from_iterable(one.keys_in_pieces() for one in served)
+        self._shelf.know_keys(pieces, sum(len(one.resources) for one in served))
 
     def _have_rules_own(self, *rules: Rules) -> None:
         """Have the front ask where a path leads that these rules may have an answer for."""
@@ -173,8 +178,9 @@ class Live:
             self._is_ruled = True
 
     def tell_page(self) -> None:
-        """Have the front know the page for what is absent."""
+        """Have the front know the page for what is absent, and whether rules say more of failures than it does."""
         self._shelf.set_not_found(self.site.not_found())
+        self._shelf.leave_failures(any(one.root.rules.has_lasting_fields for one in self.site.generations))
 
     def expect(self, keys: Collection[bytes]) -> None:
         """These keys will lead somewhere. Before they do, and some thousand at a time: no step is to be long."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from zcserve.cache.entry import each_coding
+from zcserve.cache.pinned import Pinned
 from zcserve.cache.store import Store
 from zcserve.content.builder import ClosingError
 from zcserve.content.jobs import Jobs
@@ -67,6 +68,13 @@ class Pinning:
             raise NotNowError(f"{CHANGES_WAITING_MAX} changes of pins wait already: ask again when they are done")
         self._site.pins.change(add, remove)
         self._sort_later(told)
+
+    def follow(self, old: Pinned, known: Collection[str]) -> None:
+        """The site takes the place of one that has these pins, of which it had the `known` ones when it was built: what
+        has come and gone since then does so here, and is loaded. Raises UsageError, and has changed nothing then."""
+        if set(old.globs) != set(known):
+            self._site.pins.follow(old, known)
+            self._sort_later(lambda _: None)
 
     @property
     def is_busy(self) -> bool:

@@ -23,7 +23,7 @@ from functools import partial
 
 from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Entry, Sibling, each_coding
-from zcserve.cache.index import ERROR_KEYS, Generation
+from zcserve.cache.index import Generation
 from zcserve.cache.naming import base_of, path_of, siblings_of
 from zcserve.cache.shards import in_pieces
 from zcserve.cache.unseen import hide
@@ -253,9 +253,10 @@ class Purging:
         again: deque[bytes] = deque()  # keys of what is pinned; some twice
         hide(again)
         has_page = False
+        pages = self._site.root.rules.error_pages.in_memory
         while pieces:
             keys = pieces.popleft()
-            has_page = has_page or not ERROR_KEYS.keys().isdisjoint(keys)
+            has_page = has_page or not pages.isdisjoint(keys)
             told = dict.fromkeys(keys)
             for generation in self._site.generations:
                 for each in self._content(one, generation, keys):

@@ -30,7 +30,6 @@ from zcserve.content.merging import difference
 from zcserve.content.renewals import Renewals
 from zcserve.content.told import report_problems, resident, warn_of_memory
 from zcserve.errors import UsageError
-from zcserve.events import Event
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -56,7 +55,6 @@ class Releases:
 
     due       when a reload that failed is tried again, of `time.monotonic`
     report    what of the live generation is resident
-    reloaded  event: none that was asked for is to be built any more, in the builder's thread
     """
 
     def __init__(
@@ -71,7 +69,6 @@ class Releases:
     ) -> None:
         self.due = inf
         self.report = report
-        self.reloaded: Event[()] = Event()
         self._config = config
         self._builder = builder
         self._loader = builder.loader
@@ -110,8 +107,6 @@ class Releases:
             finally:
                 for told in waiting:
                     self._jobs.call_soon(partial(told, why))
-                if not self._is_asked:
-                    self.reloaded()
 
     def build_for(self, watcher: Watcher) -> None:
         """Build the next generation since a watcher has lost track."""
@@ -259,12 +254,18 @@ class Releases:
         self._expect(built.generation, self._jobs.in_loop)
         for left in reversed(range(FLIPS_MAX)):
             self._renew_too(built.generation, changed)
-            flip = partial(self._live.flip, built, changed, is_last_try=not left)
-            if (over := self._jobs.in_loop(flip)) is not None:
+            if (over := self._jobs.in_loop(partial(self._flip, built, changed, is_last_try=not left))) is not None:
                 break
         assert over is not None
         self._builder.forget_unless_in(built.generation, caught.unneeded)
         return over
+
+    def _flip(self, built: Built, changed: Shards[bytes, bool], *, is_last_try: bool) -> list[Generation] | None:
+        """In the loop, as `Live.flip`. Raises PausedError: what was served until now is another site's by now, perhaps,
+        and is not to be cleared."""
+        if self._renewals.is_paused:
+            raise PausedError
+        return self._live.flip(built, changed, is_last_try=is_last_try)
 
     def _renew_too(self, following: Generation, changed: Shards[bytes, bool]) -> None:
         """Have the next generation know what lies now where requests found something newer than the live one had: its

@@ -31,7 +31,7 @@ from os import urandom
 from zcserve.net.lane cimport (
     absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, sites, table, trials, withdrawn,
 )
-from zcserve.net.lane.atomic cimport look_64, look_int
+from zcserve.net.lane.atomic cimport look_64, look_int, set_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conns
 from zcserve.net.lane.counts cimport BOUNDS, BOUNDS_S, SAMPLED_EVERY, all_answers, told_counts
 from zcserve.net.lane.lanes cimport END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
@@ -366,6 +366,10 @@ cdef class Lane:
         """What is absent gets this, with 404; as in `put_redirect`."""
         absent.set_page(&site_of(&self.shared.sites, site).absent, NOT_FOUND, head, content)
         bury(&self.loop.answering.dead)
+
+    def leave_failures(self, bint on, uint32_t site=0):
+        """Whether Python answers with 412 and 416, of which the site's rules say more than the lane has."""
+        set_int(&site_of(&self.shared.sites, site).has_ruled_failures, on)
 
     def is_absent(self, bytes target not None, int times=1, uint32_t site=0):
         """How often a target is called absent, that is asked for so many `times` (in tests, beside changes)."""

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from zcserve.cache import spans
-from zcserve.cache.entry import Body, DiskSpan, Entry
+from zcserve.cache import heads, spans
+from zcserve.cache.entry import Body, ComposedEntry, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
@@ -29,10 +29,11 @@ from zcserve.http import has_content
 from zcserve.net import negotiate
 from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
-from zcserve.net.leading import look_up
+from zcserve.net.leading import failed, look_up
 from zcserve.net.received import Collect, Discard
-from zcserve.net.request import host_of, split_target
+from zcserve.net.rewriting import Asked, Sent, find, find_led, place_of
 from zcserve.paths import SentPath
+from zcserve.rules.compiled import of_failure
 from zcserve.site import reply
 from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.site.reply import Reply
@@ -48,12 +49,11 @@ Step: TypeAlias = Reply | None
 
 
 class Asker(Protocol):
-    """What began a request: an HTTP/1 connection.
+    """What began a request: an HTTP/1 connection."""
 
-    origin  what a trusted proxy says of the request; None: nothing
-    """
-
-    origin: Origin | None
+    @property
+    def origin(self) -> Origin | None:
+        """What a trusted proxy says of the request; None: nothing."""
 
     @property
     def client(self) -> str:
@@ -76,13 +76,12 @@ class Asker(Protocol):
 class Answering:
     """One request. All in the loop's thread.
 
-    resource  the application's, that answers the request; None: a file does, or nothing
     wait      for what a loader reads
     """
 
     __slots__ = (
-        "_answer", "_asker", "_body", "_exchange", "_hold", "_next", "_place", "_renewals", "_service", "_site",
-        "_stored", "fields", "method", "resource", "target", "wait",
+        "_answer", "_asked", "_asker", "_body", "_exchange", "_hold", "_next", "_place", "_renewals", "_service",
+        "_site", "_stored", "fields", "method", "target", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -94,7 +93,7 @@ class Answering:
         self.method = method
         self.target = target
         self.fields = fields
-        self.resource: Resource | None = None
+        self._asked: Asked | None = None
         self._body = b""  # kept for the resource
         self._hold: Hold | None = None  # what the body counts for
         self.wait: Wait | None = None
@@ -112,16 +111,16 @@ class Answering:
         """Whether an application owes the answer."""
         return self._exchange is not None
 
+    @property
+    def resource(self) -> Resource | None:
+        """The application's, that answers the request; None: a file does, or nothing."""
+        return self._asked.resource if self._asked is not None else None
+
     def find_resource(self) -> None:
-        """Look for what the application has for this request. Requests that read find files first."""
-        site = self._site
-        assert site.application is not None
+        """Look for what the application has for this request (rewriting.py)."""
         self._place = place = place_of(self.method, self.target)
-        if place is None or is_sites_own(site, self.method, self.target, self.fields, place):
-            return
-        path, query = place
-        websocket = self.fields.websocket and self.method == b"GET"
-        self.resource = site.application.find(path, query, websocket=websocket)
+        if place is not None:
+            self._asked = find(self._site, Sent(self.method, self.target, self.fields, place))
 
     def begin_body(self) -> Discard:
         """What takes the request's body: for the resource, or to be thrown away. Raises HttpError 413, 503."""
@@ -141,8 +140,12 @@ class Answering:
 
     def answer(self) -> Step:
         """The answer, now that the request is complete. Raises HttpError where the connection must end with it."""
-        if self.resource is not None:
-            return self._ask(self.resource)
+        if self._asked is not None:
+            return self._ask(self._asked)
+        return self._answer_without()
+
+    def _answer_without(self) -> Step:
+        """The answer where the application has none. Raises HttpError as `answer`."""
         try:
             return self._respond()
         except HttpError as error:
@@ -175,7 +178,7 @@ class Answering:
         else:
             self.tell(f"answered 504, the application gave no answer within --app-timeout ({config.app_timeout_s:g} s)")
             self._abandon()
-            self._next = partial(self._site.failed, 504)
+            self._next = partial(self._failed, 504)
 
     def cancel(self) -> None:
         """The answer is not wanted any more, and no `resumed` comes. Harmless when repeated."""
@@ -230,7 +233,7 @@ class Answering:
     # --- files --------------------------------------------------------------------------------------------
 
     def _respond(self) -> Step:
-        """The answer where the application has none. Raises HttpError."""
+        """What files and rules lead to. Raises HttpError."""
         found = look_up(self._site, self.method, self.target, self._place, self.fields)
         return found if isinstance(found, Reply) else self.respond_found(found)
 
@@ -247,7 +250,7 @@ class Answering:
         if chosen is None:
             return not_acceptable(self._site)
         body = chosen.body or service.fetcher.opened(chosen)
-        if self._stored is not None and self._stored.own:
+        if self._stored is not None and self._stored.own and self._asked is not None and self._asked.original is None:
             service.loop.front.shelf(self._site.id).teach(self.target, base)
         if body is not None:
             self._site.note_use(chosen, service.loop.tick)
@@ -285,7 +288,10 @@ class Answering:
     def _unavailable(self, why: str = "its file cannot be read, or changes too often") -> Reply:
         """The content cannot be had for now."""
         self.tell(f"answered 503, {why}")
-        return self._site.failed(503)
+        return self._failed(503)
+
+    def _failed(self, status: int) -> Reply:
+        return failed(self._site, status, self.target, self.fields.origin)
 
     def _is_begun(self, answer: Reply) -> bool:
         """Whether the first piece of a file is at hand, if the answer has any: before the head is sent, so that there
@@ -309,16 +315,17 @@ class Answering:
 
     # --- the application ----------------------------------------------------------------------------------
 
-    def _ask(self, resource: Resource) -> Step:
+    def _ask(self, asked: Asked) -> Step:
         """Have the application answer."""
         asker = self._asker
         assert asker is not None
-        assert self._place is not None
+        resource, target, path, query, original = asked
         body, self._body = self._body, b""
         exchange = Exchange(
             self.method,
-            self.target,
-            *self._place,
+            target,
+            path,
+            query,
             asker.head(),
             body,
             asker.client,
@@ -326,6 +333,7 @@ class Answering:
             self._on_finished,
             self._hold,
             asker.origin,
+            original,
         )
         answer = resource.respond(exchange)
         self._service.loop.calling.called()
@@ -334,20 +342,34 @@ class Answering:
             return None
         return self._take(answer)
 
-    def _on_finished(self, exchange: Exchange, answer: Answer) -> None:
+    def _on_finished(self, exchange: Exchange, answer: Answer | None) -> None:
         """In any thread."""
         self._service.loop.call_soon(partial(self._finished, exchange, answer))
 
-    def _finished(self, exchange: Exchange, answer: Answer) -> None:
+    def _finished(self, exchange: Exchange, answer: Answer | None) -> None:
         exchange.end()
         if exchange is not self._exchange:
-            answer.discard()
+            if answer is not None:
+                answer.discard()
             if exchange.hold is not None:
                 exchange.hold.release()
             return
         self._exchange = None
+        if answer is None:
+            self._body = exchange.body
+            self._resume(self._declined)
+            return
         self._answer = answer
         self._resume(self._take_answer)
+
+    def _declined(self) -> Step:
+        """Once it has loaded what is new, the application has nothing at this target: what a rule or a file has."""
+        assert self._asked is not None
+        assert self._place is not None
+        was_led = self._asked.original is not None
+        sent = Sent(self.method, self.target, self.fields, self._place)
+        self._asked = None if was_led else find_led(self._site, sent)
+        return self.answer()
 
     def _take_answer(self) -> Step:
         answer, self._answer = self._answer, None
@@ -368,32 +390,13 @@ class Answering:
     def _renew_stored(self, stored: Stored) -> Step:
         """What an application named has changed since, or what it made was evicted."""
         if stored.own:
-            assert self.resource is not None
-            return self._ask(self.resource)
+            assert self._asked is not None
+            return self._ask(self._asked)
         fresh = stored.generation.resources.get(stored.entry.key)
         if not isinstance(fresh, Entry):
             return reply.not_found(None)
         stored.entry = fresh
         return self._take_stored(stored)
-
-
-def place_of(method: bytes, target: bytes) -> tuple[SentPath, bytes | None] | None:
-    """The path and the query that an application may be asked for; None: it is not asked."""
-    if target == b"*" or method in (b"CONNECT", b"TRACE"):
-        return None
-    try:
-        sent, query = split_target(target)
-        return SentPath(sent), query
-    except HttpError:
-        return None  # `look_up` says so
-
-
-def is_sites_own(
-    site: Site, method: bytes, target: bytes, fields: Fields, place: tuple[SentPath, bytes | None]
-) -> bool:
-    """Whether a request is answered before any application is asked."""
-    path, query = place
-    return method in (b"GET", b"HEAD") and site.has_own(path.key, query, host_of(target, fields))
 
 
 def not_acceptable(site: Site) -> Reply:
@@ -423,5 +426,7 @@ def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_m
         return reply.partial(body, decision.ranges)
     if decision.status == 304:
         return reply.not_modified(body)
-    vary = reply.VARY if chosen.variants or chosen.encoding else ()
-    return reply.page(412, vary) if decision.status == 412 else reply.unsatisfiable(chosen.size, vary)
+    more = reply.VARY if chosen.variants or chosen.encoding else ()
+    if not isinstance(chosen, ComposedEntry):  # of which rules say nothing
+        more = of_failure(heads.lines_of_rules(body.head())) + more
+    return reply.page(412, more) if decision.status == 412 else reply.unsatisfiable(chosen.size, more)

@@ -1,7 +1,7 @@
 """One client: what it sends is read, what it is answered is sent, and how it ends.
 
-The states (states.py) change in one place (`_set_state`), which knows the lawful moves, points the loop at the state's
-handler, and starts the state's clock. While output waits, or a thread works, nothing is read: a client that sends and
+The states (states.py) change in one place (`_set_state`), which has the clock make the move, and points the loop at the
+state's handler. While output waits, or a thread works, nothing is read: a client that sends and
 never reads costs what is in its inbox, which one read bounds.
 
 Requests of one read are answered together (`Http1.fill`), and leave together (`Output.flush`); `_answer` alternates the
@@ -19,8 +19,8 @@ from zcserve.net.http1 import Http1
 from zcserve.net.output import Flushed, Output
 from zcserve.net.owner import Stop
 from zcserve.net.poller import ERROR, HANG_UP, WRITE
-from zcserve.net.service import Claim, Service
-from zcserve.net.states import MOVES, Clock, State
+from zcserve.net.service import Service
+from zcserve.net.states import Clock, State
 from zcserve.net.stay import IDLE_S, Stay
 from zcserve.net.transport import SocketTransport, Transport
 
@@ -36,8 +36,8 @@ class Connection:
     """One client, from accept to close."""
 
     __slots__ = (
-        "_clock", "_http", "_hung_up", "_is_resumed", "_loop", "_output", "_read", "_service", "_stay", "_stop",
-        "armed", "state", "transport",
+        "_http", "_hung_up", "_is_resumed", "_loop", "_output", "_read", "_service", "_stay", "_stop", "armed",
+        "clock", "transport",
     )  # fmt: skip
 
     def __init__(self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float = 0.0) -> None:
@@ -48,10 +48,10 @@ class Connection:
         self._is_resumed = False  # what the request at hand waited for is there
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
         self._stop = Stop.BYTES
-        self.armed, self.state = inf, _HEAD
+        self.armed = inf
         self._output = Output(service.tally, read_at)
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
-        self._clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
+        self.clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
         self._stay = stay
         if stay is not None:  # `go_on` arms it, if there is something to wait for
             self._loop.handlers[transport.fd] = self._on_request
@@ -59,7 +59,6 @@ class Connection:
             self._loop.add(transport.fd, self._on_request, service.kind)
             self._loop.timers.arm(self)
         service.connections.add(self)
-        service.tally.states[_HEAD] += 1
 
     def go_on(self, handed: Handed) -> None:
         """Go on where the front stopped; what it has not sent goes out first. Where it had asked the application, its
@@ -78,18 +77,14 @@ class Connection:
         except Exception:
             self.fail()
             raise
-        if self.state is not _CLOSED:
+        if self.clock.state is not _CLOSED:
             self._loop.timers.arm(self)
             self._loop.again(self._read_on)
 
     # --- states -------------------------------------------------------------------------------------------
 
     def _set_state(self, state: State, *, keep: bool = False) -> None:
-        if state is not _CLOSED and state not in MOVES[self.state]:
-            raise AssertionError(f"{self.state.name} does not lead to {state.name}")
-        self._service.tally.move(self.state, state)
-        self.state = state
-        self._clock.since = self._loop.now
+        self.clock.move(state)
         if state is _CLOSED:
             (self._loop.release if keep else self._loop.forget)(self.transport.fd)
             self._loop.timers.disarm(self)
@@ -99,12 +94,12 @@ class Connection:
 
     def due(self) -> float:
         """As `Timed.due`."""
-        return self._clock.due(self.state)
+        return self.clock.due()
 
     def expire(self) -> None:
         """The state's deadline passed."""
-        state = self.state
-        if self._clock.goes_on(state, self.transport):
+        state = self.clock.state
+        if self.clock.goes_on(self.transport):
             self._loop.timers.arm(self)
             self._loop.again(self._read_on)
         elif state is _BODY or (state is _HEAD and self._http.inbox):
@@ -131,15 +126,6 @@ class Connection:
         self._http.tell(f"the download was cut, {why}")
         self.end()
 
-    @property
-    def idle_since(self) -> float:
-        """As `Clock.idle_since`."""
-        return self._clock.idle_since(self.state)
-
-    def may_be_shed(self, age_s: float) -> bool:
-        """As `Clock.may_be_shed`."""
-        return self._clock.may_be_shed(self.state, age_s)
-
     def shed(self) -> bool:
         """End to make room; False where the client has not everything, or a request lies unread: it would be reset."""
         if self.transport.unacknowledged() or self.transport.has_unread():
@@ -147,15 +133,10 @@ class Connection:
         self.end()
         return True
 
-    @property
-    def claim(self) -> tuple[Claim, float]:
-        """What the client has to its place, and since when: of equals the first goes first."""
-        return self._clock.claim(self.state), self._clock.since
-
     def make_way(self) -> bool:
         """Close for a newcomer, whatever is on its way; False where the first request lies unread: it is read in the
         next turn, and a reset would be its answer."""
-        if self.state in _READING and self._http.is_new and self.transport.has_unread():
+        if self.clock.state in _READING and self._http.is_new and self.transport.has_unread():
             return False
         self.close()
         return True
@@ -163,14 +144,14 @@ class Connection:
     def drain(self) -> None:
         """The server stops: end now if nothing is owed, else after the answer at hand. A client that has just connected
         has its chance to ask first."""
-        if self._clock.is_fresh(self.state):
+        if self.clock.is_fresh:
             self._loop.timers.arm(self)
-        elif self.state in (_HEAD, _IDLE) and not self._http.inbox and not self.transport.has_unread():
+        elif self.clock.state in (_HEAD, _IDLE) and not self._http.inbox and not self.transport.has_unread():
             self.end()
 
     def end(self) -> None:
         """End in order: what was sent arrives. What was not sent is dropped."""
-        if self.state is _CLOSED:
+        if self.clock.state is _CLOSED:
             return
         says_no_more = self._hung_up or (self._http.says_no_more if not self._http.inbox else False)
         if may_close(self.transport, says_no_more=says_no_more):
@@ -184,7 +165,7 @@ class Connection:
 
     def close(self) -> None:
         """End now, whatever is on its way: the client is gone, or reads nothing."""
-        if self.state is _CLOSED:
+        if self.clock.state is _CLOSED:
             return
         self._leave(keep=False)
         self.transport.close()
@@ -217,11 +198,11 @@ class Connection:
         output.read_at = now = self._loop.now
         if http.inbox:
             data = http.inbox + data
-        elif self.state is not _BODY:
-            self._clock.since = output.began = now
+        elif self.clock.state is not _BODY:
+            self.clock.since = output.began = now
         http.inbox = data
         self._answer()
-        if more and self.state in _READING:  # else it is read when the state is one of these again
+        if more and self.clock.state in _READING:  # else it is read when the state is one of these again
             self._read_later()
 
     def _read_later(self) -> None:
@@ -234,7 +215,7 @@ class Connection:
 
     def _read_on(self) -> None:
         """Events that came while nothing was read are not told again: try."""
-        if self.state in _READING:
+        if self.clock.state in _READING:
             self._on_request(0)
 
     def _on_event(self, mask: int) -> None:
@@ -245,7 +226,7 @@ class Connection:
         if mask & HANG_UP:
             self._hung_up = True
             self._let_application_go()
-        if mask & WRITE and self.state is _WRITE and self._output.segments and not self._output.rests:
+        if mask & WRITE and self.clock.state is _WRITE and self._output.segments and not self._output.rests:
             self._send()
 
     def _let_application_go(self) -> None:
@@ -265,7 +246,7 @@ class Connection:
         answered = self._service.requests
         self._stop = self._http.fill()
         if self._service.requests != answered:
-            self._clock.since = self._loop.now  # what is left begins another request, whose clock starts here
+            self.clock.since = self._loop.now  # what is left begins another request, whose clock starts here
         self._send()
 
     def proceed(self, stop: Stop) -> None:
@@ -300,15 +281,17 @@ class Connection:
         elif stop is Stop.END:
             self.end()
         elif stop is Stop.BODY:
-            if self.state is not _BODY:
-                if self.state is _WRITE and self._http.pace is not None:  # else the clock goes on while it rests
-                    self._http.pace.since = self._loop.now
+            if self.clock.state is not _BODY:
+                if (
+                    self.clock.state is _WRITE and self._http.receiving is not None
+                ):  # else its clock goes on while it rests
+                    self._http.receiving.rest()
                 self._set_state(_BODY)
                 self._loop.again(self._read_on)
         elif stop is Stop.LOAD and self._is_resumed:
             self._take_over_request()
         else:
-            if self.state is not _WAIT:
+            if self.clock.state is not _WAIT:
                 self._set_state(_WAIT)
             elif stop is Stop.LOAD:
                 self._loop.timers.arm(self)
@@ -326,7 +309,7 @@ class Connection:
         if self._hung_up:
             self._let_application_go()
         elif self._service.config.app_timeout_s:
-            self._clock.since = self._loop.now
+            self.clock.since = self._loop.now
             self._loop.timers.arm(self)
 
     def _await_request(self) -> None:
@@ -339,8 +322,8 @@ class Connection:
                     return
             elif front.takes and (stay is None or stay.is_over(self._http.plain)) and self._goes_back():
                 return
-        if self.state is not state:
-            missed = self.state not in (_HEAD, _IDLE)
+        if self.clock.state is not state:
+            missed = self.clock.state not in (_HEAD, _IDLE)
             self._set_state(state)
             if missed:
                 self._read_later()
@@ -349,7 +332,7 @@ class Connection:
         """Give the connection, which owes nothing, to the front, where that takes it."""
         if self._hung_up or self._service.kind is not Kind.CLIENT:
             return False
-        if not self._loop.front.give(self.transport.fd, self._clock.since):
+        if not self._loop.front.give(self.transport.fd, self.clock.since):
             return False
         self._leave(keep=True)
         self.transport.release()
@@ -357,12 +340,12 @@ class Connection:
         return True
 
     def _answer_on(self) -> None:
-        if self.state is _WAIT and not self._output.segments:
+        if self.clock.state is _WAIT and not self._output.segments:
             self._answer()
 
     def _pull(self) -> None:
         """Have a stream's next piece brought, now that the last one is out."""
-        is_out = self.state is _WAIT and not self._output.segments
+        is_out = self.clock.state is _WAIT and not self._output.segments
         if is_out and self._stop is Stop.STREAM and self._http.pull():
             self._begin_to_wait()
 
@@ -375,19 +358,19 @@ class Connection:
         elif flushed is Flushed.TORN:
             self._cut("its file has changed")
         elif flushed is Flushed.COLD:
-            if self.state is not _WAIT:
+            if self.clock.state is not _WAIT:
                 self._set_state(_WAIT)
             self._output.read(self._service.fetcher, self._on_read)
             self._loop.timers.arm(self)
         else:
-            if self.state is not _WRITE:
+            if self.clock.state is not _WRITE:
                 self._set_state(_WRITE)
-            self._clock.since = self._loop.now
+            self.clock.since = self._loop.now
             if flushed is Flushed.ENOUGH:
                 self._loop.again(self._write_on)
 
     def _write_on(self) -> None:
-        if self.state is _WRITE and self._output.rests:
+        if self.clock.state is _WRITE and self._output.rests:
             self._send()
 
     def _on_read(self, piece: memoryview | None) -> None:

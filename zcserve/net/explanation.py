@@ -20,13 +20,14 @@ from zcserve.cache.naming import path_of
 from zcserve.config.hosts import WILDCARD
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import FIELD_VALUE_BYTES, canonical_path, coding_quality, is_token
-from zcserve.net.answering import answer_of, is_sites_own, not_acceptable, place_of
+from zcserve.net.answering import answer_of, not_acceptable
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import frame
 from zcserve.net.leading import EVERYWHERE, Trail, look_up
 from zcserve.net.negotiate import choose
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser, host_of, split_target
+from zcserve.net.rewriting import Sent, is_sites_own, place_of, rewrite_of
 from zcserve.phrases import PHRASES
 from zcserve.rules.compiled import Effect
 from zcserve.rules.redirects import Action
@@ -215,15 +216,14 @@ class Explainer:
             key = canonical_path(split_target(target)[0])
         told.path = key.decode("latin-1")
         place = place_of(method, target)
-        is_asked = place is not None and not is_sites_own(site, method, target, fields, place)
-        if is_asked and self._source.has_application(site):
-            told.notes.append("an application is asked first, and is not called here: this is where it has no answer")
+        if place is not None and self._source.has_application(site):
+            _tell_of_application(told, site, Sent(method, target, fields, place))
         if trail.action is not None:
             told.rule = _rule(trail.action)
         if isinstance(found, Reply):
             told.answer = _what(found, trail, site)
             _send(told, found, fields)
-            told.effects = _effects(site, trail, fields.origin if method in (b"GET", b"HEAD") else b"")
+            told.effects = _effects(site, trail, fields.origin)
             return
         stored = found if isinstance(found, Stored) else None
         generation, base = (found.generation, found.entry) if isinstance(found, Stored) else found
@@ -246,17 +246,27 @@ class Explainer:
             told.notes.append(note)
         answer = answer_of(fields, method, chosen, body, self._ranges_max, stored)
         told.condition = _condition(fields, answer)
-        rules = generation.root.rules
-        if answer.status not in (412, 416):
-            told.effects = rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
-        elif (cors := rules.fields_of(base.key).cors) is not None:
-            told.effects = [rules.effect_of(cors, cors.lines_for(fields.origin))]  # the rest stands in the file's head
+        # Of 412 and 416 those are left out at the end that are said of content.
+        told.effects = generation.root.rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
         _send(told, answer, fields)
+
+
+def _tell_of_application(told: Explanation, site: Site, sent: Sent) -> None:
+    """What an application is asked for, which is not called."""
+    if not is_sites_own(site, sent):
+        told.notes.append("an application is asked first, and is not called here: this is where it has no answer")
+    action = rewrite_of(site, sent)
+    if action is not None:
+        told.rule = _rule(action)
+        leads_to = (action.key + (b"?" + action.query if action.query else b"")).decode()
+        told.notes.append(f"the rewrite leads to {leads_to}: what the application has there is the answer")
 
 
 def _effects(site: Site, trail: Trail, origin: bytes) -> list[Effect]:
     """Of header rules on an answer without a file."""
     rules = site.root.rules
+    if trail.options is not None:
+        return trail.options
     if trail.preflight is not None:
         return rules.effects_everywhere(with_cors=False) + trail.preflight
     if trail.headed is None:
@@ -322,12 +332,13 @@ def _what(answer: Reply, trail: Trail, site: Site) -> str:
     """What leads to an answer without a file."""
     if trail.preflight is not None:
         return "what a page of another origin may ask for"
-    if trail.action is not None and trail.action.location:
+    if trail.action is not None and trail.action.location and answer.status != 200:
         return "a redirect"
     if answer.status == 301:
         return "a directory: its own path ends in a slash"
     if answer.status == 404 and site.live.error_pages.get(404) is not None:
-        return "nothing is at this path: the page 404.html"
+        page = site.root.rules.error_pages.key_of(404, site.live.pages) or b""
+        return f"nothing is at this path: the page {page[1:].decode()}"
     return {200: "what can be done", 404: "nothing is at this path", 421: "no site has this name"}.get(
         answer.status, PHRASES.get(answer.status, "")
     )

@@ -224,6 +224,10 @@ class FastShelf(Shelf):
         """As `Shelf.set_not_found`."""
         self._lane.set_not_found(*_framed(answer), self.site)
 
+    def leave_failures(self, on: bool) -> None:
+        """As `Shelf.leave_failures`."""
+        self._lane.leave_failures(on, self.site)
+
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """As `Shelf.forget_keys`."""
         if len(keys) > KEYS_FORGOTTEN_MAX:

@@ -87,6 +87,9 @@ class Shelf:
     def set_not_found(self, answer: Reply) -> None:
         """What is absent gets this."""
 
+    def leave_failures(self, on: bool) -> None:
+        """Whether 412 and 416 are left to Python: rules may have fields for them."""
+
     # --- what is forgotten --------------------------------------------------------------------------------------
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:

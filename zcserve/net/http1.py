@@ -22,10 +22,10 @@ from zcserve.net.head import SentHead
 from zcserve.net.leading import look_up
 from zcserve.net.output import Output
 from zcserve.net.owner import Owner, Stop
-from zcserve.net.pace import Pace
 from zcserve.net.prefixes import CONTINUE
-from zcserve.net.received import Discard
-from zcserve.net.request import Parsed, host_of
+from zcserve.net.reader import Reader
+from zcserve.net.receiving import Receiving
+from zcserve.net.request import host_of
 from zcserve.net.sending import Sending
 from zcserve.net.service import Service
 from zcserve.net.slow import APPLICATION, LOAD, TURN
@@ -39,15 +39,13 @@ class Http1:
 
     inbox       what was read and not answered
     addresses   as `Asker.addresses`
-    origin      what such a proxy says of the request at hand
     plain       how many plain hits it has answered in a row
-    pace        of the body that is read
+    receiving   the body of the request at hand, until it is complete
     """
 
     __slots__ = (
-        "_answered", "_asked_at", "_body", "_called", "_head", "_is_new", "_output", "_owner", "_peer", "_proxies",
-        "_request", "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox", "origin", "pace",
-        "plain",
+        "_answered", "_asked_at", "_called", "_head", "_is_new", "_output", "_owner", "_reader", "_request", "_round",
+        "_sending", "_service", "_site", "_writer", "addresses", "inbox", "plain", "receiving",
     )  # fmt: skip
 
     def __init__(
@@ -64,15 +62,13 @@ class Http1:
         self._site = service.site_of(b"")  # of the request at hand
         self._owner: Owner | None = owner  # None when the connection has ended
         self._output = output
-        self._peer = peer
         self._writer = Writer(service, output, peer)
-        self.origin: Origin | None = None
-        self._proxies = service.proxies if service.proxies is not None and service.proxies.trusts(peer) else None
+        reader = Reader(service, output, self._writer, peer)
+        self._reader = reader if reader.is_needed else None
         self.inbox = b""
         self._head = b""  # of the request at hand, as sent
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
-        self._body: Discard | None = None  # the request's, until it is complete
-        self.pace: Pace | None = None
+        self.receiving: Receiving | None = None
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
         self.plain = self._round = self._answered = self._called = 0  # `_round`: the turn of the latter two
         self._is_new = True  # nothing but plain hits is answered
@@ -83,18 +79,15 @@ class Http1:
     def fill(self) -> Stop:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
-        parse = service.parser.parse if self._proxies is None and service.notes is None else self._parse
+        parse = self._reader.read if self._reader is not None else service.parser.parse
         site, writer, loop, hosts = self._site, self._writer, service.loop, service.hosts
-        live = site.live
-        # A hit is what `Site.hit` finds, without a call for each.
-        resources = live.resources if not live.root.rules.reads_requests else {}
         data = self.inbox
         at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
             self._round, self._answered, self._called = loop.rounds, 0, 0
         try:
-            if self._body is not None:
-                at, stop = self._feed_body(data, 0, service.config.pipeline_max - self._answered)
+            if self.receiving is not None:
+                at, stop = self._take_body(data, 0, service.config.pipeline_max - self._answered)
                 if stop is not None:
                     return stop
             share = service.config.pipeline_max - self._answered
@@ -110,8 +103,8 @@ class Http1:
                 if hosts is not None:
                     name = fields.host if target.startswith(b"/") else host_of(target, fields)
                     site = self._site = hosts.exact.get(name) or hosts.find(name)  # most names without a call
-                    live = site.live
-                    resources = live.resources if not live.root.rules.reads_requests else {}
+                live = site.live  # a hit is what `Site.hit` finds, without a call for each
+                resources = live.resources if not live.root.rules.reads_requests else {}
                 base = resources.get(target)
                 if base is None and b"?" in target:  # a query changes nothing of a file
                     base = resources.get(target.partition(b"?")[0])
@@ -127,15 +120,11 @@ class Http1:
                     if fields.ranges is not None and len(fields.ranges) > 1:  # no front answers several
                         others = count
                     stop = writer.write_hit(method, target, fields, hit, body)
-                elif fields.body or site.application is not None:
-                    request = self._asked(method, target, fields)
-                    at, stop = self._begin(request, data, start, at, share - count)
+                else:
+                    at, stop = self._begin(method, target, fields, data, start, at, share - count)
                     share = service.config.pipeline_max - self._answered
                     count -= at == start
                     others = count
-                else:
-                    others = count
-                    stop = self._respond(method, target, fields)
                 if stop is not None:
                     return stop
             return Stop.BYTES
@@ -148,9 +137,14 @@ class Http1:
                 self._answered += count
                 self.plain = count - others if others else self.plain + count
 
-    def _begin(self, request: Answering, data: bytes, start: int, at: int, share: int) -> tuple[int, Stop | None]:
-        """Begin a request that may be an application's, or has a body, with the head from `start` to `at`. The offset
-        behind what was read; `start` where it must wait for its turn. `share` as in `_feed_body`."""
+    def _begin(
+        self, method: bytes, target: bytes, fields: Fields, data: bytes, start: int, at: int, share: int
+    ) -> tuple[int, Stop | None]:
+        """Begin a request that is no plain hit, with the head from `start` to `at`. The offset behind what was read;
+        `start` where it must wait for its turn. `share` as in `_take_body`."""
+        if not fields.body and self._site.application is None:
+            return at, self._respond(method, target, fields)
+        request = self._asked(method, target, fields)
         if self._site.application is not None:
             request.find_resource()
             if not request.fields.body and not self._has_turn(request):
@@ -185,21 +179,6 @@ class Http1:
     def is_quiet(self) -> bool:
         """Whether the client had an answer, and no application was called for it in this turn."""
         return self._called <= 1 and (self.plain > 0 or not self._is_new)
-
-    def _parse(self, data: bytes, start: int, request_id: bytes = b"") -> Parsed | None:
-        """As `Parser.parse`, and who asks, the peer at first; an application knows it by `request_id`."""
-        self._writer.client, self.origin = self._peer, None
-        notes = self._service.notes
-        if notes is not None:
-            self._writer.note = note = notes.begin(self._output.began)
-        parsed = self._service.parser.parse(data, start)
-        if parsed is not None and notes is not None:
-            notes.read(note, data[start : parsed[3]], request_id)
-        if parsed is not None and self._proxies is not None:
-            self.origin = self._proxies.origin(self._peer, data[start : parsed[3]])
-            if self.origin is not None:
-                self._writer.client = self.origin.client.name
-        return parsed
 
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
@@ -247,48 +226,38 @@ class Http1:
             self._end_request(request)
         else:
             self._output.owed += ((self._output.began, 1),)
-        self._body = None
+        self.receiving = None
         answer = self._site.refuse(error.status, (), error.reason)
         self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
         return Stop.END
 
     def _begin_body(self, request: Answering, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
         """A request with a body: read it first, so that the connection stays in step. The offset behind what was
-        read. `share` as in `_feed_body`."""
+        read. `share` as in `_take_body`."""
         expects = request.fields.expects
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
             answer = request.answer()
             return at, self._emit_step(answer, True)
-        self._body = request.begin_body()
+        self.receiving = Receiving(self._service, request.begin_body())
         if expects and at == len(data):
             self._output.add((CONTINUE,))
-        at, stop = self._feed_body(data, at, share)
-        if self._body is not None:
-            self.pace = Pace(self._service.config, self._service.loop.now)
-        return at, stop
+        return self._take_body(data, at, share)
 
-    def _feed_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
-        """Have the body take what is here of it, and answer when it is complete. Its chunks and trailers count like
-        requests, of which `share` are left in this turn."""
-        body, request = self._body, self._request
-        assert body is not None
+    def _take_body(self, data: bytes, at: int, share: int) -> tuple[int, Stop | None]:
+        """Have the body take what is here of it, and answer when it is complete. `share` as in `Receiving.take`."""
+        receiving, request = self.receiving, self._request
+        assert receiving is not None
         assert request is not None
-        before = body.lines
-        at = body.feed(data, at, share)
-        self._answered += body.lines - before
-        if not body.done:
-            return at, Stop.SHARE if body.rests else Stop.BODY
+        at, lines = receiving.take(data, at, share)
+        self._answered += lines
+        if (stop := receiving.stop) is not None:
+            return at, stop
         if not self._has_turn(request):
             return at, Stop.TURN
-        self._body = None
+        self.receiving = None
         self._writer.complete()
-        return at, self._emit_step(request.end_body(body))
-
-    def body_comes(self) -> bool:
-        """The window of `pace` is over: whether enough has come in it."""
-        assert self.pace is not None
-        return self._body is not None and self.pace.suffices(self._body.taken, self._service.loop.now)
+        return at, self._emit_step(request.end_body(receiving.body))
 
     def tell(self, what: str) -> None:
         """The log says that the answer at hand, or the last one, failed."""
@@ -309,7 +278,10 @@ class Http1:
 
     def take(self, answer: Answer, request_id: bytes = b"") -> None:
         """The application, which knows the inbox's first request by `request_id`, has answered it: `go_on` says so."""
-        parsed = self._parse(self.inbox, 0, request_id)
+        if self._reader is not None:
+            parsed = self._reader.read(self.inbox, 0, request_id)
+        else:
+            parsed = self._service.parser.parse(self.inbox, 0)
         assert parsed is not None
         method, target, fields, at = parsed
         self._site = self._service.site_of(host_of(target, fields))
@@ -318,6 +290,11 @@ class Http1:
         self._request.give(answer)
         self.inbox = self.inbox[at + fields.body :]
         self._service.requests += 1
+
+    @property
+    def origin(self) -> Origin | None:
+        """As `Asker.origin`."""
+        return self._reader.origin if self._reader is not None else None
 
     @property
     def client(self) -> str:
@@ -376,7 +353,7 @@ class Http1:
 
     def abandon(self) -> None:
         """The answer at hand, if there is one, is not wanted any more."""
-        self._body = None
+        self.receiving = None
         if self._request is not None:
             self._request.cancel()
         if self._sending is not None:

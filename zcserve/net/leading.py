@@ -13,13 +13,13 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
-from zcserve.http import KNOWN_METHODS, canonical_path
+from zcserve.http import KNOWN_METHODS, FieldLines, canonical_path
 from zcserve.net.fields import Fields
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import NO_FIELDS, NOT_FOUND_KEY, Effect, HeadFields, Rules, is_lasting
+from zcserve.rules.compiled import NO_FIELDS, Effect, HeadFields, Rules, is_lasting
 from zcserve.rules.cors import without_cors
-from zcserve.rules.redirects import Action
+from zcserve.rules.redirects import ERRORS, Action
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
 from zcserve.site.reply import Reply
@@ -27,12 +27,16 @@ from zcserve.site.site import Found, Site
 
 # Stands for no key: for the rules that match every path.
 EVERYWHERE = b""
+# What a redirect of a rule answers besides requests that read: all that are for a resource of the site, but for the
+# question what it takes.
+MOVED_METHODS = KNOWN_METHODS - {b"GET", b"HEAD", b"OPTIONS", b"CONNECT", b"TRACE"}
 
 
 @dataclass(slots=True)
 class Trail:
     """What a look-up went by, for the operator's question why (explanation.py).
 
+    options   what rules say in an answer to OPTIONS, where they say something of the path; None: as `headed` has it
     action    what a redirect, a rewrite or a rule for an error answers; None: no such rule decides
     is_page   the page of --spa is the answer
     headed    the key whose header rules the answer has, as one without a file; EVERYWHERE: those for every path;
@@ -41,6 +45,7 @@ class Trail:
               is no such rule; None: it is no preflight
     """
 
+    options: list[Effect] | None = None
     action: Action | None = None
     is_page: bool = False
     headed: bytes | None = None
@@ -73,7 +78,7 @@ def look_up(
             return generation, resource
         if resource is None:  # as `_absent`, two calls fewer: scanners ask for what is absent all day
             if trail is not None:
-                trail.headed = NOT_FOUND_KEY
+                trail.headed = rules.not_found_key
             live = site.live
             return reply.not_found(live.error_pages.get(404), live.root.rules.absent)
         asked = keys_of(resource.location)[1]
@@ -87,6 +92,8 @@ def look_up(
         if target != b"*":
             if fields is not None and fields.preflight is not None:
                 return _preflight(site, target, place, fields, fields.preflight, trail)
+            if rules.has_lasting_fields:
+                return _options(site, target, place, fields, trail)
             if rules.has_answers:
                 found = _led(site, *_place(target, place), _host(target, fields), trail)
                 if isinstance(found, Reply) and found.status == 404:
@@ -96,6 +103,10 @@ def look_up(
         if trail is not None:
             trail.headed = EVERYWHERE
         return reply.options(everywhere)
+    if rules.has_answers and method in MOVED_METHODS and target != b"*":
+        moved = _moved(site, target, place, fields, trail)
+        if moved is not None:
+            return moved
     if site.refuse is not reply.refused:  # it says so in a form of its own
         return site.refuse(405, reply.ALLOW, "") if method in KNOWN_METHODS else site.refuse(501, (), "")
     if trail is not None:
@@ -103,6 +114,28 @@ def look_up(
     if method in KNOWN_METHODS:
         return site.refuse(405, everywhere + reply.ALLOW, "")
     return site.refuse(501, everywhere, "")
+
+
+def _moved(
+    site: Site,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None,
+    fields: Fields | None,
+    trail: Trail | None,
+) -> Reply | None:
+    """What a redirect of a rule says to a request that does not read (RFC 9110 section 15.4): so a form that is sent to
+    an old path is sent again to the new one, by 307 and 308. None: no rule leads elsewhere. Raises HttpError 400."""
+    rules = site.root.rules
+    key, query = _place(target, place)
+    action = rules.answer(key, query, _host(target, fields))
+    if action is None or not action.location or not (action.rule.force or site.find(key)[1] is None):
+        return None
+    if trail is not None:
+        trail.action, trail.headed = action, key
+    headed = rules.fields_of_answer(key)
+    moved = _redirected(action, query, headed)
+    lines = headed.lines_for(fields.origin) if rules.reads_origin and fields is not None and fields.origin else ()
+    return moved.dressed(moved.status, lines) if lines else moved
 
 
 def _preflight(
@@ -128,6 +161,29 @@ def _preflight(
     return reply.preflight(everywhere + lines) if cors is not None else reply.options(everywhere)
 
 
+def _options(
+    site: Site,
+    target: bytes,
+    place: tuple[SentPath, bytes | None] | None,
+    fields: Fields | None,
+    trail: Trail | None,
+) -> Reply:
+    """What can be done with what a target leads to; of CORS the answer has what a GET would have. Raises HttpError
+    400."""
+    key, query = _place(target, place)
+    origin = fields.origin if fields is not None else b""
+    found = _led(site, key, query, _host(target, fields), trail)
+    its = _fields_of(site, key, found)
+    if isinstance(found, Reply) and found.status == 404:
+        lines = its.lines_for(origin)
+        return found.dressed(404, lines) if lines else found
+    if trail is not None:
+        entry = None if isinstance(found, Reply) else found.entry if isinstance(found, Stored) else found[1]
+        about = key if entry is None else entry.key
+        trail.options = _rules_of(site, found).effects_of_options(about, of_file=entry is not None, origin=origin)
+    return reply.options(without_cors(site.root.rules.everywhere) + its.cors_lines(origin))
+
+
 def _host(target: bytes, fields: Fields | None) -> bytes:
     return host_of(target, fields) if fields is not None else b""
 
@@ -143,7 +199,7 @@ def _fields_of(site: Site, key: bytes, found: Reply | Stored | tuple[Generation,
     """What rules say of that which a key leads to."""
     rules = _rules_of(site, found)
     if isinstance(found, Reply):
-        if found.status == 410:  # the small page, which has what holds for every path
+        if found.status in ERRORS and found.status != 404:  # the small page, which has what holds for every path
             return NO_FIELDS
         return rules.absent if found.status == 404 else rules.fields_of_answer(key)
     return rules.fields_of((found.entry if isinstance(found, Stored) else found[1]).key)
@@ -196,19 +252,22 @@ def _led(
         if trail is not None:
             trail.headed = key
         return _redirected(action, query, rules.fields_of_answer(key))
-    found = site.page(action.key or b"/%d.html" % action.status)
-    if found is None:
-        if action.status != 410:
-            return _absent(site, trail)
-        if trail is not None:
-            trail.headed = EVERYWHERE
-        return reply.page(action.status, rules.everywhere)
-    return found if action.status == 200 else Stored(*found, status=action.status)
+    if action.status == 200:
+        return site.page(action.key) or _absent(site, trail)
+    keys = (action.key,) if action.key else ()
+    found = next(filter(None, map(site.page, (*keys, *rules.error_pages.of[action.status]))), None)
+    if found is not None:
+        return Stored(*found, status=action.status)
+    if action.status == 404:
+        return _absent(site, trail)
+    if trail is not None:
+        trail.headed = EVERYWHERE
+    return reply.page(action.status, rules.everywhere)
 
 
 def _absent(site: Site, trail: Trail | None) -> Reply:
     if trail is not None:
-        trail.headed = NOT_FOUND_KEY
+        trail.headed = site.root.rules.not_found_key
     return site.not_found()
 
 
@@ -240,3 +299,22 @@ def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None
         return site.find(canonical_path(sent)), query
     key, query = _place(target, place)
     return site.find(key), query
+
+
+def failed(site: Site, status: int, target: bytes, origin: bytes = b"") -> Reply:
+    """500, 503 or 504 where a target's file or application fails, with what rules say of what is there to a page of
+    this origin."""
+    return site.failed(status, fields_of_failure(site, target, origin))
+
+
+def fields_of_failure(site: Site, target: bytes, origin: bytes = b"") -> FieldLines:
+    """What rules say of what is at a target, but for how its content is kept and used: an answer that is not it."""
+    rules = site.root.rules
+    if not rules.has_lasting_fields:
+        return ()
+    try:
+        key = canonical_path(split_target(target)[0])
+    except HttpError:
+        return ()
+    found = site.page(key)
+    return rules.fields_of_failure(found[1].key if found is not None else key, origin)

@@ -301,7 +301,7 @@ class Listener:
         if self._is_asking:
             return False
         now = self._loop.now
-        if any(connection.idle_since <= now for connection in self._service.connections):
+        if any(connection.clock.idle_since <= now for connection in self._service.connections):
             self._service.shortage.note(self._short_of_descriptors(), now)
         else:
             self._refuse()
@@ -363,8 +363,8 @@ class Listener:
         if self._is_asking:
             return False
         now = self._loop.now
-        idle = [connection for connection in service.connections if connection.may_be_shed(age_s)]
-        idle.sort(key=lambda connection: connection.idle_since)
+        idle = [connection for connection in service.connections if connection.clock.may_be_shed(age_s)]
+        idle.sort(key=lambda connection: connection.clock.idle_since)
         count = sum(connection.shed() for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)])
         if count:
             service.shortage.note(want, now, shed=count)

@@ -38,8 +38,13 @@ class Claim(enum.IntEnum):
     OWED = 3  # its answer is being made: it makes no way
 
 
-class Connected(Protocol):
-    """What has to be known of a connection (connection.py) by all else."""
+class Standing(Protocol):
+    """What the clock of a connection (states.py) tells all else.
+
+    since  as `Clock.since`: of equal claims the first goes first
+    """
+
+    since: float
 
     @property
     def idle_since(self) -> float:
@@ -48,12 +53,20 @@ class Connected(Protocol):
     def may_be_shed(self, age_s: float) -> bool:
         """As `Clock.may_be_shed`."""
 
-    def shed(self) -> bool:
-        """End to make room; False where something would be lost."""
+    @property
+    def claim(self) -> Claim:
+        """As `Clock.claim`."""
+
+
+class Connected(Protocol):
+    """What has to be known of a connection (connection.py) by all else."""
 
     @property
-    def claim(self) -> tuple[Claim, float]:
-        """What the client has to its place, and since when."""
+    def clock(self) -> Standing:
+        """Its state, as time goes by."""
+
+    def shed(self) -> bool:
+        """End to make room; False where something would be lost."""
 
     def make_way(self) -> bool:
         """Close for a newcomer; False where a first request lies unread."""

@@ -52,14 +52,15 @@ MOVES: dict[State, frozenset[State]] = {
 
 
 class Clock:
-    """The clock of one connection: when its state has lasted too long.
+    """The state of one connection, since when it has it, and when it has lasted too long.
 
+    state     changed by `move` alone
     accepted  when the client connected, or the front handed it over
     since     HEAD: its first byte. IDLE: its begin. WRITE: the last progress. WAIT: when an application was asked for
-              an answer or a piece. BODY has the body's clock (`Http1.pace`), a file that is read the thread's
+              an answer or a piece. BODY has the body's clock (`Receiving`), a file that is read the thread's
     """
 
-    __slots__ = ("_http", "_idle_s", "_output", "_service", "accepted", "since")
+    __slots__ = ("_http", "_idle_s", "_output", "_service", "accepted", "since", "state")
 
     def __init__(self, service: Service, http: Http1, output: Output, idle_s: float = inf) -> None:
         """`idle_s`: IDLE lasts so long at most, if not shorter."""
@@ -68,19 +69,29 @@ class Clock:
         self._output = output
         self._idle_s = min(idle_s, service.config.idle_timeout_s)
         self.since = self.accepted = service.loop.now
+        self.state = State.HEAD
+        service.tally.states[State.HEAD] += 1
 
-    def due(self, state: State) -> float:
-        """When this state has lasted too long; inf for never."""
+    def move(self, state: State) -> None:
+        """Have the state change, from now. Raises AssertionError for a move that is not lawful."""
+        if state is not State.CLOSED and state not in MOVES[self.state]:
+            raise AssertionError(f"{self.state.name} does not lead to {state.name}")
+        self._service.tally.move(self.state, state)
+        self.state = state
+        self.since = self._service.loop.now
+
+    def due(self) -> float:
+        """When the state has lasted too long; inf for never."""
         config = self._service.config
-        match state:
+        match self.state:
             case State.HEAD:
                 if self._service.ending and not self._http.inbox:
                     return self.accepted + FRESH_S
                 return self.since + config.head_timeout_s
             case State.IDLE:
                 return self.since + self._idle_s
-            case State.BODY if (pace := self._http.pace) is not None:
-                return pace.due()
+            case State.BODY if (receiving := self._http.receiving) is not None:
+                return receiving.due()
             case State.WRITE:
                 return self.since + config.write_timeout_s
             case State.WAIT if (wait := self._output.wait or self._http.wait) is not None:
@@ -90,12 +101,12 @@ class Clock:
             case _:
                 return inf
 
-    def goes_on(self, state: State, transport: Transport) -> bool:
-        """This state is due: whether it may go on, from now, since the client does what it owes."""
+    def goes_on(self, transport: Transport) -> bool:
+        """The state is due: whether it may go on, from now, since the client does what it owes."""
         now = self._service.loop.now
-        match state:
+        match self.state:
             case State.BODY:
-                return self._http.body_comes()
+                return self._http.receiving is not None and self._http.receiving.suffices()
             case State.WRITE if self._output.is_taken(transport):
                 self.since = now
                 return True
@@ -105,18 +116,20 @@ class Clock:
             case _:
                 return False
 
-    def idle_since(self, state: State) -> float:
+    @property
+    def idle_since(self) -> float:
         """Since when nothing has been asked of the server; inf while it owes an answer."""
-        return self.since if state in (State.HEAD, State.IDLE) else inf
+        return self.since if self.state in (State.HEAD, State.IDLE) else inf
 
-    def may_be_shed(self, state: State, age_s: float) -> bool:
+    def may_be_shed(self, age_s: float) -> bool:
         """Whether it is idle, was accepted `age_s` ago or earlier, and had the time to ask."""
         now = self._service.loop.now
-        return self.idle_since(state) < now and self.accepted <= now - age_s and not self.is_fresh(state)
+        return self.idle_since < now and self.accepted <= now - age_s and not self.is_fresh
 
-    def claim(self, state: State) -> Claim:
+    @property
+    def claim(self) -> Claim:
         """What the client has to its place."""
-        http = self._http
+        http, state = self._http, self.state
         if state is State.WAIT and http.is_streaming:
             return Claim.STREAM
         if state is State.WAIT and (http.is_new or http.wait is not None or http.is_applications_turn):
@@ -124,6 +137,7 @@ class Clock:
         is_late = not http.is_new or self._service.loop.now >= self.since + FRESH_S
         return Claim.NONE if is_late else Claim.FRESH
 
-    def is_fresh(self, state: State) -> bool:
+    @property
+    def is_fresh(self) -> bool:
         """Whether nothing has been read of this client, and it may not have had the time to send anything."""
-        return state is State.HEAD and not self._http.inbox and self._service.loop.now < self.accepted + FRESH_S
+        return self.state is State.HEAD and not self._http.inbox and self._service.loop.now < self.accepted + FRESH_S

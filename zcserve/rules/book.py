@@ -7,14 +7,18 @@ matches decides, and its header rules behind those of `_headers`, of which the l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from zcserve.config.table import Config
 from zcserve.config.tables import tables_of
 from zcserve.errors import UsageError
 from zcserve.rules import headers_file, redirects_file
 from zcserve.rules.compiled import Rules
+from zcserve.rules.cors import ALLOW_ORIGIN
+from zcserve.rules.error_pages import ErrorPages
+from zcserve.rules.globbed import GlobTable
 from zcserve.rules.headers_file import HeaderBlock, read_headers
+from zcserve.rules.lines import DIALECTS
 from zcserve.rules.preset import EVERYWHERE, presets
 from zcserve.rules.reading import header_rules, redirects
 from zcserve.rules.redirects import Redirect
@@ -36,10 +40,12 @@ class Rulebook:
     def __init__(self, config: Config) -> None:
         """Raises UsageError, with file, line and column."""
         self._config = config
+        self._dialect = DIALECTS[config.rules_dialect]
         self._presets = presets(secure=config.secure_headers, immutable=config.immutable)
         self._written = header_rules(tables_of(config.rules, ("rules",)))
         self._redirects = redirects(tables_of(config.redirects, ("redirects",)))
-        self.told: list[str] = []
+        self._error_pages = ErrorPages(config.error_pages)
+        self.told: list[str] = list(_at_odds_over_origins(self._written))
         self.files: tuple[bytes | None, ...] = (None, None)
         self._last = self._compiled((), ())
 
@@ -52,10 +58,10 @@ class Rulebook:
         blocks: tuple[HeaderBlock, ...] = ()
         led: tuple[Redirect, ...] = ()
         if headers is not None:
-            blocks, found = read_headers(headers, check=_check)
+            blocks, found = read_headers(headers, dialect=self._dialect, check=_check)
             problems += found
         if redirects is not None:
-            led, found = read_redirects(redirects)
+            led, found = read_redirects(redirects, dialect=self._dialect)
             problems += found
         if grave := next((problem for problem in problems if problem.is_grave), None):
             raise UsageError(f"{self._config.directory}/{grave}")
@@ -66,7 +72,12 @@ class Rulebook:
         )
         self._last = self._compiled(of_file, led)
         self.files = (headers, redirects)
-        self.told = [*map(str, problems), *self._overruled(of_file), *self._overtaken(led)]
+        self.told = [
+            *map(str, problems),
+            *self._overruled(of_file),
+            *self._overtaken(led),
+            *_at_odds_over_origins((*of_file, *self._written)),
+        ]
         return self._last
 
     def _compiled(self, of_file: tuple[HeaderRule, ...], led: tuple[Redirect, ...]) -> Rules:
@@ -78,6 +89,7 @@ class Rulebook:
             clean_urls=config.clean_urls,
             spa=config.spa,
             tag_header=config.tag_header,
+            error_pages=self._error_pages,
         )
 
     def _overruled(self, of_file: tuple[HeaderRule, ...]) -> Iterator[str]:
@@ -98,6 +110,27 @@ class Rulebook:
             first = known.get((redirect.pattern.host, redirect.pattern.text))
             if first is not None:
                 yield f"{redirect.where}: {redirect.pattern.text} leads where {first.where} says"
+
+
+def _at_odds_over_origins(rules: Sequence[HeaderRule]) -> Iterator[str]:
+    """Where a rule with `cors` and one that says the same field itself are for the same paths, as far as a glob of one
+    matches what a glob of the other is written like: the later one holds."""
+    by_hand = {n: rule for n, rule in enumerate(rules) if any(map(_is_allow_origin, (*rule.set, *rule.add)))}
+    policies = {n: rule for n, rule in enumerate(rules) if rule.cors is not None} if by_hand else {}
+    hands, others = _table_of(by_hand), _table_of(policies)
+    met = {(n, other) for n, rule in by_hand.items() for glob in rule.globs for other in others.numbers(glob)}
+    met |= {(n, other) for other, rule in policies.items() for glob in rule.globs for n in hands.numbers(glob)}
+    for first, last in sorted({n: (min(n, other), max(n, other)) for n, other in sorted(met, reverse=True)}.values()):
+        said = f"{ALLOW_ORIGIN.decode()} is said by {_at(rules[first])}, too"
+        yield f"{_at(rules[last])}: {said}; for what both match this rule holds, which is the later one"
+
+
+def _is_allow_origin(line: tuple[bytes, bytes]) -> bool:
+    return line[0].lower() == ALLOW_ORIGIN.lower()
+
+
+def _table_of(rules: Mapping[int, HeaderRule]) -> GlobTable:
+    return GlobTable((glob, number) for number, rule in rules.items() for glob in rule.globs)
 
 
 def _at(rule: HeaderRule) -> str:

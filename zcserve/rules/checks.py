@@ -126,8 +126,11 @@ def _first_hiding(
 
 
 def _leaves(hiding: Redirect, rule: Redirect, hosts: frozenset[bytes]) -> bool:
-    """Whether `hiding` may lead to where it is for something that `rule` matches, and so leave that to it."""
+    """Whether `hiding` may lead to where it is for something that `rule` matches, and so leave that to it; or on
+    account of a slash."""
     target = hiding.target
+    if hiding.is_strict and hiding.pattern.text not in ("/*", rule.pattern.text):
+        return True
     if target is None or not hiding.may_lead_to_itself:
         return False
     if target.origin and target.host not in hosts | {hiding.pattern.host}:

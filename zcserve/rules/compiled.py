@@ -19,11 +19,12 @@ from typing import NamedTuple
 from zcserve.http import FieldLines
 from zcserve.paths import decoded
 from zcserve.rules.checks import Finding, check_redirects
-from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin
+from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin, of_cors, without_cors
+from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
-from zcserve.rules.redirects import Action, Redirect, Redirects
+from zcserve.rules.redirects import REWRITE, Action, Redirect, Redirects
 from zcserve.rules.rule import HeaderRule
 from zcserve.rules.tagged import Tags, check_tag
 
@@ -41,8 +42,16 @@ _OF_CONTENT = frozenset(
      b"x-content-type-options")
 )  # fmt: skip
 
+
+def of_failure(lines: FieldLines) -> FieldLines:
+    """Of what is said of content, those that its failure has as well: all but how that content may be kept and used.
+    What an answer depends on (Vary) is said of both."""
+    return tuple(line for line in lines if line[0].lower() not in _OF_CONTENT or line[0].lower() == b"vary")
+
+
 # What a rule with `cors` says instead of what was there.
-_OF_CORS = frozenset((ALLOW_ORIGIN.lower(), EXPOSE.lower()))
+_ALLOW = ALLOW_ORIGIN.lower()
+_OF_CORS = frozenset((_ALLOW, EXPOSE.lower()))
 
 
 class HeadFields(NamedTuple):
@@ -70,6 +79,11 @@ class HeadFields(NamedTuple):
         """What is sent besides `lines` to a page of this origin."""
         return self.cors.lines_for(origin) if self.cors is not None else ()
 
+    def cors_lines(self, origin: bytes) -> FieldLines:
+        """All that is said of other origins to a page of this one."""
+        varies = self.cors.lines if self.cors is not None and self.cors.reads_origin else ()
+        return (*of_cors(self.lines), *varies, *self.lines_for(origin))
+
     @property
     def all_lines(self) -> FieldLines:
         """Those of an answer that has no file's head."""
@@ -88,8 +102,8 @@ class Effect(NamedTuple):
     given: FieldLines
 
 
-# Whose content is the site's page for what is absent; what rules say of it, a 404 has in any case.
-NOT_FOUND_KEY = b"/404.html"
+# Of a site that says nothing of its pages for errors.
+NAMED_PAGES = ErrorPages()
 # What --spa answers with.
 SPA_KEY = b"/index.html"
 
@@ -114,20 +128,24 @@ class Rules:
     digest      see above
     has_answers whether there may be an answer where no file is
     has_forced  whether there may be one where a file is
+    has_rewrites   whether a rule serves at one path what is at another
     has_cors       whether a rule says which other origins may read; else fields of that kind are the site's own words
     reads_origin   whether answers depend on the origin of a page that asks
     reads_requests whether one of a file may: by such a rule, or one with force
     clean_urls  whether `/about` is `/about.html`
-    absent      the fields of a 404: of /404.html, whether there is one or not
+    error_pages which page answers with an error
+    not_found_key  the path of the page for what is absent, whether it has a file or not
+    absent      the fields of a 404: of that path
     everywhere  the fields of answers that belong to no path (405, 406, 501, OPTIONS): of rules that match every path,
                 but for what is said of content
+    has_lasting_fields  whether an answer that is a failure may have fields of rules
     tags        all that files may have
     """
 
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_of_all", "_priorities", "_redirects", "_rules", "_spa", "_table",
-        "absent", "clean_urls", "digest", "everywhere", "first_segments", "has_answers", "has_cors", "has_forced",
-        "reads_origin", "reads_requests", "tags",
+        "absent", "clean_urls", "digest", "error_pages", "everywhere", "first_segments", "has_answers", "has_cors",
+        "has_forced", "has_lasting_fields", "has_rewrites", "not_found_key", "reads_origin", "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -139,6 +157,7 @@ class Rules:
         clean_urls: bool = False,
         spa: bool = False,
         tag_header: str = "none",
+        error_pages: ErrorPages = NAMED_PAGES,
     ) -> None:
         """`cache_control` is what a file has without rules; "": none. `tag_header` is the field that tells of tags.
         Raises UsageError for what is no glob, and for redirects that take too long to look up."""
@@ -146,6 +165,7 @@ class Rules:
         self._spa = spa
         self.clean_urls = clean_urls
         self.has_forced = self._redirects.has_forced
+        self.has_rewrites = any(rule.status == REWRITE for rule in redirects)
         self._rules = tuple(rules)
         self._table = GlobTable((glob, number) for number, rule in enumerate(rules) for glob in rule.globs)
         self._is_about_hashes = frozenset(number for number, rule in enumerate(rules) if rule.immutable)
@@ -153,13 +173,17 @@ class Rules:
         self.tags = Tags(rules, tag_header)
         self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
         led = self._redirects.digest
-        told = repr((cache_control, [rule.meaning for rule in rules], led, clean_urls, spa, tag_header)).encode()
+        switches = (clean_urls, spa, tag_header, sorted(error_pages.of.items()))
+        told = repr((cache_control, [rule.meaning for rule in rules], led, *switches)).encode()
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
         self._default = HeadFields(lines) if lines else NO_FIELDS
         self._of_all = tuple(number for number, rule in enumerate(rules) if not _EVERY_PATH.isdisjoint(rule.globs))
         fields = self._made(self._of_all, of_file=False, is_hashed=False)
-        self.absent = self.fields_of_answer(NOT_FOUND_KEY)
+        self.error_pages = error_pages
+        # What rules say of the page for what is absent, a 404 has in any case, whether there is a file or not.
+        self.not_found_key = error_pages.of[404][0]
+        self.absent = self.fields_of_answer(self.not_found_key)
         self.has_cors = any(rule.cors is not None for rule in rules)
         self.reads_origin = any_reads_origin(rule.cors for rule in rules)
         self.reads_requests = self.has_forced or self.reads_origin
@@ -168,6 +192,7 @@ class Rules:
         self.has_answers = bool(redirects) or is_anywhere
         self.first_segments = None if is_anywhere else self._redirects.first_segments
         self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
+        self.has_lasting_fields = any(rule.cors is not None or of_failure((*rule.set, *rule.add)) for rule in rules)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -212,6 +237,16 @@ class Rules:
         """What is wrong with the redirects together; `has_file` tells whether a file answers a key."""
         return check_redirects(self._redirects, has_file=has_file)
 
+    def nowhere(self, has_file: Callable[[bytes], bool], has_application: Callable[[bytes, bytes], bool]) -> list[str]:
+        """Rewrites that lead to what no file and no application has, a line each; the latter is asked for a key and a
+        query. What only a request fills in is not looked at."""
+        return [
+            f"{rule.where}: {rule.pattern.text!r} leads to {rule.target.text}, where nothing is"
+            for rule, key, query in self._redirects.fixed_rewrites()
+            if rule.target is not None
+            and not (has_file(key) or (self.clean_urls and has_file(key + b".html")) or has_application(key, query))
+        ]
+
     # --- what is sent with it ---------------------------------------------------------------------------------
 
     def fields_of(self, key: bytes) -> HeadFields:
@@ -221,6 +256,13 @@ class Rules:
     def fields_of_answer(self, key: bytes) -> HeadFields:
         """The same of an answer at this key that has no file: a redirect, a page for what is absent."""
         return self._fields(key, of_file=False) if self._rules else NO_FIELDS
+
+    def fields_of_failure(self, key: bytes, origin: bytes) -> FieldLines:
+        """The same of an answer that cannot be what is at this key, for a page of this origin."""
+        if not self._rules:
+            return ()
+        fields = self.fields_of_answer(key)
+        return (*of_failure(fields.lines), *fields.lines_for(origin))
 
     # --- which files belong together --------------------------------------------------------------------------
 
@@ -258,6 +300,17 @@ class Rules:
         if cors is None or cors.reads_origin:  # which says Vary alone, and that is said of content
             return effects
         return [*effects, self.effect_of(cors, cors.lines)]
+
+    def effects_of_options(self, key: bytes, *, of_file: bool, origin: bytes) -> list[Effect]:
+        """How the fields of an answer to OPTIONS come about: what holds everywhere, and of CORS what is said of this
+        key."""
+        everywhere = self.effects_everywhere(with_cors=False)
+        here = self.effects_of(key, of_file=of_file, origin=origin)
+        effects = [
+            *(Effect(one.rule, without_cors(one.taken), without_cors(one.given)) for one in everywhere),
+            *(Effect(one.rule, of_cors(one.taken), of_cors(one.given)) for one in here),
+        ]
+        return [one for one in effects if one.taken or one.given]
 
     def effect_of(self, cors: Cors, lines: FieldLines) -> Effect:
         """That one of these rules, the one with `cors`, puts lines behind all others."""
@@ -298,7 +351,7 @@ class Rules:
             lines.remove(sniffing[0])
         cors = self._cors(numbers)
         if cors is not None:
-            lines += cors.lines
+            lines = [*(line for line in lines if line[0].lower() != _ALLOW), *cors.lines]
         return HeadFields(tuple(lines), content_type, charset, nosniff, cors)
 
     def _cors(self, numbers: tuple[int, ...]) -> Cors | None:
@@ -307,7 +360,7 @@ class Rules:
             rule = self._rules[number]
             if rule.cors is not None:
                 return rule.cors
-            if ALLOW_ORIGIN.lower() in _replaced(rule):
+            if _ALLOW in _replaced(rule):
                 return None
         return None
 
@@ -336,8 +389,10 @@ class Rules:
 
 
 def _replaced(rule: HeaderRule) -> set[bytes]:
-    """The lower-case names of fields that a rule takes away, to set them anew or not."""
-    return {*rule.remove, *(name.lower() for name, _ in rule.set)}
+    """The lower-case names of fields that a rule takes away, to set them anew or not. Of the origin that may read an
+    answer there is one, so that to add it is to set it."""
+    added = (name.lower() for name, _ in rule.add)
+    return {*rule.remove, *(name.lower() for name, _ in rule.set), *(name for name in added if name == _ALLOW)}
 
 
 NO_RULES = Rules()

@@ -136,6 +136,11 @@ def without_cors(lines: FieldLines) -> FieldLines:
     return tuple(line for line in lines if not line[0].lower().startswith(_FIELDS))
 
 
+def of_cors(lines: FieldLines) -> FieldLines:
+    """Those of CORS."""
+    return tuple(line for line in lines if line[0].lower().startswith(_FIELDS))
+
+
 def _is_below(origin: bytes, before: bytes, behind: bytes) -> bool:
     """Whether a host below a name stands between a scheme and what follows it."""
     if len(origin) <= len(before) + len(behind) or not (origin.startswith(before) and origin.endswith(behind)):

@@ -25,16 +25,21 @@ class Dialect:
     status         of a redirect that names none
     always_forces  whether redirects hold over files, marked by a `!` or not
     joins          whether a header that several rules set has all their values; else it has that of the last
+    counts_slashes whether a slash at the end of a path tells it from another one, and `/a/*` is not for `/a`
+    refuses_index  whether a rule for `/` or all below a path that leads to an index file is left out: there the file
+                   is sent back to its folder, and the rule is met again
     """
 
     name: str
     status: int
     always_forces: bool
     joins: bool
+    counts_slashes: bool
+    refuses_index: bool
 
 
-NETLIFY = Dialect("netlify", status=301, always_forces=False, joins=False)
-CLOUDFLARE = Dialect("cloudflare", status=302, always_forces=True, joins=True)
+NETLIFY = Dialect("netlify", status=301, always_forces=False, joins=False, counts_slashes=False, refuses_index=False)
+CLOUDFLARE = Dialect("cloudflare", status=302, always_forces=True, joins=True, counts_slashes=True, refuses_index=True)
 DIALECTS = {dialect.name: dialect for dialect in (NETLIFY, CLOUDFLARE)}
 
 

@@ -17,7 +17,7 @@ file, line and column.
     [[redirects]]
     from = "/old/*"                      # patterns.py
     to = "/new/:splat"                   # targets.py
-    status = 301                         # 302 303 307 308; 200 is a rewrite; 404 410 an error
+    status = 301                         # 302 303 307 308; 200 is a rewrite; 403 404 410 451 an error
     query = { id = ":id" }               # what must stand in the query
     force = false                        # also where a file lies
 """
@@ -87,8 +87,12 @@ def _rule(table: Table) -> HeaderRule:
         cors=read_cors(table) if "cors" in table else None,
         written=table,
     )
-    if rule.cors is not None and any(name.lower() == ALLOW_ORIGIN.lower() for name, _ in (*rule.set, *rule.add)):
+    origins = sum(name.lower() == ALLOW_ORIGIN.lower() for name, _ in (*rule.set, *rule.add))
+    if origins and rule.cors is not None:
         raise UsageError(f"{table.where('cors')}: the rule says {ALLOW_ORIGIN.decode()} itself; accepted: one of both")
+    if origins > 1:
+        accepted = "one value, or cors with a list of origins"
+        raise UsageError(f"{table.where()}: {ALLOW_ORIGIN.decode()} {origins} times; accepted: {accepted}")
     try:
         check_length((*rule.set, *rule.add, *(rule.cors.lines_of_most if rule.cors is not None else ())))
     except UsageError as error:

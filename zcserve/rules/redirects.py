@@ -2,7 +2,7 @@
 
     301 302 303 307 308   `to` is sent as Location (RFC 9110 section 15.4)
     200                   a rewrite: what the site has at `to` is served, under the path that was asked for
-    404 410               an error, with the page at `to`, or with the site's own
+    403 404 410 451       an error, with the page at `to`, or with the site's own
 
 The first rule, in the order in which they are written, that matches decides. One that leads to where the request is
 already does not match: so `/a /a/` adds a slash, though a slash at the end counts for nothing in a pattern, and no rule
@@ -30,7 +30,7 @@ from zcserve.rules.where import RuleError, Where
 
 REDIRECTS = (301, 302, 303, 307, 308)
 REWRITE = 200
-ERRORS = (404, 410)
+ERRORS = (403, 404, 410, 451)
 STATUSES = (REWRITE, *REDIRECTS, *ERRORS)
 
 # A shop's search page has five.
@@ -55,7 +55,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """One rule. `target` is None for an error with the site's own page."""
+    """One rule. `target` is None for an error with the site's own page. Where it `is_strict`, a slash at the end of a
+    path counts, and a star behind a slash needs that slash."""
 
     pattern: Pattern
     target: Target | None
@@ -63,6 +64,16 @@ class Redirect:
     force: bool
     conditions: tuple[Condition, ...]
     where: Where
+    is_strict: bool = False
+
+    def passes_over(self, key: bytes) -> bool:
+        """Whether it does not match a key that its pattern matches, on account of a slash."""
+        if not self.is_strict or key == b"/":
+            return False
+        splat = self.pattern.splat
+        if splat is None or splat.suffix:
+            return self.pattern.text.endswith("/") != key.endswith(b"/")
+        return not splat.prefix and key.count(b"/") <= len(self.pattern.segments)
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -86,7 +97,7 @@ class Redirect:
 class Action:
     """What a rule answers a request with.
 
-    status    200, a redirect's, 404 or 410
+    status    200, a redirect's, or an error's
     location  a redirect's Location; b"" for the others
     key       what is served instead, as a key of the site; b"" for a redirect, and for the site's own error page
     query     what a servlet there sees as the query
@@ -117,7 +128,7 @@ def parse_redirect(
         raise RuleError(f"{status} is no status of a rule; accepted: {', '.join(map(str, STATUSES))}", "status")
     if not target:
         if status not in ERRORS:
-            raise RuleError(f"a rule with status {status} leads somewhere; only 404 and 410 do without", "to")
+            raise RuleError(f"a rule with status {status} leads somewhere; only 403, 404, 410 and 451 do without", "to")
         return Redirect(pattern, None, status, force, conditions, where)
     names = pattern.captures.union(condition.captured for condition in conditions) - {""}
     leads_to = parse_target(target, names)
@@ -232,7 +243,8 @@ class _OfOnePattern:
         """Add a rule that stands behind those that were added."""
 
         def behind(before: tuple[int, ...]) -> tuple[int, ...]:
-            return (*before, number) if not before or rules[before[-1]].may_lead_to_itself else before
+            last = rules[before[-1]] if before else None
+            return (*before, number) if last is None or last.may_lead_to_itself or last.is_strict else before
 
         conditions = rules[number].conditions
         self.has_forced = self.has_forced or rules[number].force
@@ -318,6 +330,13 @@ class Redirects:
         """Whether a rule with force may answer this key, for some query: then a file there is not always served."""
         return self.has_forced and any(end.has_forced for end in self._patterns.find(key, host))
 
+    def fixed_rewrites(self) -> Iterator[tuple[Redirect, bytes, bytes]]:
+        """Rewrites that lead to the same for all requests, with the key and the query there."""
+        for rule in self.rules:
+            target = rule.target
+            if rule.status == REWRITE and target is not None and not target.names:
+                yield rule, target.path_of({}), target.query_of({}, b"")
+
     @property
     def digest(self) -> bytes:
         """Two with the same digest answer the same."""
@@ -338,8 +357,11 @@ class Redirects:
 
 
 def action_of(rule: Redirect, key: bytes, query: bytes, host: bytes, parameters: dict[bytes, bytes]) -> Action | None:
-    """What a rule that matches answers with; None where it would lead to where the request is."""
+    """What a rule that matches answers with; None where it would lead to where the request is, or a slash
+    keeps it from that."""
     target = rule.target
+    if rule.passes_over(key):
+        return None
     if target is None:
         return Action(rule.status, b"", b"", b"", rule)
     taken: dict[str, bytes] = {}
@@ -364,7 +386,7 @@ def too_many_shapes(rule: Redirect) -> str:
 
 def _how(rule: Redirect) -> tuple[object, ...]:
     """What a rule says besides its pattern and its target."""
-    return rule.status, rule.force, [(one.name, one.value, one.captured) for one in rule.conditions]
+    return rule.status, rule.force, rule.is_strict, [(one.name, one.value, one.captured) for one in rule.conditions]
 
 
 def _first(pattern: Pattern) -> bytes | None:

@@ -27,6 +27,9 @@ FILE_NAME = "_redirects"
 _STATUS = re.compile(r"(\d{3})(!?)")
 _TARGET = re.compile(r"/|https?:", re.IGNORECASE)
 _ORIGIN = re.compile(r"https?://[^/]*", re.IGNORECASE)
+# As Cloudflare Pages knows rules that it would meet again (`parseRedirects` of workers-sdk).
+_FOLDER = re.compile(r"/\*?\Z")
+_INDEX = re.compile(r"/(?:.*/)?index(?:\.html)?")
 _ROLE = "Role"
 
 # What Netlify knows besides, and why it is refused.
@@ -103,10 +106,14 @@ def _read(line: Line, dialect: Dialect) -> Redirect | Problem:
         query[name] = value
     target = parts.target.text if parts.target else _target_of(parts.source.text, number)
     force = force or dialect.always_forces
+    if dialect.refuses_index and parts.target and _FOLDER.search(parts.source.text) and _INDEX.fullmatch(target):
+        told = f"{parts.source.text!r} to {target!r} is left out, as {dialect.name} does; write spa = true"
+        return Problem(parts.source.where, told)
     try:
-        return parse_redirect(
+        rule = parse_redirect(
             parts.source.text, target, status=number, force=force, query=query, where=parts.source.where
         )  # fmt: skip
+        return replace(rule, is_strict=True) if dialect.counts_slashes else rule
     except RuleError as error:
         return Problem(_where(parts, error.part), str(error))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
@@ -108,7 +108,9 @@ class Broken:
     def respond(self, exchange: Exchange) -> Answer | None:
         """500."""
         module = self._module
-        return self._context.failure_page(f"the servlet {module.name} does not load: see the log", module.error)
+        return self._context.failure_page(
+            f"the servlet {module.name} does not load: see the log", module.error, exchange.target
+        )
 
 
 class Refreshing:
@@ -137,7 +139,10 @@ class Refreshing:
                 self._freshness.refresh(partial(self._again, waiting, left - 1))
                 return
             found = owner.find_as_it_is(path, query)
-        answer = found.respond(exchange) if found is not None else owner.not_found()
+        if found is None:
+            exchange.decline()
+            return
+        answer = found.respond(exchange)
         if answer is not None:
             exchange.finish(answer)
 
@@ -347,7 +352,10 @@ class Servlets:
         if freshness is None or not isinstance(found, Servlet) or not freshness.is_known_fresh(found.names):
             return None
         route = found.quick(method)
-        if route is None or (method == b"GET" and self.context.site.has_own(path.key, query, None)):
+        site = self.context.site
+        if route is None or site.root.rules.may_force(path.key):
+            return None
+        if method == b"GET" and site.has_own(path.key, query, None):
             return None
         return self._quick(freshness, found, route, target)
 
@@ -434,16 +442,22 @@ class Servlets:
         self.context.tasks.close()
 
 
+# What an application has at a key, with a query -> what leads to nothing.
+Nowhere: TypeAlias = Callable[[Callable[[bytes, bytes], bool]], list[str]]
+
+
 class Checked(NamedTuple):
-    """What a server would have besides files, in words, and what of it does not load, a line each."""
+    """What a server would have besides files, in words; what of it does not load, and which rewrites lead to what
+    neither it nor the site has, a line each."""
 
     told: str
     faults: list[str]
+    nowhere: list[str]
 
 
-def check(config: Config) -> Checked:
-    """What a server with this configuration would have. Raises UsageError where it could not start for another reason
-    than that something does not load."""
+def check(config: Config, nowhere: Nowhere = lambda _: []) -> Checked:
+    """What a server with this configuration would have; `nowhere` tells of rewrites that lead to what it has not.
+    Raises UsageError where it could not start for another reason than that something does not load."""
     faults: list[str] = []
     application = Servlets(
         config,
@@ -453,6 +467,7 @@ def check(config: Config) -> Checked:
         faults=faults,
     )
     try:
-        return Checked(application.describe(), [*application.broken(), *faults])
+        has = lambda key, query: application.find_as_it_is(SentPath(key), query or None) is not None  # noqa: E731
+        return Checked(application.describe(), [*application.broken(), *faults], [] if faults else nowhere(has))
     finally:
         application.close()

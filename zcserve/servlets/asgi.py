@@ -99,6 +99,8 @@ class Asgi:
             "server": request.own,
             "extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}},
         }
+        if request.exchange.original is not None:
+            scope["extensions"]["zcserve.original_target"] = {"target": request.exchange.original}
         if self.lifespan.running:
             scope["state"] = self.lifespan.state.copy()
         return scope

@@ -20,6 +20,7 @@ from zcserve.errors import HttpError, reason_of
 from zcserve.http import FieldLines
 from zcserve.log import Log
 from zcserve.net.failures import Failures
+from zcserve.net.leading import failed, fields_of_failure
 from zcserve.phrases import PHRASES
 from zcserve.servlets.outcomes import Outcomes
 from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
@@ -68,7 +69,7 @@ class Context:
     def busy(self, asked: RequestLine, why: object) -> Reply:
         """503, and a line that says why. In the loop's thread."""
         self.failures.note(asked.method, asked.target, f"answered 503, {why}")
-        return self.site.failed(503)
+        return failed(self.site, 503, asked.target)
 
     def fail(self, what: str, asked: RequestLine, error: BaseException) -> Reply:
         """The answer where `what` ("servlets/hello.py:3", "mount /app") raised `error`."""
@@ -81,16 +82,17 @@ class Context:
         number = secrets.token_hex(ID_BYTES)
         _log.error("%s failed, error %s at %s:", what, number, _request_of(asked), exc_info=error)
         trace = "".join(traceback.format_exception(error)) if self.config.dev else ""
-        return self.failure_page(f"error {number}", trace, ((b"X-Error-Id", number.encode()),))
+        return self.failure_page(f"error {number}", trace, asked.target, ((b"X-Error-Id", number.encode()),))
 
-    def failure_page(self, said: str, trace: str, told: FieldLines = ()) -> Reply:
-        """500, with a traceback for developers. The site's own page cannot say what `said` does, so `told` are fields
-        that do."""
+    def failure_page(self, said: str, trace: str, target: bytes, told: FieldLines = ()) -> Reply:
+        """500 at a target, with a traceback for developers. The site's own page cannot say what `said` does, so `told`
+        are fields that do."""
+        more = fields_of_failure(self.site, target)
         page = self.site.live.error_pages.get(500)
         if page is not None and not self.config.dev:
-            return Reply(500, (*HTML_FIELDS, *told), page)
+            return Reply(500, (*HTML_FIELDS, *more, *told), page)
         shown = f"<pre>{escape(trace)}</pre>" if self.config.dev else ""
-        return new_page(500, (), f"<p>{escape(said)}</p>{shown}")
+        return new_page(500, more, f"<p>{escape(said)}</p>{shown}")
 
     def cut_short(self, what: str, asked: RequestLine, error: BaseException) -> None:
         """`what` raised when its answer had begun: all that can be done is to end it early."""

@@ -9,7 +9,6 @@ turn when that call returns, in the servlet still, and counts from its last look
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 import traceback
@@ -79,7 +78,7 @@ class LoopGuard:
             looked = now
 
     def _tell(self, what: str) -> None:
-        frames = traceback.extract_stack(sys._current_frames().get(self._thread_id))
+        frames = traceback.extract_stack(threads.frame_of(self._thread_id))
         ours = [at for at, frame in enumerate(frames) if frame.filename.startswith(_OURS)]
         stack = "".join(traceback.format_list(frames[max(ours, default=-1) + 1 :] or frames))
         _log.warning(

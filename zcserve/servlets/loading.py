@@ -5,7 +5,6 @@ What loads an application or a servlet runs in a thread that may hang; another o
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,5 +53,5 @@ def told_when_late(what: str, meanwhile: str, late: Callable[[], object] = lambd
 
 def _where(thread: int) -> str:
     """Which line a thread is at."""
-    frame = sys._current_frames().get(thread)
+    frame = threads.frame_of(thread)
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "it ends"

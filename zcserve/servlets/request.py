@@ -145,7 +145,7 @@ class Files(Repeated[Upload]):
 class Request:
     """What a client asked. All but what the constructor is given is computed when first used.
 
-    method, target   as sent (the connection has judged them: printable ASCII)
+    method, target   as sent (the connection has judged them: printable ASCII); the target also as a rule rewrites it
     head             what else the request says; bytes are an HTTP/1 head as sent, as the fast lane gives it
     client           the client's address without a port, "unix:" for a unix socket; behind a trusted proxy
                      (`--proxy-headers`) what that says, as `scheme` and `host`
@@ -156,8 +156,9 @@ class Request:
 
     __slots__ = (*SLOTS, "__dict__", "__weakref__")
 
-    # The target's path and query, where they were read already (`of`).
+    # The target's path and query, where they were read already (`of`), and the target that a rule has rewritten.
     _place: tuple[SentPath, bytes | None] | None = None
+    _original: bytes | None = None
 
     def __init__(
         self,
@@ -184,6 +185,7 @@ class Request:
             exchange.method, exchange.target, exchange.head, exchange.client, exchange.body, params, exchange.origin
         )
         request._place = exchange.path, exchange.query
+        request._original = exchange.original
         return request
 
     def __repr__(self) -> str:
@@ -196,8 +198,13 @@ class Request:
 
     @lazy
     def target(self) -> str:
-        """The request target as sent, with its query."""
+        """The request target as sent, with its query; or what a rule of the site makes of it."""
         return self._target.decode("latin-1")
+
+    @property
+    def original_target(self) -> str:
+        """The request target as sent, also where a rule has led the request elsewhere (a rewrite)."""
+        return (self._original or self._target).decode("latin-1")
 
     @lazy
     def version(self) -> str:

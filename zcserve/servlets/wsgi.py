@@ -305,7 +305,7 @@ class _Call:
             "SCRIPT_NAME": request.prefix.decode("latin-1"),
             "PATH_INFO": request.path.decode("latin-1"),
             "QUERY_STRING": request.query.decode("latin-1"),
-            "REQUEST_URI": exchange.target.decode("latin-1"),
+            "REQUEST_URI": (exchange.original or exchange.target).decode("latin-1"),
             "SERVER_NAME": host,
             "SERVER_PORT": str(port),
             "SERVER_PROTOCOL": request.version,

@@ -79,12 +79,14 @@ Answer: TypeAlias = Reply | Stored
 class Exchange:
     """One request on its way through an application.
 
-    method, target   as sent
+    method           as sent
+    target           as sent, or what a rule makes of it
     path, query      the target's; a query of None: it has no question mark
     head             what else the request says
     body             complete
     client           the client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy
                      says
+    original         the target as sent, where a rule has made another of it; else None
     origin           what a trusted proxy says of the request; None: nothing
     addresses        the socket's two ends as getpeername and getsockname tell them; in the loop's thread, in `respond`
     hold             what the body counts for, None without one; given back when this object goes, at the latest
@@ -102,6 +104,7 @@ class Exchange:
         "hold",
         "method",
         "origin",
+        "original",
         "path",
         "query",
         "target",
@@ -117,9 +120,10 @@ class Exchange:
         body: bytes,
         client: str,
         addresses: Callable[[], tuple[object, object]],
-        finish: Callable[[Exchange, Answer], None],
+        finish: Callable[[Exchange, Answer | None], None],
         hold: Hold | None = None,
         origin: Origin | None = None,
+        original: bytes | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -131,12 +135,17 @@ class Exchange:
         self.addresses = addresses
         self.hold = hold
         self.origin = origin
+        self.original = original
         self.abandoned: Callable[[], object] | None = None
         self._finish = finish
 
     def finish(self, answer: Answer) -> None:
         """Give the answer that `respond` left for later. Any thread; once. Discarded if the client is gone."""
         self._finish(self, answer)
+
+    def decline(self) -> None:
+        """Instead of `finish`: the application has nothing at this target after all. Any thread; once."""
+        self._finish(self, None)
 
     def abandon(self) -> None:
         """The client is gone. In the loop's thread."""

@@ -162,7 +162,7 @@ def redirect(status: int, location: bytes, query: bytes | None, fields: HeadFiel
     return new_page(status, ((b"Location", location + b"?" + query),), fields=fields)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)  # a list of origins has as many answers
 def options(more: FieldLines = ()) -> Reply:
     """What a resource, or the server (`*`), can do (RFC 9110 section 9.3.7), with further fields."""
     return Reply(200, more + _OPTIONS_FIELDS, ())
@@ -186,10 +186,10 @@ def not_found(site_page: bytes | None, fields: HeadFields = NO_FIELDS) -> Reply:
     return page(404, (), fields) if site_page is None else Reply(404, _fields_of_html(fields), site_page)
 
 
-@lru_cache(maxsize=8)
-def failed(status: int, site_page: bytes | None) -> Reply:
-    """503, which may pass, or another error; with the site's own page if it has one."""
-    fields = RETRY if status == 503 else ()
+@lru_cache(maxsize=64)
+def failed(status: int, site_page: bytes | None, more: FieldLines = ()) -> Reply:
+    """503, which may pass, or another error; with the site's own page if it has one, and with further fields."""
+    fields = (*more, *RETRY) if status == 503 else more
     return page(status, fields) if site_page is None else Reply(status, HTML_FIELDS + fields, site_page)
 
 

@@ -153,9 +153,10 @@ class Site:
         live = self.live
         return not_found(live.error_pages.get(404), live.root.rules.absent)
 
-    def failed(self, status: int) -> Reply:
-        """The answer where a file or an application fails a request: 503 or 504 (RFC 9110 sections 15.6.4, 15.6.5)."""
-        return failed(status, self.live.error_pages.get(status))
+    def failed(self, status: int, more: FieldLines = ()) -> Reply:
+        """The answer where a file or an application fails a request, with further fields: 503 or 504 (RFC 9110 sections
+        15.6.4, 15.6.5)."""
+        return failed(status, self.live.error_pages.get(status), more)
 
     def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's

@@ -13,6 +13,7 @@ from zcserve.net.lane.absent cimport page_of
 from zcserve.net.lane.asking cimport (
     PRESSING, QUIET, UNKNOWN, Question, fill_question, let_question_go, new_question, put_question, was_told,
 )
+from zcserve.net.lane.atomic cimport look_int
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -220,7 +221,7 @@ cdef inline Answer *add_file(
         answer = add_part(&lane.output, head, start, record, rep, part)
     elif status == 301:
         answer = add_redirect(&lane.output, head, start, record)
-    elif status == UNSURE:
+    elif status == UNSURE or look_int(&head.site.has_ruled_failures):
         return NULL
     else:
         answer = add_page(&lane.output, &lane.pages, status, head, start, record, rep)

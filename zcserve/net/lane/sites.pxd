@@ -35,6 +35,7 @@ cdef struct Site:
     Table table
     Absent absent
     Owned owned
+    int has_ruled_failures       # 1: rules have fields for 412 and 416, which Python makes
     # Python's, of `Lane`:
     PyObject *teach              # has `Lane.put` or `put_redirect` called for a path, or not; NULL: nothing is asked
     PyObject *look_up            # `Application.look_up`; NULL for none
