@@ -25,7 +25,7 @@ TESTS = Path(__file__).parent
 FLOORS = (
     ("phrases",),
     ("errors", "collector"),
-    ("threads", "progress", "events"),
+    ("threads", "progress", "events", "agenda"),
     ("outlet", "journal"),
     ("log",),
     ("charsets",),
@@ -75,8 +75,8 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "merging"),
-        ("builder",),
+        ("told", "merging", "garbage", "news"),
+        ("builder", "crews"),
         ("renewals", "jobs", "live"),
         ("releases", "rechecks", "filling", "warming", "readiness"),
         ("patches", "pinning"),

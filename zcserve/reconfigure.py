@@ -140,7 +140,8 @@ class Reconfigure:
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {one.tenant.site.name for one in built}
         gone += [tenant for name, tenant in here.items() if name in made]
-        names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in here.keys() - made})
+        stay = here.keys() - made
+        names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in stay})
         self._call_soon(partial(self._change, wanted, built, gone, names))
         failed = [name for name, _ in come if name not in made]
         return f"not all sites could be built, the log says why: {', '.join(failed)}" if failed else ""
@@ -192,8 +193,9 @@ class Reconfigure:
                 tenant.succeed(old, keeps_last=keeps_last, now=service.loop.now)
             tenant.site.sampler = sampler
             tenant.teach(service)
-            self._contents.add(tenant.open_content(service))
-        kept = [tenant for tenant in self._sites if tenant not in gone]
+            self._contents.add(tenant.open_content(service, self._contents.crews, self._contents.news))
+        going = set(gone)
+        kept = [tenant for tenant in self._sites if tenant not in going]
         renamed = 0
         everyone = [*kept, *(one.tenant for one in come)]
         for tenant in everyone:
@@ -203,8 +205,8 @@ class Reconfigure:
             tenant.config = replace(tenant.config, hosts=names[tenant.site.name])
         if not (come or gone or renamed or wanted.unknown_host != self._config.unknown_host):
             return
-        order = list(names)
-        tenants = sorted(everyone, key=lambda one: order.index(one.site.name))
+        order = {name: number for number, name in enumerate(names)}
+        tenants = sorted(everyone, key=lambda one: order[one.site.name])
         self._sites.replace(tenants)
         if service.logs is not None:
             service.logs.name(self._sites.logs)
@@ -228,9 +230,10 @@ class Reconfigure:
         """What is counted of a site, and what an operator has pinned of it, goes on with the one that takes its place;
         of one that goes, what is counted is the server's from now on."""
         pins = {one.tenant.site.name: one.pins for one in come}
+        contents = {content.site.name: content for content in self._contents}
         for content in gone:
             old = content.site
-            if old.name in pins and (new := self._contents.named(old.name)) is not None:
+            if old.name in pins and (new := contents.get(old.name)) is not None:
                 new.count_on(content)
                 try:
                     new.pinning.follow(old.pins, pins[old.name])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.cache.entry import each_coding
 from zcserve.cache.index import Generation
+from zcserve.cache.instance import Instance
 from zcserve.cache.loader import Loader
 from zcserve.cache.loaders import Loaders
 from zcserve.cache.pinned import Pinned
@@ -23,6 +24,8 @@ from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
 from zcserve.content.contents import Contents
+from zcserve.content.crews import Crews
+from zcserve.content.news import News
 from zcserve.errors import UsageError
 from zcserve.log import Log
 from zcserve.net.access_logs import SERVERS
@@ -46,9 +49,16 @@ class Tenant:
     """
 
     def __init__(
-        self, number: int, name: str, config: Config, store: Store, memory: Memory = ALL, account: int = NONE_NUMBER
+        self,
+        number: int,
+        name: str,
+        config: Config,
+        store: Store,
+        instance: Instance,
+        memory: Memory = ALL,
+        account: int = NONE_NUMBER,
     ) -> None:
-        """Raises UsageError."""
+        """`instance` is what the watchers of all sites share. Raises UsageError."""
         self.config = config
         self.memory = memory
         names = frozenset(host.encode() for host in config.hosts)
@@ -57,7 +67,7 @@ class Tenant:
         self.loader = Loader(store, config, self.site.pins)
         if memory != ALL:
             store.shares.set(self.site.pins, *memory)
-        self.builder = Builder(config, store, self.loader, self.site)
+        self.builder = Builder(config, store, self.loader, self.site, instance)
         self.application: Servlets | None = None
         self.inherited: list[Generation] = []
         self._built: Built | None = None
@@ -145,14 +155,14 @@ class Tenant:
         self.loader.store.count_index(self.site.id, 0)
         self.loader.store.shares.remove(self.site.pins)
 
-    def open_content(self, service: Service) -> Content:
-        """What follows the root from now on. Raises NoThreadError."""
+    def open_content(self, service: Service, crews: Crews, news: News) -> Content:
+        """What follows the root from now on, by `news`, in threads of `crews`. Raises NoThreadError."""
         self.site.listings = Listings(self.loader, service.fetcher, service.loop.front.drop, self.site.label)
         built, self._built = self._built, None
         assert built is not None
         results = self.application.results if self.application is not None else None
         purge_results = results.purge if results is not None else None
-        return Content(self.builder, built, service, purge_results=purge_results)
+        return Content(self.builder, built, service, crews, news, purge_results=purge_results)
 
 
 class Sites:
@@ -164,6 +174,8 @@ class Sites:
         self.loaders = Loaders(store)
         self.accounts = Accounts()
         self._store = store
+        self._instance = Instance()
+        undo.callback(self._instance.close)
         self._numbers = count()
         self._tenants: list[Tenant] = []
         undo.callback(self.close_variants)
@@ -180,7 +192,8 @@ class Sites:
 
     def make(self, name: str, config: Config, memory: Memory) -> Tenant:
         """A further one, of which nothing is served yet. In one thread at a time. Raises UsageError."""
-        tenant = Tenant(next(self._numbers), name, config, self._store, memory, self.accounts.number(name))
+        account = self.accounts.number(name)
+        tenant = Tenant(next(self._numbers), name, config, self._store, self._instance, memory, account)
         self.loaders.add(tenant.site.id, tenant.loader)
         return tenant
 
@@ -216,10 +229,10 @@ class Sites:
 
     def open_content(self, service: Service, undo: ExitStack) -> Contents:
         """What follows all roots from now on. Raises NoThreadError."""
-        contents = Contents(service.loop, service.fetcher)
+        contents = Contents(service.loop, service.fetcher, self._instance)
         undo.callback(contents.close)
         for tenant in self:
-            contents.add(tenant.open_content(service))
+            contents.add(tenant.open_content(service, contents.crews, contents.news))
         return contents
 
     def reload_applications(self, service: Service) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import subprocess
 import sys
 import threading
@@ -604,7 +603,7 @@ def test_a_queue_that_overflowed_means_everything(tree: Tree, follow: Callable[.
     site = follow()
     publish(tree.path / "a", b"y")
     site.watcher.read(site.now)
-    site.watcher.take_in(struct.pack("=iIII", -1, inotify.IN_Q_OVERFLOW, 0, 0), site.now)  # as the kernel writes it
+    site.watcher.take_in([(-1, inotify.IN_Q_OVERFLOW, b"")], site.now)  # as the kernel writes it
     changes = site.changes()
     assert changes == Changes(everything="the kernel's queue of events overflowed (fs.inotify.max_queued_events)")
     assert (site.watcher.batches, site.watcher.overflows) == (1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from math import inf
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,31 +19,38 @@ MASK = inotify.IN_CREATE | inotify.IN_ONLYDIR
 class Desk:
     """Watches of directories below one."""
 
-    def __init__(self, path: Path, watches_max: float = inf) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = inotify.start()
-        self.watches = Watches(self.fd, watches_max)
+        self.watches = Watches(self._unwatch)
+
+    def _unwatch(self, wd: int) -> None:
+        with suppress(OSError):  # the directory is gone, and the kernel knew it first
+            inotify.remove_watch(self.fd, wd)
 
     def enter(self, *paths: str, as_path: bytes | None = None) -> None:
         """Watch directories, which are made as needed, each by its path or by another one."""
         for path in paths:
             (self.path / path).mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path / path, os.O_RDONLY)
-            self.watches.enter(path.encode() if as_path is None else as_path, fd, os.fstat(fd), MASK)
+            wd = inotify.add_watch(self.fd, fd, MASK)
+            self.watches.enter(path.encode() if as_path is None else as_path, wd, os.fstat(fd), MASK)
             os.close(fd)
 
-    def lead_over(self, path: str, name: bytes, link: bytes) -> int | None:
+    def lead_over(self, path: str, name: bytes, link: bytes) -> int:
         """Watch a directory for a link's sake."""
         (self.path / path).mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path / path, os.O_RDONLY)
         try:
-            return self.watches.lead_over(fd, name, link, MASK)
+            wd = inotify.add_watch(self.fd, fd, MASK)
+            self.watches.lead_over(wd, name, link, MASK)
+            return wd
         finally:
             os.close(fd)
 
     def link(self, link: bytes, *over: tuple[str, bytes]) -> None:
         """A link whose way leads over names, each in a directory."""
-        passed = [(wd, name) for path, name in over if (wd := self.lead_over(path, name, link)) is not None]
+        passed = [(self.lead_over(path, name, link), name) for path, name in over]
         self.watches.note_way(link, passed)
 
     def number(self, path: str) -> int:
@@ -185,23 +192,16 @@ def test_a_directory_that_is_gone_before_it_is_forgotten_is_no_error(desk: Desk)
     assert desk.paths() == []
 
 
-def test_with_too_few_watches_it_says_why_and_what_is_watched_stays(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, 2)
-    desk.enter("a/", "b/")
-    assert desk.watches.blind is None
-    desk.enter("c/")
-    assert desk.watches.blind == "2 watches are too few (fs.inotify.max_user_watches)"
-    assert desk.lead_over("e", b"x", b"link") is None
-    assert (desk.count(), desk.paths()) == (2, [b"a/", b"b/"])
-    os.close(desk.fd)
+def test_a_path_by_which_nothing_can_be_watched_leaves_what_it_led_to(desk: Desk) -> None:
+    desk.enter("d/", "e/")
+    desk.watches.enter(b"d/", None, desk.path.stat(), MASK)
+    assert (desk.count(), desk.paths(), len(desk.watches)) == (1, [b"e/"], 1)
+    assert desk.watches.numbers() == [desk.number("e")]
 
 
-def test_what_cannot_be_watched_for_another_reason_is_left_out(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    (tmp_path / "file").touch()
-    fd = os.open(tmp_path / "file", os.O_RDONLY)
-    assert desk.watches.lead_over(fd, b"x", b"link", MASK) is None  # it is no directory
-    desk.watches.enter(b"file", fd, os.fstat(fd), MASK)
-    assert (desk.watches.blind, desk.count(), desk.paths()) == (None, 0, [])
-    os.close(fd)
-    os.close(desk.fd)
+def test_what_was_asked_for_is_known_of_each_directory(desk: Desk) -> None:
+    desk.enter("d/")
+    desk.link(b"link", ("d/", b"x"))
+    watched = desk.watches.get(desk.number("d"))
+    assert watched is not None
+    assert watched.mask == MASK

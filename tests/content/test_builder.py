@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +14,14 @@ import pytest
 from tests.support.contents import Shop
 from tests.support.trees import content_of, descriptors, entry_of, publish
 from tests.support.waiting import WaitUntil
-from zcserve import threads
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES
+from zcserve.cache.instance import Instance
 from zcserve.cache.root import Root
 from zcserve.cache.watcher import Watcher
 from zcserve.content import builder
-from zcserve.content.builder import Built, ClosingError, close_soon, read_all
-from zcserve.errors import NoThreadError, UsageError
+from zcserve.content.builder import Built, ClosingError, read_all
+from zcserve.errors import UsageError
 
 Open = Callable[..., Shop]
 LATER_S = 60.0  # all that was written is whole by then
@@ -76,7 +75,7 @@ def test_without_watching_there_is_no_watcher(shop: Open) -> None:
 def test_without_a_watcher_to_be_had_the_log_says_so_and_the_next_one_is_tried(
     shop: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int, said: str
 ) -> None:
-    def none_left(root: Root) -> Watcher:
+    def none_left(root: Root, instance: Instance) -> Watcher:
         raise OSError(number, os.strerror(number))
 
     one = shop({"page": b"x"})
@@ -93,10 +92,11 @@ def test_a_build_of_a_server_that_ends_is_given_up_and_leaves_no_watcher(shop: O
     one.builder.closing.set()
     with pytest.raises(ClosingError):
         one.builder.go_on()
-    before = descriptors(one.tree.path.parent), inotify_count()
+    before = descriptors(one.tree.path.parent)
     with pytest.raises(ClosingError):
         one.build()
-    wait_until(lambda: (descriptors(one.tree.path.parent), inotify_count()) == before)
+    wait_until(lambda: descriptors(one.tree.path.parent) == before)
+    assert len(one.instance) == 0
 
 
 def test_a_server_that_ends_while_content_is_loaded_is_not_waited_for(
@@ -266,32 +266,3 @@ def test_entries_are_forgotten_unless_the_live_generation_has_them(shop: Open) -
     one.builder.forget_unless_in(live, [kept, dropped])
     assert kept.body is not None
     assert (dropped.body, one.store.resident) == (None, 1)
-
-
-# --- ending -----------------------------------------------------------------------------------------------------------
-
-
-class Closes:
-    """A watcher that notes in which thread it is closed."""
-
-    def __init__(self) -> None:
-        self.by: list[threading.Thread] = []
-
-    def close(self) -> None:
-        self.by.append(threading.current_thread())
-
-
-def test_a_watcher_is_closed_by_a_thread_of_its_own_or_here_where_none_is_to_be_had(
-    monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
-) -> None:
-    closes: Any = Closes()
-    close_soon(closes)
-    wait_until(lambda: closes.by)
-    assert closes.by[0] is not threading.current_thread()
-
-    def none_left(*_: object) -> threading.Thread:
-        raise NoThreadError("none")
-
-    monkeypatch.setattr(threads, "start", none_left)
-    close_soon(closes)
-    assert closes.by[1:] == [threading.current_thread()]

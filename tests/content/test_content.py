@@ -323,7 +323,7 @@ def test_a_patch_that_fails_is_made_good_by_a_walk(
     site: Site, serve: Serve, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     page = site.write("page", b"1")
-    monkeypatch.setattr(builder, "Watcher", lambda root: Watcher(root, rescan_s=0.05))
+    monkeypatch.setattr(builder, "Watcher", lambda root, instance: Watcher(root, instance, rescan_s=0.05))
     server = serve(site.root)
 
     def fail() -> None:
@@ -391,7 +391,7 @@ def test_a_reload_may_be_asked_for_in_the_middle_of_anything(site: Site, serve: 
 
     threading.Thread(target=ask, daemon=True).start()
     assert ended.wait(20)
-    assert "Crew.submit" in functions
+    assert "Strand.submit" in functions
     wait_until(lambda: server.content.counters.flips > 0)
 
 

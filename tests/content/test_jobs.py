@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.waiting import WaitUntil
 from zcserve.content.builder import ClosingError
+from zcserve.content.crews import Crews
 from zcserve.content.jobs import Counters, Jobs, PausedError
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
@@ -25,7 +26,8 @@ class Desk:
         self.loop = Loop(Poller())
         self.closing = threading.Event()
         self.counters = Counters()
-        self.jobs = Jobs(self.loop, self.closing, self.counters)
+        self.crews = Crews()
+        self.jobs = Jobs(self.loop, self.closing, self.counters, self.crews, lambda: None)
 
     def turn_until(self, is_true: Callable[[], Any]) -> None:
         deadline = time.monotonic() + WITHIN_S
@@ -50,6 +52,7 @@ class Desk:
 
     def close(self) -> None:
         self.jobs.close(WITHIN_S)
+        self.crews.close(WITHIN_S)
         self.loop.close()
 
 

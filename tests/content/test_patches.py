@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from math import inf
 from pathlib import Path
@@ -226,7 +225,7 @@ def test_without_a_watcher_all_is_known_at_once(show: Show) -> None:
 def test_where_the_watcher_has_lost_track_all_is_known_after_the_next_flip(show: Show) -> None:
     shown = show({"page": b"1"})
     assert shown.live.watcher is not None
-    shown.live.watcher.take_in(struct.pack("=iIII", -1, inotify.IN_Q_OVERFLOW, 0, 0), time.monotonic())
+    shown.live.watcher.take_in([(-1, inotify.IN_Q_OVERFLOW, b"")], time.monotonic())
     last, known = shown.site.live, []
     shown.patches.when_known(lambda: known.append(shown.site.live is last))
     shown.finish()

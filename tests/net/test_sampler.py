@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.cache.heads import HEAD_BYTES
+from zcserve.config.sources import load
 from zcserve.net.sampler import Sampler
 
 ENGINES = pytest.mark.parametrize("engine", ["python", "native"])
@@ -108,3 +110,32 @@ def test_the_log_says_what_more_memory_would_give(
         wait_until(told)
     assert "with 64.0 KiB" in caplog.text
     assert "with 256.0 KiB" in caplog.text
+
+
+@ENGINES
+def test_one_path_of_two_sites_is_two_resources(
+    engine: str, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    monkeypatch.setattr("zcserve.net.sampler.EVERY", 1)
+    text = 'port = 0\nmemory = "64K"\n'
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for number in range(FILES):
+            (tmp_path / name / f"{number}").write_bytes(bytes([number]) * SIZE)
+        text += f'[sites.{name}]\nroot = "{tmp_path / name}"\nhosts = ["{name}.example"]\n'
+    (tmp_path / "web.toml").write_text(text)
+    with Server(load({"engine": engine}, {}, tmp_path / "web.toml")) as server, Client(server.port) as client:
+
+        def ask(name: str, path: str) -> int:
+            client.send(f"GET {path} HTTP/1.1\r\nHost: {name}.example\r\n\r\n".encode())
+            return client.read().status
+
+        wait_until(lambda: ask("one", "/absent") and server.site.sampler)
+        sampler = server.site.sampler
+        assert isinstance(sampler, Sampler)
+        for name in ("one", "two"):
+            assert [ask(name, f"/{number}") for number in range(10)] == [200] * 10
+        wait_until(lambda: ask("one", "/absent") and sampler.curve.accesses >= 20)
+        assert sampler.curve.samples == 20

@@ -156,7 +156,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[Entry, int]] = []
 
-    def note(self, entry: Entry, tick: int) -> None:
+    def note(self, entry: Entry, tick: int, site: int) -> None:
         self.heard.append((entry, tick))
 
 

@@ -38,7 +38,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[Entry, int, int]] = []
 
-    def note(self, entry: Entry, tick: int) -> None:
+    def note(self, entry: Entry, tick: int, site: int) -> None:
         self.heard.append((entry, tick, entry.tick))
 
 

@@ -17,13 +17,16 @@ from zcserve import Config
 from zcserve.cache.entry import Entry, each_coding
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
+from zcserve.cache.instance import Instance
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.cache.store import Store
 from zcserve.content.builder import Builder, Built
+from zcserve.content.crews import Crews
 from zcserve.content.jobs import Counters, Jobs
 from zcserve.content.live import Live
+from zcserve.content.news import News
 from zcserve.content.patches import Patches
 from zcserve.content.pinning import Pinning, Pins
 from zcserve.content.purging import Aim, Purged, Purging
@@ -55,8 +58,9 @@ class Shop:
             slab_bytes=config.slab_bytes,
             small_body_bytes_max=config.small_body_bytes_max,
         )
+        self.instance = Instance()
         self.loader = Loader(self.store, config, self.site.pins)
-        self.builder = Builder(config, self.store, self.loader, self.site)
+        self.builder = Builder(config, self.store, self.loader, self.site, self.instance)
         self._built: list[Built] = []
 
     def build(self, **more: Any) -> Built:
@@ -70,6 +74,7 @@ class Shop:
                 with contextlib.suppress(OSError):  # a release has closed it
                     built.watcher.close()
         self.loader.variants.close()
+        self.instance.close()
         self.store.close()
 
 
@@ -95,9 +100,10 @@ class Shown(Shop):
             bodies=Allowance(1 << 20),
         )
         closing = self.builder.closing
-        self.jobs = Jobs(self.loop, closing, self.counters)
+        self.crews = Crews()
+        self.jobs = Jobs(self.loop, closing, self.counters, self.crews, lambda: self.site.root.device)
         self.renewals = Renewals(self.loader, closing)
-        self.live = Live(self.site, self.service, self.config, self._plan)
+        self.live = Live(self.site, self.service, self.config, News(self.instance, self.loop), self._plan)
         self.releases = Releases(
             self.config, self.builder, self.live, self.jobs, self.renewals, self.counters, built.report
         )
@@ -176,6 +182,7 @@ class Shown(Shop):
     def close(self) -> None:
         self.builder.closing.set()
         self.jobs.close(WITHIN_S)
+        self.crews.close(WITHIN_S)
         self.fetcher.close()
         if self.live.watcher is not None:
             self.live.watcher.close()

@@ -17,7 +17,7 @@ from typing import Any
 
 from zcserve.cache import burial, fetcher, watcher
 from zcserve.cache.crew import Crew
-from zcserve.content import live, patches, releases
+from zcserve.content import live, news, patches, releases
 from zcserve.content.jobs import Jobs
 from zcserve.net.loop import Loop
 from zcserve.net.output import Output
@@ -38,6 +38,7 @@ _own = threading.local()
 _SMALL: dict[Any, dict[str, float]] = {
     patches: {"KEYS_LAID_AT_ONCE": 1, "EVENTS_READ_S": 0},
     live: {"EVENTS_READ_S": 0},
+    news: {"EVENTS_READ_S": 0},
     watcher: {"READ_BYTES": 16 + 256, "READS_MAX": 16384, "SETTLE_S": 0},  # the longest event (inotify(7))
     releases: {"KEYS_TOLD_AT_ONCE": 1},
     burial: {"LET_GO_AT_ONCE": 1},

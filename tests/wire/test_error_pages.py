@@ -22,7 +22,9 @@ def test_a_file_that_cannot_be_read_and_a_servlet_that_is_too_slow_have_the_site
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("zcserve.content.builder.Watcher", lambda root: Watcher(root, quiet_s=600.0))
+    monkeypatch.setattr(
+        "zcserve.content.builder.Watcher", lambda root, instance: Watcher(root, instance, quiet_s=600.0)
+    )
     site.write("page", b"o" * 9000)
     site.write("503.html", b"not now")
     site.write("504.html", b"too slow")

@@ -53,7 +53,9 @@ def test_a_file_appears_changes_and_disappears(site: Site, live: Serve, becomes:
 def test_a_file_written_in_pieces_is_not_read_before_it_is_closed(
     site: Site, live: Serve, becomes: Becomes, wait_until: WaitUntil, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zcserve.content.builder.Watcher", lambda root: Watcher(root, quiet_s=600.0))
+    monkeypatch.setattr(
+        "zcserve.content.builder.Watcher", lambda root, instance: Watcher(root, instance, quiet_s=600.0)
+    )
     old, new = b"o" * 9000, b"n" * 9000
     site.write("page", old)
     server = live(site.root, memory=memory)
@@ -261,7 +263,7 @@ def test_a_queue_that_overflows_makes_everything_be_walked(
 def test_with_too_few_watches_everything_is_walked_now_and_then(
     site: Site, live: Serve, becomes: Becomes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = lambda root: Watcher(root, watches_max=3, rescan_s=0.05)  # noqa: E731
+    few = lambda root, instance: Watcher(root, instance, watches_max=3, rescan_s=0.05)  # noqa: E731
     monkeypatch.setattr("zcserve.content.builder.Watcher", few)
     for number in range(10):
         site.write(f"{number}/page", b"old")

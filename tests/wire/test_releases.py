@@ -242,7 +242,9 @@ def test_a_root_that_is_removed_and_comes_back_is_followed_again(
 def test_what_could_not_be_built_is_tried_again(
     releases: Releases, live: Serve, becomes: Becomes, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zcserve.content.builder.Watcher", lambda root: Watcher(root, rescan_s=0.02))
+    monkeypatch.setattr(
+        "zcserve.content.builder.Watcher", lambda root, instance: Watcher(root, instance, rescan_s=0.02)
+    )
     monkeypatch.setattr("zcserve.content.releases.TRIED_AGAIN_AFTER_S", 0.02)
     server = live(releases.root)
     with Client(server.port) as client:
@@ -282,10 +284,10 @@ def test_a_release_that_is_re_pointed_while_its_way_is_not_watched_yet_is_not_mi
     for number in (2, 3):
         releases.make(number)
 
-    def late(root: Any) -> Watcher:
+    def late(root: Any, instance: Any) -> Watcher:
         if pending and root.path == str(releases.root) and os.readlink(releases.root) == "release-2":
             releases.point(pending.pop())
-        return Watcher(root)
+        return Watcher(root, instance)
 
     server = live(releases.root)
     monkeypatch.setattr("zcserve.content.builder.Watcher", late)
@@ -451,11 +453,14 @@ def test_a_server_ends_while_its_content_is_replaced(
 def test_a_server_that_ends_just_after_a_flip_closes_each_watcher_once(
     releases: Releases, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
-    from zcserve.content import releases as content_releases
-
     flipped = threading.Event()
     closed: list[Watcher] = []
-    close, forget = Watcher.close, Builder.forget_unless_in
+    lives: list[Live] = []
+    close, forget, flip = Watcher.close, Builder.forget_unless_in, Live.flip
+
+    def noted(live: Live, *args: Any, **options: Any) -> Any:
+        lives.append(live)
+        return flip(live, *args, **options)
 
     def closed_at_once(watcher: Watcher) -> None:
         closed.append(watcher)
@@ -464,12 +469,12 @@ def test_a_server_that_ends_just_after_a_flip_closes_each_watcher_once(
     def forgotten_late(builder: Builder, *args: Any) -> None:
         if not flipped.is_set() and server.site.live is not old:
             flipped.set()
-            wait_until(lambda: not any(thread.name.startswith("zcserve-builder") for thread in threading.enumerate()))
+            wait_until(lambda: lives and not lives[0].is_building)  # the builders' thread has given up
         forget(builder, *args)
 
     monkeypatch.setattr(Watcher, "close", closed_at_once)
-    monkeypatch.setattr(content_releases, "close_soon", closed_at_once)
     monkeypatch.setattr(Builder, "forget_unless_in", forgotten_late)
+    monkeypatch.setattr(Live, "flip", noted)
     with Server(Config(root=releases.root, port=0)) as server:
         old = server.site.live
         server.reload()

@@ -55,7 +55,7 @@ class Job:
 
     __slots__ = ("device", "since", "withdrawn", "work")
 
-    def __init__(self, work: Callable[[], None], device: bytes | None) -> None:
+    def __init__(self, work: Callable[[], object], device: bytes | None) -> None:
         self.work = work
         self.device = device
         self.since = time.monotonic()
@@ -87,7 +87,19 @@ class Crew:
             self.close()
             raise
 
-    def submit(self, work: Callable[[], None], device: bytes | None = None) -> Job:
+    def enlarge(self, threads: int, threads_max: int) -> None:
+        """At least `threads` jobs run at a time from now on, and up to `threads_max` while some are stalled. Where a
+        thread cannot be had, those that there are go on."""
+        with self._changed:
+            self._at_work_max = max(self._at_work_max, threads)
+            self._threads_max = max(self._threads_max, threads_max)
+            try:
+                while not self._closed and len(self._members) < min(self._at_work_max + 1, self._threads_max):
+                    self._start()
+            except NoThreadError as error:
+                _log.warning("%s", error)
+
+    def submit(self, work: Callable[[], object], device: bytes | None = None) -> Job:
         """Run `work` in a thread, unless the crew is closed before. Any thread may call it."""
         job = Job(work, device)
         with self._changed:

@@ -53,11 +53,12 @@ class RootError(UsageError):
 class Root:
     """An open root directory. `path` is what the user named; the descriptor is what counts.
 
+    device what it lies on, as `Crew` tells devices apart
     site   the number of the site whose directory it is
     rules  what its files are served with; they do not change once a walk has begun
     """
 
-    __slots__ = ("_fd", "path", "rules", "site")
+    __slots__ = ("_fd", "device", "path", "rules", "site")
 
     def __init__(self, path: str | os.PathLike[str], rules: Rules = NO_RULES, site: int = 0) -> None:
         """Raises UsageError when there is no such directory or it cannot be read."""
@@ -73,6 +74,7 @@ class Root:
             raise RootError(f"root {self.path!r} is not a directory") from None
         except OSError as error:
             raise RootError(f"root {self.path!r} cannot be opened: {reason_of(error)}") from None
+        self.device = b"%d" % os.fstat(self._fd).st_dev
         try:
             os.readlink(f"/proc/self/fd/{self._fd}")
         except FileNotFoundError:
@@ -130,6 +132,10 @@ class Root:
     def status(self, path: bytes) -> os.stat_result:
         """What lies at `path`, b"" for the root itself, wherever it leads; it is not to be read. Raises OSError."""
         return os.stat(path, dir_fd=self._fd) if path else os.fstat(self._fd)
+
+    def link_status(self, path: bytes) -> os.stat_result:
+        """As `status`, of a symlink itself."""
+        return os.stat(path, dir_fd=self._fd, follow_symlinks=False)
 
     def open_in(self, directory: int, name: bytes) -> int:
         """Open a file beside others of one directory that `open_directory` has checked, without checking it again."""

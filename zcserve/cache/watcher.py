@@ -3,7 +3,8 @@
 A watcher belongs to one walk: as its observer it watches each directory before it is listed, so that no change falls
 in between, and remembers by which paths the walk came there. It says where to look, never what is there: an event is
 stale when it is read, so all it does is make a name *dirty*. So a name that is said twice, or for nothing, costs one
-look, and the cookie that pairs the two halves of a rename is not needed.
+look, and the cookie that pairs the two halves of a rename is not needed. The kernel's events come by an instance that
+the watchers of all sites share (cache/instance.py).
 
 - **Whole files only.** A file that was created or modified is *held* until it is closed, renamed (that publishes it) or
   has been quiet for a while.
@@ -24,16 +25,19 @@ No thread is started here, but walks may run in one while the loop reads: a lock
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from threading import Lock
 
 from zcserve.cache import inotify
+from zcserve.cache.instance import Instance, Told
 from zcserve.cache.root import OutsideRootError, Root
 from zcserve.cache.walk import Changes, is_hidden
 from zcserve.cache.watches import Rights, Watched, Watches, rights_of
@@ -54,9 +58,6 @@ QUIET_S = 0.5
 # How often everything is walked while not everything can be watched.
 BLIND_RESCAN_S = 60.0
 
-READ_BYTES = 16384  # some hundred events, taken in within a millisecond or two
-READS_MAX = 256  # the kernel queues 16,384 events (fs.inotify.max_queued_events), so there is an end, but for storms
-
 _STRUCTURE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
 _INSIDE = (
     _STRUCTURE
@@ -68,7 +69,9 @@ _INSIDE = (
     | inotify.IN_ONLYDIR
     | inotify.IN_EXCL_UNLINK
 )
-_ABOVE = _STRUCTURE | inotify.IN_ONLYDIR | inotify.IN_MASK_ADD
+_ABOVE = _STRUCTURE | inotify.IN_ONLYDIR
+# What the kernel tells without being asked.
+_UNASKED = inotify.IN_IGNORED | inotify.IN_UNMOUNT | inotify.IN_Q_OVERFLOW
 _OVERFLOW = inotify.IN_Q_OVERFLOW | inotify.IN_UNMOUNT
 
 # Of a directory that cannot be asked: whatever it is when it can be again differs from this.
@@ -80,17 +83,24 @@ _ROOT_CHANGED = "the root was moved, replaced or re-pointed"
 
 
 class Watcher:
-    """Follows one root. `fd` becomes readable when there is something to `read`; then ask `due` when to `take` it.
+    """Follows one root. `fd`, which others may have, too, becomes readable when there is something to `read`; then ask
+    `due` when to `take` it.
 
     events, batches, overflows: how many there were since the start; an overflow is what makes everything be walked.
     Times are seconds of a monotonic clock.
     """
 
     def __init__(
-        self, root: Root, *, quiet_s: float = QUIET_S, rescan_s: float = BLIND_RESCAN_S, watches_max: float = math.inf
+        self,
+        root: Root,
+        instance: Instance | None = None,
+        *,
+        quiet_s: float = QUIET_S,
+        rescan_s: float = BLIND_RESCAN_S,
+        watches_max: float = math.inf,
     ) -> None:
-        """`watches_max` is a limit below the kernel's. Raises OSError where there is no inotify to be had
-        (EMFILE: fs.inotify.max_user_instances)."""
+        """`instance` tells of events; None: one of its own, which is closed with it. `watches_max` is a limit below the
+        kernel's. Raises OSError where there is no inotify to be had (EMFILE: fs.inotify.max_user_instances)."""
         self.events = 0
         self.batches = 0
         self.overflows = 0
@@ -105,11 +115,12 @@ class Watcher:
         self._written: set[bytes] = set()  # which files were, since the last `take`
         self._everything: str | None = None
         self._first = self._last = math.inf  # when the batch at hand began, and when it last grew
-        self.fd = inotify.start()
-        self._watches = Watches(self.fd, watches_max)
-        self._top = -1
+        self._watches_max = watches_max
+        self._is_own = instance is None
+        self._instance = Instance() if instance is None else instance
+        self._watches = Watches(partial(self._instance.unwatch, self))
+        self._instance.join(self)
         try:
-            self._top = root.open_directory(b"")
             self._watch_root()
         except OSError:
             self.close()
@@ -119,17 +130,25 @@ class Watcher:
             self._first = self._last = -math.inf
 
     def close(self) -> None:
-        """Give the descriptors back; only once, and nothing may be asked any more."""
-        os.close(self.fd)
-        if self._top >= 0:
-            os.close(self._top)
+        """Nothing is followed, and may be asked, any more."""
+        with self._lock:
+            numbers = self._watches.numbers()
+        self._instance.leave(self, numbers)
+        if self._is_own:
+            self._instance.close()
+
+    @property
+    def fd(self) -> int:
+        """The instance's."""
+        return self._instance.fd
 
     # --- watching: a walk's observer --------------------------------------------------------------------------
 
     def directory(self, path: bytes, fd: int, status: os.stat_result) -> None:
         """Watch a directory that is about to be listed."""
-        with self._lock:
-            self._watches.enter(path, fd, status, _INSIDE)
+        if not self._watch(fd, _INSIDE, lambda wd: self._watches.enter(path, wd, status, _INSIDE)):
+            with self._lock:
+                self._watches.enter(path, None, status, _INSIDE)
 
     def link(self, directory: bytes, name: bytes, fd: int) -> None:
         """Watch what a symlink's meaning depends on, beside its own name."""
@@ -149,13 +168,33 @@ class Watcher:
                     self._root.real_path(fd)
                 except OutsideRootError:
                     continue
-            with self._lock:
-                wd = self._watches.lead_over(fd, name, path, mask)
-            if wd is not None:
+
+            def note(wd: int, name: bytes = name) -> None:
+                self._watches.lead_over(wd, name, path, mask)
                 passed.append((wd, name))
+
+            self._watch(fd, mask, note, name)
         if passed:
             with self._lock:
                 self._watches.note_way(path, passed)
+
+    def _watch(self, fd: int, mask: int, note: Callable[[int], None], name: bytes | None = None) -> bool:
+        """Have the kernel watch a directory for a name or, None, for all; note that, with the lock. False where it
+        cannot be."""
+
+        def noted(wd: int) -> None:
+            with self._lock:
+                note(wd)
+
+        try:
+            if len(self._watches) >= self._watches_max:
+                raise OSError(errno.ENOSPC, "too few watches")
+            self._instance.watch(self, fd, mask, noted, time.monotonic(), name)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                self._watches.blind = f"{len(self._watches)} watches are too few (fs.inotify.max_user_watches)"
+            return False
+        return True
 
     def _forget_link(self, path: bytes) -> None:
         with self._lock:
@@ -164,37 +203,32 @@ class Watcher:
     # --- reading ----------------------------------------------------------------------------------------------
 
     def read(self, now: float, within_s: float = math.inf) -> bool:
-        """Take in what the kernel has queued, for about so long. False when there may be more (read again without
-        waiting for `fd`)."""
-        end = time.monotonic() + within_s
-        for _ in range(READS_MAX):
-            try:
-                data = os.read(self.fd, READ_BYTES)
-            except BlockingIOError:
-                return True
-            self.take_in(data, now)
-            if time.monotonic() > end:
-                break
-        return False
+        """As `Instance.read`."""
+        return self._instance.read(now, within_s)
 
-    def take_in(self, data: bytes, now: float) -> None:
-        """Take in events as the kernel writes them."""
+    def take_in(self, events: Iterable[Told], now: float) -> bool:
+        """As `Taker.take_in`."""
+        is_news = False
         with self._lock:
-            for wd, mask, name in inotify.events(data):
+            for wd, mask, name in events:
                 self.events += 1
                 watched = self._watches.get(wd)
                 if mask & _OVERFLOW:
                     why = "the kernel's queue of events overflowed (fs.inotify.max_queued_events)"
                     self._mark_everything(why if mask & inotify.IN_Q_OVERFLOW else "a file system was unmounted", now)
-                elif watched is None:
-                    pass  # forgotten, and what it was about is dirty
+                    is_news = True
+                elif watched is None or not mask & (watched.mask | _UNASKED):
+                    pass  # forgotten, and what it was about is dirty; or another watcher has asked for it
                 elif name:
                     paths = [path + name for path in watched.paths if not is_hidden(path, name)]
                     links = watched.links.get(name)
                     if paths or links:
                         self._sort_out(paths, links or [], mask, now)
+                        is_news = True
                 else:
                     self._itself(wd, watched, mask, now)
+                    is_news = True
+        return is_news
 
     def _sort_out(self, paths: list[bytes], links: list[bytes], mask: int, now: float) -> None:
         """Something happened to a name that is known by these paths, and to what these links lead over."""
@@ -220,10 +254,7 @@ class Watcher:
     def _is_being_written(self, paths: list[bytes], links: list[bytes]) -> bool:
         """Whether a created name may be of a file that is being written: no symlink, and no second name of a file."""
         try:
-            if paths:
-                status = os.stat(paths[0], dir_fd=self._top, follow_symlinks=False)
-            else:
-                status = os.stat(links[0], dir_fd=self._top)
+            status = self._root.link_status(paths[0]) if paths else self._root.status(links[0])
         except OSError:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
@@ -247,7 +278,7 @@ class Watcher:
     def _rights_of(self, paths: list[bytes]) -> Rights:
         for path in paths:
             with suppress(OSError):
-                return rights_of(os.stat(path, dir_fd=self._top) if path else os.fstat(self._top))
+                return rights_of(self._root.status(path))
         return _NO_RIGHTS
 
     def _mark(self, path: bytes, now: float, *, tree: bool = False) -> None:

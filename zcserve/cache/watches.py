@@ -1,18 +1,15 @@
-"""The directories that one inotify instance watches: by number, by the paths that lead to them, and by the links whose
-way leads over them. It knows no event, and has no lock: the watcher holds its own around every call.
+"""The directories that one watcher watches: by number, by the paths that lead to them, and by the links whose way leads
+over them. It knows no event and no kernel, and has no lock: the watcher holds its own around every call.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-from contextlib import suppress
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 from sortedcontainers import SortedDict
-
-from zcserve.cache import inotify
 
 Rights = tuple[int, int, int]
 
@@ -22,15 +19,17 @@ class Watched:
 
     paths   by which the walk came to it
     links   by name, the links (relative paths) whose way leads over it
+    mask    the flags of inotify(7) that were asked for
     rights  mode and owners; the rest of a directory's status does not matter
     place   device and inode
     """
 
-    __slots__ = ("links", "paths", "place", "rights")
+    __slots__ = ("links", "mask", "paths", "place", "rights")
 
     def __init__(self) -> None:
         self.paths: list[bytes] = []
         self.links: dict[bytes, list[bytes]] = {}
+        self.mask = 0
         self.rights: Rights | None = None
         self.place = (0, 0)
 
@@ -38,11 +37,10 @@ class Watched:
 class Watches:
     """`blind` says why not everything can be watched, or is None."""
 
-    def __init__(self, fd: int, watches_max: float) -> None:
-        """`fd` is the instance's; `watches_max` is a limit below the kernel's."""
+    def __init__(self, unwatch: Callable[[int], object]) -> None:
+        """`unwatch` is told the number of a directory that is not to be watched any more."""
         self.blind: str | None = None
-        self._fd = fd
-        self._watches_max = watches_max
+        self._unwatch = unwatch
         self._by_number: dict[int, Watched] = {}
         self._by_path: Any = SortedDict()  # path of a directory -> wd
         self._ways: Any = SortedDict()  # path of a link -> the (wd, name) that it depends on
@@ -66,42 +64,41 @@ class Watches:
 
     # --- watching ---------------------------------------------------------------------------------------------
 
-    def enter(self, path: bytes, fd: int, status: os.stat_result, mask: int) -> None:
-        """Watch the directory that `fd` is open for, by this path."""
-        wd = self._watch(fd, mask)
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def numbers(self) -> list[int]:
+        """Those of all directories that are watched."""
+        return list(self._by_number)
+
+    def enter(self, path: bytes, wd: int | None, status: os.stat_result, mask: int) -> None:
+        """The directory of this number is watched by this path; None: none can be watched by it."""
         if self._by_path.get(path) != wd:
             self._leave(path)
             if wd is not None:
-                self._by_number[wd].paths.append(path)
+                self._note(wd).paths.append(path)
                 self._by_path[path] = wd
         if wd is not None:
-            self._by_number[wd].rights = rights_of(status)
-            self._by_number[wd].place = (status.st_dev, status.st_ino)
+            watched = self._by_number[wd]
+            watched.mask |= mask
+            watched.rights = rights_of(status)
+            watched.place = (status.st_dev, status.st_ino)
 
-    def lead_over(self, fd: int, name: bytes, link: bytes, mask: int) -> int | None:
-        """Watch a directory in which a link's way looks up `name`. Its number, or None where there can be none."""
-        wd = self._watch(fd, mask)
-        if wd is not None:
-            self._by_number[wd].links.setdefault(name, []).append(link)
-        return wd
+    def lead_over(self, wd: int, name: bytes, link: bytes, mask: int) -> None:
+        """The directory of this number is watched, since a link's way looks up `name` in it."""
+        watched = self._note(wd)
+        watched.mask |= mask
+        watched.links.setdefault(name, []).append(link)
 
     def note_way(self, link: bytes, passed: list[tuple[int, bytes]]) -> None:
         """A link leads over these names, each in the directory of this number."""
         self._ways[link] = passed
 
-    def _watch(self, fd: int, mask: int) -> int | None:
-        """The number of the watch, or None where there can be none."""
-        try:
-            if len(self._by_number) >= self._watches_max:
-                raise OSError(errno.ENOSPC, "too few watches")
-            wd = inotify.add_watch(self._fd, fd, mask)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.ENOMEM):
-                self.blind = f"{len(self._by_number)} watches are too few (fs.inotify.max_user_watches)"
-            return None
-        if wd not in self._by_number:
-            self._by_number[wd] = Watched()
-        return wd
+    def _note(self, wd: int) -> Watched:
+        watched = self._by_number.get(wd)
+        if watched is None:
+            watched = self._by_number[wd] = Watched()
+        return watched
 
     # --- forgetting -------------------------------------------------------------------------------------------
 
@@ -136,8 +133,7 @@ class Watches:
     def _unwatch_unused(self, wd: int, watched: Watched) -> None:
         if not watched.paths and not watched.links:
             del self._by_number[wd]
-            with suppress(OSError):  # the directory is gone, and the kernel knew it first
-                inotify.remove_watch(self._fd, wd)
+            self._unwatch(wd)
 
 
 def rights_of(status: os.stat_result) -> Rights:

@@ -10,7 +10,8 @@ A generation is built by a walk and loaded by `preload`; after that it changes i
   cannot be built leaves the old one serving. `keep_generations` of those that were flipped away stay reachable for
   requests that the live one has nothing for.
 
-So a request meets old or new, never a mixture. Two threads do the work that may block, each one job after another:
+So a request meets old or new, never a mixture. Threads of two kinds, which all sites share (crews.py), do the work that
+may block, of each site one job of a kind after another:
 
     content   take changes -> look -> load -> [loop: lay over, piece by piece]        catch up -> [loop: flip]
     builder                      walk -> preload -> catch up -> compare -> catch up -> /             retire, log
@@ -29,7 +30,10 @@ The modules, in the order in which the content passes through them:
     builder    generations and patches of one root, loaded
     merging    what of one generation another one must know
     renewals   files that are found changed when they are asked for, and the process that takes over
-    jobs       the threads, and the steps that they have the loop make
+    crews      the threads: a few, however many sites there are
+    garbage    what releases leave, collected once for all
+    news       what the kernel tells of changes, read in the loop
+    jobs       one site's jobs in these threads, and the steps that they have the loop make
     live       what is served and followed now: laying over, flipping
     releases   the next generation: built, compared, flipped to, what it replaces retired
     patches    what the watcher tells of

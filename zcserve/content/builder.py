@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from zcserve import threads
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation, Problem
+from zcserve.cache.instance import Instance
 from zcserve.cache.loader import Loader
 from zcserve.cache.naming import path_of
 from zcserve.cache.patch import Patch
@@ -28,7 +28,7 @@ from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
 from zcserve.content.merging import leave_out, take_from
 from zcserve.content.told import PROGRESS_AFTER_S, loading
-from zcserve.errors import NoThreadError, reason_of
+from zcserve.errors import reason_of
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.progress import Meter
@@ -77,12 +77,13 @@ class Builder:
               patch
     """
 
-    def __init__(self, config: Config, store: Store, loader: Loader, site: Site) -> None:
-        """Raises UsageError where the rules are wrong."""
+    def __init__(self, config: Config, store: Store, loader: Loader, site: Site, instance: Instance) -> None:
+        """`instance` is what the watchers of all sites share. Raises UsageError where the rules are wrong."""
         self.config = config
         self.store = store
         self.loader = loader
         self.site = site
+        self._instance = instance
         self.book = Rulebook(config)
         self.closing = threading.Event()  # what is being built is not waited for
         self._missing_pages: frozenset[str] = frozenset()  # as the log has them
@@ -122,7 +123,7 @@ class Builder:
             report = self._load_all(generation, note) if load else survey(generation)
         except BaseException:
             if watcher is not None:
-                close_soon(watcher)
+                watcher.close()
             raise
         finally:
             if show is not None:
@@ -180,7 +181,7 @@ class Builder:
         if not self.config.watch:
             return None
         try:
-            return Watcher(root)
+            return Watcher(root, self._instance)
         except OSError as error:
             _log.warning(
                 "%sthe root is not watched (%s%s): changes are seen after SIGHUP only",
@@ -282,12 +283,3 @@ class Builder:
 def read_all(watcher: Watcher) -> None:
     while not watcher.read(time.monotonic()):
         pass
-
-
-def close_soon(watcher: Watcher) -> None:
-    """Close a watcher, in a thread of its own: the kernel first waits for all that are about to tell of an event, 16
-    ms on a busy machine and seconds at worst, and nothing here need wait with it."""
-    try:
-        threads.start(watcher.close, "zcserve-closing")
-    except NoThreadError:
-        watcher.close()

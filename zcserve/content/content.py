@@ -17,9 +17,11 @@ from zcserve.cache.preload import Preloaded
 from zcserve.cache.watcher import Watcher
 from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError
+from zcserve.content.crews import Crews
 from zcserve.content.filling import Filling
 from zcserve.content.jobs import CLOSING_SEEN_S, Counters, Jobs
 from zcserve.content.live import Live
+from zcserve.content.news import News
 from zcserve.content.patches import READS_MAX, Patches
 from zcserve.content.pinning import Pinning
 from zcserve.content.purging import PurgeResults, Purging
@@ -50,11 +52,14 @@ class Content:
         builder: Builder,
         built: Built,
         service: Service,
+        crews: Crews,
+        news: News,
         *,
         purge_results: PurgeResults | None = None,
     ) -> None:
-        """The site serves what was built already; the loop does the last step of each change. `purge_results` is the
-        application's, if it keeps any. Raises NoThreadError."""
+        """The site serves what was built already; the loop does the last step of each change. `crews` have the
+        threads, and `news` tell of changes; `purge_results` is the application's, if it keeps any. Raises
+        NoThreadError."""
         config, loop = builder.config, service.loop
         self.counters = counters = Counters()
         self.due = inf  # when `each_turn` has something to do
@@ -64,8 +69,8 @@ class Content:
         self._loader = builder.loader
         self._loop = loop
         self._renewals = renewals = Renewals(builder.loader, builder.closing)
-        self._jobs = jobs = Jobs(loop, builder.closing, counters)
-        self._live = live = Live(builder.site, service, config, self._plan)
+        self._jobs = jobs = Jobs(loop, builder.closing, counters, crews, lambda: builder.site.root.device)
+        self._live = live = Live(builder.site, service, config, news, self._plan)
         self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
@@ -271,14 +276,10 @@ class Content:
         self._jobs.submit(self._jobs.builders, partial(self._jobs.submit, self._jobs.patches, over.set))
         while not over.wait(CLOSING_SEEN_S):
             self._builder.go_on()
-        self._jobs.in_loop(self._unfollow)
+        self._jobs.in_loop(self._live.unfollow)
         ended = self.close()
         self._loop.call_soon(self._let_go)
         return ended
-
-    def _unfollow(self) -> None:
-        if self.watcher is not None:
-            self._loop.forget(self.watcher.fd)
 
     def _let_go(self) -> None:
         """Break the circles: the parts tell this of what they do, and it holds them. A collector need not find them,
@@ -296,9 +297,7 @@ class Content:
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""
-        until = time.monotonic() + within_s
         ended = self._jobs.close(within_s)
-        ended &= self._rechecks.close(max(until - time.monotonic(), 0))
         if ended:  # in one step: the end of the server may come while the site leaves, in another thread
             watcher, self._live.watcher = self._live.watcher, None
             if watcher is not None:

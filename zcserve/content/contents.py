@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 
+from zcserve.agenda import Agenda
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.cache.entry import Entry
 from zcserve.cache.fetcher import Fetcher
 from zcserve.cache.index import Generation
+from zcserve.cache.instance import Instance
 from zcserve.content.content import Content
+from zcserve.content.crews import Crews
+from zcserve.content.news import News
 from zcserve.content.readiness import MISSING_NAMED_MAX, Ready
 from zcserve.content.renewals import Ask
 from zcserve.net.loop import Loop
@@ -20,14 +25,18 @@ from zcserve.net.loop import Loop
 class Contents:
     """One `Content` for each site. In the loop, but for `reload`, `status` and `close`.
 
-    due      when one of them has something to do
+    crews    the threads in which all of it is made
+    news     what tells of changes
     unbuilt  why the last reload could not build all sites that the configuration names; "" where it could
     """
 
-    def __init__(self, loop: Loop, fetcher: Fetcher) -> None:
-        self.due = inf
+    def __init__(self, loop: Loop, fetcher: Fetcher, instance: Instance) -> None:
+        """`instance` is what the watchers of all sites share, and is closed with this."""
         self.unbuilt = ""
+        self.crews = Crews()
+        self.news = News(instance, loop)
         self._loop = loop
+        self._agenda: Agenda[Content] = Agenda()
         self._by_site: dict[int, Content] = {}
         self._leaving: set[Content] = set()  # of sites that are gone, while their threads end
         self._hearing: list[Callable[[int, str], None]] = []  # how those end whose end is waited for
@@ -36,13 +45,14 @@ class Contents:
     def add(self, content: Content) -> None:
         """From now on it is one of them."""
         self._by_site[content.site.id] = content
-        content.planned.subscribe(self._plan)
-        self._plan(content.due)
+        content.planned.subscribe(partial(self._plan, content))
+        self._plan(content, content.due)
 
     def remove(self, site: int) -> Content:
         """It is none of them any more: have it leave."""
         content = self._by_site.pop(site)
         self._leaving.add(content)
+        self._agenda.set(content, inf)
         content.stand_still()
         for hear in tuple(self._hearing):  # what takes its place was made of what is there
             hear(site, "")
@@ -74,18 +84,26 @@ class Contents:
 
     # --- each turn ----------------------------------------------------------------------------------------
 
-    def _plan(self, due: float) -> None:
-        self.due = min(self.due, due)
+    @property
+    def due(self) -> float:
+        """When one of them has something to do."""
+        return self._agenda.first
+
+    def _plan(self, content: Content, due: float) -> None:
+        if self._by_site.get(content.site.id) is content:  # else it leaves
+            self._agenda.set(content, due)
 
     def each_turn(self) -> None:
         """Have those do what is due that have something to do."""
-        if self._loop.now < self.due:
+        if self._loop.now < self._agenda.first:
             return
+        due = deque(self._agenda.take(self._loop.now))
         try:
-            for content in self:
-                content.each_turn()
+            while due:
+                due.popleft().each_turn()
         finally:
-            self.due = min((content.due for content in self), default=inf)
+            for content in due:  # one has failed: the others have their turn
+                self._plan(content, content.due)
 
     # --- what is known ------------------------------------------------------------------------------------
 
@@ -199,7 +217,11 @@ class Contents:
         for content in contents:
             content.end()  # all at the same time
         ended = [content.close(max(until - time.monotonic(), 0)) for content in contents]
-        return all(ended)
+        ended.append(self.crews.close(max(until - time.monotonic(), 0)))
+        if not all(ended):
+            return False
+        self.news.close()
+        return True
 
 
 def after_all(begin: Iterable[Callable[[Callable[[], None]], object]], then: Callable[[], None]) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
-from zcserve.cache.crew import CLOSE_WITHIN_S, Crew
+from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.content.builder import ClosingError
+from zcserve.content.crews import Crews, Device, Strand
 from zcserve.log import Log
 from zcserve.net.loop import Loop
 
@@ -88,21 +89,31 @@ class Counters:
 
 
 class Jobs:
-    """Two threads. `patches` also makes the last step of a release, so that nothing is patched meanwhile."""
+    """The jobs of one site, of three kinds. `patches` also makes the last step of a release, so that nothing is patched
+    meanwhile."""
 
-    def __init__(self, loop: Loop, closing: threading.Event, counters: Counters) -> None:
-        """`closing` is set when the server ends. Raises NoThreadError."""
+    def __init__(self, loop: Loop, closing: threading.Event, counters: Counters, crews: Crews, device: Device) -> None:
+        """`closing` is set when the server ends; `crews` have the threads, and `device` tells where the site's root
+        lies. Raises NoThreadError."""
         self.call_soon = loop.call_soon
         self._front = loop.front
         self._closing = closing
         self._counters = counters
-        self.patches = Crew(1, "zcserve-content", stand_ins=0)
-        self.builders = Crew(1, "zcserve-builder", stand_ins=0)
+        self.patches = crews.strand("zcserve-content", device)
+        self.builders = crews.strand("zcserve-builder", device)
+        self._garbage = crews.garbage
+        self._strand = partial(crews.strand, device=device)
+        self._strands = [self.patches, self.builders]
 
-    def submit(self, crew: Crew, job: Callable[[], object]) -> None:
+    def strand(self, kind: str) -> Strand:
+        """A further kind: closed with the others. Raises NoThreadError."""
+        self._strands.append(self._strand(kind))
+        return self._strands[-1]
+
+    def submit(self, strand: Strand, job: Callable[[], object]) -> None:
         """Have a thread do a job when those before it are done; never, when the server ends."""
         if not self._closing.is_set():
-            crew.submit(partial(self._guarded, job))
+            strand.submit(partial(self._guarded, job))
 
     def _guarded(self, job: Callable[[], object]) -> None:
         try:
@@ -126,7 +137,7 @@ class Jobs:
         self._made_by(self.when_passed, _nothing)
 
     def in_patches(self, job: Callable[[], Made]) -> Made:
-        """Have the thread of the patches do a job, and wait until it has; what it gave. Raises ClosingError."""
+        """Have a thread of the patches do a job, and wait until it has; what it gave. Raises ClosingError."""
         return self._made_by(partial(self.submit, self.patches), job)
 
     def _made_by(self, submit: Callable[[Callable[[], None]], object], step: Callable[[], Made]) -> Made:
@@ -138,9 +149,13 @@ class Jobs:
             raise ClosingError
         return one.take()
 
+    def collect(self) -> None:
+        """A release is over: have what it leaves collected, by the last of those that are under way."""
+        self._garbage.collect(is_last=not self.builders.is_crowded)
+
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
-        """End the threads: they must not write into memory that is given back. False where one goes on, or hangs."""
+        """End the jobs: they must not write into memory that is given back. False where one goes on, or hangs."""
         self._closing.set()
         until = time.monotonic() + within_s
-        ended = self.builders.close(within_s)
-        return self.patches.close(max(until - time.monotonic(), 0)) and ended
+        ended = [strand.close(until - time.monotonic()) for strand in self._strands]
+        return all(ended)

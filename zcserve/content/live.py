@@ -19,7 +19,7 @@ from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Built
 from zcserve.content.merging import leave_out
-from zcserve.errors import reason_of
+from zcserve.content.news import EVENTS_READ_S, News
 from zcserve.log import Log
 from zcserve.net.service import Service
 from zcserve.rules.compiled import Rules, owned_by
@@ -27,9 +27,6 @@ from zcserve.site.exchange import Owned
 from zcserve.site.site import Site
 
 _log = Log(__name__)
-
-# The watcher's events are read for about so long in a turn: some hundred.
-EVENTS_READ_S = 0.001
 
 
 def _plan_nothing() -> None:
@@ -49,8 +46,8 @@ class Live:
     is_adrift    the new root failed to load: events of the old one are ignored
     """
 
-    def __init__(self, site: Site, service: Service, config: Config, plan: Callable[[], None]) -> None:
-        """`plan` is told that something may be due at another time."""
+    def __init__(self, site: Site, service: Service, config: Config, news: News, plan: Callable[[], None]) -> None:
+        """`news` tell of changes; `plan` is told that something may be due at another time."""
         self.watcher: Watcher | None = None
         self.events_before = 0
         self.laid: Shards[bytes, bool] = Shards()
@@ -61,6 +58,7 @@ class Live:
         self.site = site
         self._service = service
         self._loop = service.loop
+        self._news = news
         self._shelf = service.loop.front.shelf(site.id)
         self._config = config
         self.plan = plan
@@ -74,7 +72,7 @@ class Live:
     def follow(self, watcher: Watcher | None) -> None:
         """From now on this is the watcher. Raises OSError."""
         if watcher is not None:
-            self._loop.add(watcher.fd, lambda _: self.read_events())
+            self._news.follow(watcher, self._plan_again)
             if watcher.blind is not None:
                 _log.warning(
                     "%snot everything is watched: %s; everything is walked now and then", self.site.label, watcher.blind
@@ -90,17 +88,16 @@ class Live:
         return self.events_before + (self.watcher.events if self.watcher is not None else 0)
 
     def read_events(self) -> bool:
-        """Take in what the watcher has to tell; the rest in the next turn. Whether that was all."""
-        watcher, is_over = self.watcher, True
-        try:
-            if watcher is not None and not (is_over := watcher.read(self._loop.now, EVENTS_READ_S)):
-                self._loop.again(self.read_events)
-        except OSError as error:
-            assert watcher is not None
-            _log.warning("%sevents of the root cannot be read: %s", self.site.label, error)
-            watcher.rescan_later(f"events could not be read ({reason_of(error)})", self._loop.now)
+        """As `News.read`."""
+        return self.watcher is None or self._news.read()
+
+    def _plan_again(self) -> None:
         self.plan()
-        return is_over
+
+    def unfollow(self) -> None:
+        """What the watcher tells is not heard any more."""
+        if self.watcher is not None:
+            self._news.leave(self.watcher)
 
     def lay_over(
         self, watcher: Watcher, generation: Generation, patch: Patch, keys: list[bytes], *, is_last_try: bool
@@ -152,7 +149,7 @@ class Live:
             self._have_rules_own(after)
         self.tell_page()
         if watcher is not None:
-            self._loop.forget(watcher.fd)
+            self._news.leave(watcher)
         self.plan()
         waiting, self._waiting = self._waiting, []
         for then in waiting:

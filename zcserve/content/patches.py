@@ -17,7 +17,8 @@ from zcserve.cache.walk import Changes
 from zcserve.cache.watcher import Watcher
 from zcserve.content.builder import Builder
 from zcserve.content.jobs import Counters, Jobs
-from zcserve.content.live import EVENTS_READ_S, Live, LostError
+from zcserve.content.live import Live, LostError
+from zcserve.content.news import EVENTS_READ_S
 from zcserve.content.releases import Releases
 from zcserve.content.renewals import Renewals
 from zcserve.content.told import tell_problems

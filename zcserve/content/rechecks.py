@@ -1,6 +1,6 @@
-"""What no watcher tells of (cache/recheck.py): the next few names at a time, in a thread of their own.
+"""What no watcher tells of (cache/recheck.py): the next few names at a time, in threads of their own.
 
-It may hang with a file system, and changes elsewhere are followed all the same.
+They may hang with a file system, and changes are followed all the same.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial
 from math import inf
 
-from zcserve.cache.crew import Crew
 from zcserve.cache.recheck import Recheck
 from zcserve.cache.watcher import Watcher
 from zcserve.content.jobs import Jobs
@@ -25,7 +24,7 @@ class Rechecks:
     def __init__(self, every_s: float, live: Live, jobs: Jobs, loop: Loop) -> None:
         """`every_s` is `--recheck`, 0 for never. Raises NoThreadError."""
         self._every_s = every_s
-        self._crew = Crew(1, "zcserve-recheck", stand_ins=0) if every_s else None
+        self._strand = jobs.strand("zcserve-recheck") if every_s else None
         self._live = live
         self._jobs = jobs
         self._loop = loop
@@ -36,7 +35,7 @@ class Rechecks:
     def due(self) -> float:
         """When the next names are to be compared, a time of the loop."""
         watcher = self._live.watcher
-        if watcher is None or self._crew is None:
+        if watcher is None or self._strand is None:
             return inf
         return self._at if watcher is self._watcher else 0.0
 
@@ -44,17 +43,17 @@ class Rechecks:
         """Compare what is due."""
         watcher = self._live.watcher
         assert watcher is not None
-        assert self._crew is not None
+        assert self._strand is not None
         self._at = inf
         if self._recheck is None or watcher is not self._watcher:
             self._watcher = watcher
             self._recheck = Recheck(self._live.site.live, watcher, self._every_s)
             self._at = now + min(self._every_s, RECHECK_FIRST_AFTER_S)  # what was just walked is as it was
         elif not self._live.is_adrift:
-            self._jobs.submit(self._crew, partial(self._compare, self._recheck, now))
+            self._jobs.submit(self._strand, partial(self._compare, self._recheck, now))
 
     def _compare(self, recheck: Recheck, now: float) -> None:
-        """In the thread of the rechecks."""
+        """In a thread of the rechecks."""
         wait = recheck.step(now)
         self._jobs.call_soon(partial(self._compared, recheck, wait))
 
@@ -62,7 +61,3 @@ class Rechecks:
         if recheck is self._recheck:
             self._at = self._loop.now + wait
             self._live.plan()
-
-    def close(self, within_s: float) -> bool:
-        """End the thread; False where it hangs."""
-        return self._crew is None or self._crew.close(within_s)

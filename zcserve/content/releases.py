@@ -5,7 +5,6 @@ In the builder's thread, but for the last step before a flip, which is the patch
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -24,7 +23,7 @@ from zcserve.cache.shards import Shards, in_pieces, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.config.units import counted
-from zcserve.content.builder import Builder, Built, ClosingError, close_soon
+from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.jobs import Counters, Jobs, PausedError
 from zcserve.content.live import Live
 from zcserve.content.merging import difference
@@ -44,8 +43,6 @@ FLIPS_MAX = 100
 # A reload that failed is tried again after so long, then after twice as long each time, up to this.
 TRIED_AGAIN_AFTER_S = 1.0
 TRIED_AGAIN_MAX_S = 60.0
-# What a reload leaves is collected at once where that takes no longer; where it takes N times as long, every Nth time.
-COLLECTION_S = 0.005
 # So many keys that come or go are told to the front in one step of the loop: a millisecond where its set just grew.
 KEYS_TOLD_AT_ONCE = 500
 
@@ -84,7 +81,6 @@ class Releases:
         self._is_asked = False
         self._waiting: list[Told] = []  # for what is built next
         self._tried_again_after = 0.0
-        self._collection_after = 0  # so many reloads
         builder.rules_changed.subscribe(self.ask)
 
     # --- asking for one -----------------------------------------------------------------------------------
@@ -227,7 +223,7 @@ class Releases:
     def _close_unless_live(self, watcher: Watcher | None) -> None:
         """A server that ends may have flipped, though the thread that waited for it does not hear of it."""
         if watcher is not None and watcher is not self._live.watcher:
-            close_soon(watcher)
+            watcher.close()
 
     def _caught_up(self, built: Built, last: Generation) -> Shards[bytes, bool]:
         """Have what was built catch up with what has changed since, until that is nothing; the keys."""
@@ -305,7 +301,7 @@ class Releases:
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self.tidy_variants()
-        self._collect()
+        self._jobs.collect()
 
     def tidy_variants(self) -> None:
         """Have `--compress-dir` hold nothing that is not served."""
@@ -337,12 +333,3 @@ class Releases:
                 if generation.resources.get(entry.key) is not entry:
                     self._loader.forget(entry)
             old.clear()  # so that a thread that loads for it knows, and not all of it ends at once
-
-    def _collect(self) -> None:
-        """Collect what the last release's servlets and the like have left. The content is out of the collector's sight
-        (cache/unseen.py), but an application's objects are not, and may be many."""
-        self._collection_after -= 1
-        if self._collection_after <= 0:
-            began = time.thread_time()
-            gc.collect()
-            self._collection_after = int((time.thread_time() - began) / COLLECTION_S)

@@ -474,6 +474,10 @@ class FastLane(Front):
         """As `Front.tell_uses`."""
         self.lane.tell_uses(entry)
 
+    def sighted_as(self, number: int) -> int:
+        """As `Front.sighted_as`."""
+        return self.shelf(number).site
+
     def note_use(self, entry: Entry, tick: int) -> int:
         """As `Front.note_use`."""
         return self.lane.note_use(entry, tick)

@@ -223,6 +223,10 @@ class Front:
         """Write into a representation how often it was used until now, and when last (`uses`, `tick`). Into the others
         this is written about once a second."""
 
+    def sighted_as(self, number: int) -> int:
+        """What `take_sightings` knows the site of this number by."""
+        return number
+
     def note_use(self, entry: Entry, tick: int) -> int:
         """Python uses a representation at this tick: that of the use before, as far as the front knows; 0 for none."""
         return 0

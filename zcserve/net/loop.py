@@ -25,6 +25,7 @@ from itertools import islice
 from math import inf
 
 from zcserve import threads
+from zcserve.agenda import Agenda
 from zcserve.cache.evictor import tick_at
 from zcserve.events import Event
 from zcserve.log import Log
@@ -69,8 +70,7 @@ class Loop:
         self.calling = Calling()
         self.each_turn: Event[()] = Event()
         self.handed_over: Event[int] = Event()
-        self._wake_times: dict[object, float] = {}
-        self._wake_at = inf  # the first of these
+        self._wakes: Agenda[object] = Agenda()
         self._again: dict[Callable[[], object], None] = {}
         self._given_up: set[int] = set()  # numbers whose reports in the batch at hand are dropped
         self._calls: deque[Callable[[], object]] = deque()
@@ -107,11 +107,7 @@ class Loop:
 
     def wake_at(self, at: float, owner: object) -> None:
         """A turn is wanted then, for what a timer's slot is too coarse. An owner has one such time; inf: none."""
-        if at < inf:
-            self._wake_times[owner] = at
-        else:
-            self._wake_times.pop(owner, None)
-        self._wake_at = min(self._wake_times.values(), default=inf)
+        self._wakes.set(owner, at)
 
     def stop(self) -> None:
         """End `run` after this turn."""
@@ -194,9 +190,9 @@ class Loop:
         if self._again or self.calling.waiting or self.calling.quiet:
             return 0
         timeout = self.timers.timeout(self.now)
-        if self._wake_at == inf:
+        if (first := self._wakes.first) == inf:
             return timeout
-        wait = max(self._wake_at - self.now, 0.0)
+        wait = max(first - self.now, 0.0)
         return wait if timeout < 0 else min(wait, timeout)
 
     def _woken(self, _: int) -> None:

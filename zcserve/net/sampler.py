@@ -17,6 +17,9 @@ from zcserve.net.front import Front
 
 # At first one of so many uses is measured; the curve finds its own rate then.
 EVERY = 64
+# Two sites' `/index.html` are two resources: each site's number, times this, is a part of theirs (2^32 divided by the
+# golden ratio: neighbours are far apart). The lane has the same number.
+SITE_STEP = 2654435769
 
 
 class Sampler:
@@ -30,8 +33,8 @@ class Sampler:
         self._adapted_at = 0.0
         front.sample(self.curve)
 
-    def note(self, entry: Entry, tick: int) -> None:
-        """The general lane uses a representation at this tick, which is not written yet."""
+    def note(self, entry: Entry, tick: int, site: int) -> None:
+        """The general lane uses a representation of a site at this tick, which is not written yet."""
         self.drain()
         curve = self.curve
         size = HEAD_BYTES + entry.size
@@ -41,6 +44,7 @@ class Sampler:
             self._gap = curve.gap()
             curve.measure(size, last)
         hash32 = mmh3.hash(entry.key, self._seed, signed=False) ^ CODINGS.index(entry.encoding)
+        hash32 ^= self._front.sighted_as(site) * SITE_STEP & 0xFFFFFFFF
         if curve.is_sampled(hash32, size):
             curve.follow(hash32, size, tick)
 

@@ -31,8 +31,8 @@ Found: TypeAlias = tuple[Generation, Resource | None]
 class Sampler(Protocol):
     """What is told of each use."""
 
-    def note(self, entry: Entry, tick: int) -> None:
-        """The entry is used at this tick, which is not written yet."""
+    def note(self, entry: Entry, tick: int, site: int) -> None:
+        """The entry of the site of this number is used at this tick, which is not written yet."""
 
 
 class Site:
@@ -184,7 +184,7 @@ class Site:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's
         own (net/lane/uses.pxd). What had to be loaded first is new to the evictor, and counts no use."""
         if self.sampler is not None:
-            self.sampler.note(entry, tick)
+            self.sampler.note(entry, tick, self.id)
         if tick > entry.tick:  # else another lane's use, of which the front told, was later
             entry.tick = tick
         if was_resident:

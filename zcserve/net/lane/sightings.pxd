@@ -19,6 +19,8 @@ from zcserve.net.lane.uses cimport Use
 cdef enum:
     SIGHTINGS_MAX = 16384        # a second's
     SIGHTINGS_BYTES = 16385 * 40     # room for one more
+    SITE_STEP = 2654435769       # as in net/sampler.py: two sites' `/index.html` are two resources
+
 
 cdef struct Rule:                # which uses are sampled: Python's thread sets it, and lanes look at it
     double unit                  # as `MissRatioCurve`'s attributes of these names; 0: nothing is sampled
@@ -67,7 +69,7 @@ cdef inline void sight(
     """Note a use where it is sampled, before its tick is written."""
     cdef Sighting *sighting = &sightings.noted[sightings.count]
     cdef int64_t size = rep.head_len + rep.size
-    cdef uint32_t hash = record.hash ^ <uint32_t> rep.coding
+    cdef uint32_t hash = record.hash ^ <uint32_t> rep.coding ^ numbers.owners.all[rep.number].site * <uint32_t> SITE_STEP
     sighting.followed = (
         <uint32_t> tick - use.sighted >= look_64(&rule.pause)
         and <double> hash * look_double(&rule.unit) < <double> size * 4294967296.0
