@@ -170,6 +170,18 @@ def test_two_rules_want_two_right_answers(live: Serve, site: Site) -> None:
         assert client.get("/out.txt", AS_BOB).status == 200
 
 
+def test_the_names_in_a_protected_directory_are_protected(live: Serve, site: Site) -> None:
+    write_site(site)
+    rules = ({"path": "/**", "listing": True},)
+    server = live(site.root, auth=({"path": "/in/**", "users": USERS},), rules=rules)
+    for _ in range(2):
+        for target in ("/in/sub/", "/in/sub", "/in/sub/?format=json", "/in//sub/", "/in/none/"):
+            assert get(server.port, target).status == 401, target
+            assert b"b.txt" not in get(server.port, target, "Accept: application/json").body
+        listed = get(server.port, "/in/sub/", AS_ALICE)
+        assert (listed.status, b"b.txt" in listed.body, listed.all("Cache-Control")) == (200, True, [b"private"])
+
+
 def test_a_browser_may_ask_for_leave_and_learns_nothing_of_what_is_there(client: Client) -> None:
     asked = client.get("/in/cors.txt", *PREFLIGHT, "Access-Control-Request-Headers: authorization", method="OPTIONS")
     assert (asked.status, asked["Access-Control-Allow-Headers"]) == (204, b"authorization")

@@ -283,8 +283,7 @@ class Answering:
         if chosen is None:
             return not_acceptable(self._site)
         body = chosen.body or service.fetcher.opened(chosen)
-        if not self.user:  # what asks for a password no front knows
-            self._teach(base)
+        self._teach(base)
         if body is not None:
             self._site.note_use(chosen, service.loop.tick)
             return self._represent(chosen, body)
@@ -326,7 +325,9 @@ class Answering:
         return Stored(listed.generation, entry, fields=listed.fields, own=own)
 
     def _teach(self, base: Entry) -> None:
-        """Have the front know what was made for just this target."""
+        """Have the front know what was made for just this target; nothing that asks for a password."""
+        if self.user:
+            return
         is_own = self._asked is None or self._asked.original is None
         if is_own and self._stored is not None and self._stored.own:
             self._service.loop.front.shelf(self._site.id).teach(self.target, base)
