@@ -32,6 +32,7 @@ FLOORS = (
     ("http", "media_types", "program", "cgroups"),
     ("paths", "forwarded"),
     ("config",),
+    ("auth",),
     ("rules",),
     ("cache",),
     ("site",),

@@ -68,12 +68,13 @@ Every flag is also a TOML key and an environment variable: --head-timeout 20s, h
 ZCSERVE_HEAD_TIMEOUT=20s. Where its name in Python is another, that stands in brackets. Flags win over the
 environment, the environment wins over the file; {ENV_CONFIG_FILE} names the file, as --config does.
 
-A directory that is called check, explain, ctl, top or completion is served as ./ctl, or by --root."""
+A directory that is called check, explain, passwd, ctl, top or completion is served as ./ctl, or by --root."""
 
 
 _USAGE = """zcserve [ROOT] [flags]
        zcserve check [ROOT] [flags]       the same as --check
        zcserve explain URL [flags]        what a request is answered with, and why
+       zcserve passwd NAME                a line for a file of users, see [[auth]]
        zcserve ctl [COMMAND] [flags]      ask a node, and tell it
        zcserve top [flags]                its numbers, live
        zcserve completion bash|zsh|fish   a script that completes all of this"""

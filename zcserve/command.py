@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from zcserve.ctl import completion
 
             return completion.main(words[1:], cli.flags())
+        case "passwd":
+            from zcserve.auth import passwd
+
+            return passwd.main(words[1:])
         case "check" | "explain" as name:
             from zcserve import cli
 

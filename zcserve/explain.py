@@ -97,6 +97,7 @@ def text_of(told: Explanation) -> Iterator[str]:
         ("path", told.path),
         ("answer", told.answer),
         ("rule", told.rule),
+        ("password", told.auth),
         ("file", told.file),
         ("variant", told.variant),
         ("condition", told.condition),

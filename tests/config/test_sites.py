@@ -158,6 +158,18 @@ def test_what_only_the_values_of_a_site_make_wrong_names_it(tmp_path: Path) -> N
         configs_of(Config(root="w", sites=(table,)))
 
 
+def test_no_site_serves_the_users_of_another(tmp_path: Path) -> None:
+    auth = "[[sites.a.auth]]\npath = '/**'\nusers_file = '{}'\n"
+    sites = "".join(f"[sites.{name}]\nhosts = ['{name}.example']\nroot = '{tmp_path}/{name}'\n" for name in "ab")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "users").write_text("")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "b" / "users")
+    for file in (tmp_path / "b" / "users", tmp_path / "elsewhere", tmp_path / "a" / ".." / "b" / "sub" / ".users"):
+        with pytest.raises(UsageError, match=r"web.toml:10:1: sites.a.auth\[0\].users_file: .* lies below '.*/b'"):
+            configs_of(read(tmp_path, sites + "\n" + auth.format(file)))
+    assert set(configs_of(read(tmp_path, sites + "\n" + auth.format(tmp_path / "users")))) == {"a", "b"}
+
+
 def test_a_thousand_sites_are_read_in_a_moment(tmp_path: Path) -> None:
     text = "".join(f'[sites.s{n}]\nhosts = ["s{n}.example"]\nroot = "r{n}"\n' for n in range(1000))
     assert len(read(tmp_path, text).sites) == 1000

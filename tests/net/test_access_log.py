@@ -34,9 +34,13 @@ def fields_of(*lines: bytes, version: bytes = b"1.1") -> Fields:
 
 
 def record(
-    fields: Fields | None, target: bytes = b"/a?b", method: bytes = b"GET", behind: Behind = access_log.NOTHING
+    fields: Fields | None,
+    target: bytes = b"/a?b",
+    method: bytes = b"GET",
+    behind: Behind = access_log.NOTHING,
+    user: bytes = b"",
 ) -> Record:
-    return SECOND, "127.0.0.1", method, target, fields, 200, 1234, 0, behind
+    return SECOND, "127.0.0.1", method, target, fields, 200, 1234, 0, behind, user
 
 
 BROWSER = (b"User-Agent: Mozilla/5.0 (X11)", b"Referer: http://a/")
@@ -53,6 +57,13 @@ BROWSER = (b"User-Agent: Mozilla/5.0 (X11)", b"Referer: http://a/")
 )
 def test_the_combined_format_is_apaches(fields: Fields | None, expected: str) -> None:
     assert as_combined(record(fields)) == f"127.0.0.1 - - [09/Sep/2001:01:46:40 +0000] {expected}\n"
+
+
+def test_a_user_is_one_word_of_the_line() -> None:
+    line = as_combined(record(fields_of(), user='a "b"\r\n- [é'.encode()))
+    assert line.startswith(r"127.0.0.1 - a\x20\x22b\x22\x0d\x0a-\x20[\xc3\xa9 [09/Sep")
+    assert json.loads(as_json(record(fields_of(), user="é".encode())))["user"] == "é"
+    assert "user" not in json.loads(as_json(record(fields_of())))
 
 
 def test_a_line_of_json_has_the_same_facts() -> None:

@@ -846,7 +846,7 @@ def test_log_lines_are_the_general_lanes(
                 assert lane.take_log() == b""
                 continue
             response = client.read(method=method.decode())
-            record = (peer, method, target, fields, response.status, len(response.body), 0, access_log.NOTHING)
+            record = (peer, method, target, fields, response.status, len(response.body), 0, access_log.NOTHING, b"")
             seconds = range(began, int(time.time()) + 1)
             assert lane.take_log().decode() in [write((second, *record)) for second in seconds]
             answered += 1

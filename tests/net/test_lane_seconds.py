@@ -57,7 +57,7 @@ def test_a_date_is_the_general_lanes_in_any_second(second: int) -> None:
 @example(4_107_542_400)
 @example(1_735_689_599)  # the end of a year of 366 days
 def test_a_time_in_the_log_is_the_general_lanes_in_any_second(second: int) -> None:
-    record = (second, "127.0.0.1", b"GET", b"/", None, 200, 0, 0, NOTHING)
+    record = (second, "127.0.0.1", b"GET", b"/", None, 200, 0, 0, NOTHING, b"")
     combined = re.search(r"\[(.*)\]", as_combined(record))
     assert combined
     said = (combined[1].encode(), json.loads(as_json(record))["time"].encode())

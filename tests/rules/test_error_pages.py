@@ -22,7 +22,7 @@ def pages(*tables: dict[Any, str]) -> ErrorPages:
 
 def test_without_a_table_a_page_is_called_like_its_status() -> None:
     assert pages().of == {status: (b"/%d.html" % status,) for status in STATUSES}
-    assert pages().in_memory == {b"/404.html", b"/500.html", b"/503.html", b"/504.html"}
+    assert pages().in_memory == {b"/401.html", b"/404.html", b"/500.html", b"/503.html", b"/504.html"}
 
 
 def test_a_status_goes_before_its_class_and_a_table_before_the_next_one_and_all_before_the_name() -> None:
@@ -34,7 +34,7 @@ def test_a_status_goes_before_its_class_and_a_table_before_the_next_one_and_all_
     assert found.key_of(503, {b"/503.html", b"/all/503"}) == b"/all/503"
     assert found.key_of(503, ()) is None
     assert found.by_status({b"/own/5": b"5", b"/404.html": b"4"}) == {404: b"4", 500: b"5", 503: b"5", 504: b"5"}
-    assert found.statuses_of(b"/all/4") == [403, 404, 410, 451]
+    assert found.statuses_of(b"/all/4") == [401, 403, 404, 410, 451]
 
 
 def test_each_error_of_a_rule_may_have_a_page() -> None:

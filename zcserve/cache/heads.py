@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from zcserve.http import FieldLines, format_date
+from zcserve.http import FieldLines, format_date, parse_list
 from zcserve.media_types import MEDIA_TYPES, MediaTypes
 from zcserve.rules.compiled import NO_FIELDS, HeadFields
 
@@ -129,3 +129,10 @@ def lines_of_rules(head: Buffer) -> FieldLines:
 def content_type(head: Buffer) -> bytes:
     """Content-Type's value."""
     return bytes(head[start(head, BUT_LENGTH) + len(b"Content-Type: ") : start(head, BUT_TYPE) - 2])
+
+
+def is_private(head: Buffer) -> bool:
+    """Whether it keeps shared caches from keeping what it is of (RFC 9111 section 5.2.2.7)."""
+    lines = (line.partition(b":") for line in bytes(head).split(b"\r\n"))
+    values = b",".join(value for name, _, value in lines if name.lower() == b"cache-control")
+    return not {b"private", b"no-store"}.isdisjoint(one.lower() for one in parse_list(values))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from zcserve.config.addresses import parse_listen
 from zcserve.config.refusal import refusal
@@ -45,6 +46,21 @@ def check_admin(text: str) -> None:
     """Where to listen, or nothing."""
     if text:
         parse_listen(text)
+
+
+def real_roots(roots: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
+    """Where these lead now, and what they are called."""
+    return {os.path.realpath(root): os.fspath(root) for root in roots}
+
+
+def check_outside(file: str, roots: Mapping[str, str]) -> None:
+    """A file that must not be served lies nowhere below a root (`real_roots`), also by way of symlinks."""
+    place, below = os.path.realpath(file), ""
+    while place != below:
+        if place in roots:
+            accepted = "a file elsewhere, such as /etc/zcserve/users"
+            raise refusal(file, f"lies below {roots[place]!r}, which is served", accepted)
+        place, below = os.path.dirname(place), place
 
 
 def check_trusted(texts: tuple[str, ...]) -> None:

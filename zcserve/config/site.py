@@ -39,7 +39,7 @@ INHERITED = (
     "keep_generations",
     "keep_for_s",
 )
-OWN = ("root", "servlets", "mount", "rules", "redirects", "error_pages")
+OWN = ("root", "servlets", "mount", "rules", "redirects", "error_pages", "auth")
 # What a site says that has no access log.
 NO_LOG = "off"
 # Files that sites may name together: each has a thread and a descriptor (net/access_logs.py).

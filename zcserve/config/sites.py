@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from zcserve.config.checks import each
+from zcserve.config.checks import check_outside, each, real_roots
 from zcserve.config.hosts import parse_site_host
 from zcserve.config.keys import BY_WORD, Key
 from zcserve.config.option import MEMORY, TEXTS, Option
 from zcserve.config.refusal import shown
 from zcserve.config.site import DEFAULT_NAME, INHERITED, NO_LOG, OWN, SITES_OWN, SiteTable
 from zcserve.config.table import TABLES, Config
-from zcserve.config.tables import Source
+from zcserve.config.tables import Source, tables_of
 from zcserve.config.units import PIB
 from zcserve.errors import UsageError, nearest
 
@@ -35,14 +35,27 @@ def configs_of(config: Config) -> dict[str, Config]:
     not say, `INHERITED` is the server's. Raises UsageError."""
     found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
     for table in config.sites:
-        values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), **table.values}
+        values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), "auth": (), **table.values}
         values["where"] = ""
         values["error_pages"] = (values.get("error_pages", {}), config.error_pages)
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
         except UsageError as error:
             raise table.refuse(error) from None
+    _check_users(found)
     return found
+
+
+def _check_users(configs: Mapping[str, Config]) -> None:
+    """No site serves the users of another one: their files lie below no root. Raises UsageError."""
+    tables = [table for config in configs.values() for table in tables_of(config.auth, ("auth",))]
+    roots = real_roots(config.directory for config in configs.values()) if tables else {}
+    for table in tables:
+        if isinstance(file := table.get("users_file"), str):
+            try:
+                check_outside(file, roots)
+            except UsageError as error:
+                raise table.refuse(error, "users_file") from None
 
 
 def read_sites(given: object, source: Source) -> tuple[SiteTable, ...]:

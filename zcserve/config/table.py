@@ -35,7 +35,7 @@ Evict: TypeAlias = Literal["lru", "sieve", "s3-fifo"]  # the names in cache/stor
 
 
 # Fields that are no keys: tables, which only a file can hold, and what reads them.
-TABLES = {"rules": tables_of, "redirects": tables_of, "error_pages": table_of}
+TABLES = {"rules": tables_of, "redirects": tables_of, "auth": tables_of, "error_pages": table_of}
 
 
 # ruff: noqa: RUF009 (what `_key` returns is a field, made once)
@@ -233,9 +233,10 @@ class Config(Limits):
     )
     dev: bool = _key(False, SWITCH, "show the traceback of a servlet that failed to the client, not only in the log")
 
-    # Of a file alone (rules/): what files are sent with, and where paths lead that no file has.
+    # Of a file alone (rules/): what files are sent with, where paths lead that no file has, what asks for a password.
     rules: tuple[Mapping[str, Any], ...] = ()
     redirects: tuple[Mapping[str, Any], ...] = ()
+    auth: tuple[Mapping[str, Any], ...] = ()
     error_pages: tuple[Mapping[str, Any], ...] = ()  # the site's own, and behind it what it has from the server
     sites: tuple[SiteTable, ...] = ()  # `[sites.NAME]`
     where: str = field(default="", compare=False, repr=False)  # begins an error about a `root` that a file has

@@ -18,6 +18,7 @@ PROGRAMS = {
     "top": "live numbers of a node in a terminal",
     "check": "check configuration and root, say what would be resident: zcserve check [ROOT]",
     "explain": "say what a request is answered with, and why: zcserve explain URL",
+    "passwd": "print a line for a file of users: zcserve passwd NAME",
     "completion": "print a script that completes these: zcserve completion bash|zsh|fish",
 }
 SHELLS = ("bash", "zsh", "fish")

@@ -48,6 +48,7 @@ def lines(server: Sequence[Flag]) -> tuple[Line, ...]:
     found.append(Line(("top",), TOP))
     found.append(Line(("check",), tuple(server), takes_files=True))
     found.append(Line(("explain",), (*EXPLAIN, *server)))
+    found.append(Line(("passwd",), ()))
     found.append(Line(("completion",), (), tuple((shell, f"a script for {shell}") for shell in SHELLS)))
     found.append(Line((), tuple(server), tuple(PROGRAMS.items()), takes_files=True))
     found.append(Line(_OTHERS, tuple(server), takes_files=True))

@@ -38,8 +38,9 @@ RECORD_BYTES = 300
 # What stands behind a line: Host, the request's id, its duration in seconds; None where that is not wanted.
 Behind = tuple["bytes | None", "bytes | None", "float | None"]
 NOTHING: Behind = (None, None, None)
-# second, peer, method, target, fields, status, content bytes; the bytes that it takes while it waits; what is behind it
-Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int, Behind]
+# second, peer, method, target, fields, status, content bytes; the bytes that it takes while it waits; what is behind
+# it; the user, b"" for none
+Record = tuple[int, str, bytes, bytes, "Fields | None", int, int, int, Behind, bytes]
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
@@ -78,18 +79,21 @@ class AccessLog(Writer["Record | bytes"]):
         status: int,
         length: int,
         behind: Behind = NOTHING,
+        user: bytes = b"",
     ) -> None:
         """Note one answered request. Called by the loop."""
         if self._every > 1 and status < 400:
             self._seen += 1
             if (self._seen - 1) % self._every:
                 return
-        cost = RECORD_BYTES + len(target)
+        cost = RECORD_BYTES + len(target) + len(user)
         if fields is not None:
             cost += len(fields.referer) + len(fields.user_agent)
         if behind is not NOTHING:
             cost += len(behind[0] or b"") + len(behind[1] or b"")
-        self.put_unlocked((self._prefixes.second, peer, method, target, fields, status, length, cost, behind), cost)
+        self.put_unlocked(
+            (self._prefixes.second, peer, method, target, fields, status, length, cost, behind, user), cost
+        )
 
     def lines(self, lines: bytes) -> None:
         """Lines that the fast lane has written already, in this log's format."""
@@ -219,11 +223,14 @@ def _in_json(second: int) -> str:
 
 def as_combined(record: Record) -> str:
     """One line of Apache's combined format."""
-    second, peer, method, target, fields, status, length, _, behind = record
+    second, peer, method, target, fields, status, length, _, behind, user = record
     request = f"{_printable(method)} {_printable(target)} {fields.version.decode()}" if fields is not None else "-"
     referer = _printable(fields.referer) if fields is not None else ""
     agent = _printable(fields.user_agent) if fields is not None else ""
-    line = f'{peer} - - [{_in_combined(second)}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"'
+    named = _printable(user).replace(" ", "\\x20") or "-"  # the line is divided at blanks
+    line = (
+        f'{peer} - {named} [{_in_combined(second)}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"'
+    )
     host, request_id, duration_s = behind
     if host is not None:
         line += f' "{_printable(host) or "-"}"'
@@ -236,7 +243,7 @@ def as_combined(record: Record) -> str:
 
 def as_json(record: Record) -> str:
     """One line of JSON with the same facts; bytes that are not UTF-8 appear as \\xHH."""
-    second, peer, method, target, fields, status, length, _, (host, request_id, duration_s) = record
+    second, peer, method, target, fields, status, length, _, (host, request_id, duration_s), user = record
     facts: dict[str, str | int] = {
         "time": _in_json(second),
         "peer": peer,
@@ -248,6 +255,8 @@ def as_json(record: Record) -> str:
         "referer": fields.referer.decode("utf-8", "backslashreplace") if fields is not None else "",
         "user_agent": fields.user_agent.decode("utf-8", "backslashreplace") if fields is not None else "",
     }
+    if user:
+        facts["user"] = user.decode("utf-8", "backslashreplace")
     if host is not None:
         facts["host"] = host.decode("utf-8", "backslashreplace")
     if request_id is not None:

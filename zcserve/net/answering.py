@@ -27,6 +27,7 @@ from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.http import has_content
 from zcserve.net import negotiate
+from zcserve.net.admission import Gate, key_of
 from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
 from zcserve.net.leading import failed, look_up
@@ -81,8 +82,8 @@ class Answering:
     """
 
     __slots__ = (
-        "_answer", "_asked", "_asker", "_body", "_exchange", "_hold", "_next", "_place", "_renewals", "_service",
-        "_site", "_stored", "fields", "method", "target", "wait",
+        "_answer", "_asked", "_asker", "_body", "_exchange", "_gate", "_hold", "_next", "_place",
+        "_renewals", "_service", "_site", "_stored", "fields", "method", "target", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +104,7 @@ class Answering:
         self._stored: Stored | None = None  # the entry that the application answers with
         self._renewals = 0
         self._place: tuple[SentPath, bytes | None] | None = None  # the target's path and query, where they were read
+        self._gate: Gate | None = None  # of a site that asks for passwords
         self._next: Callable[[], Step] | None = None  # what to do with what was waited for
 
     # --- what the asker calls -----------------------------------------------------------------------------
@@ -123,6 +125,26 @@ class Answering:
         if place is not None:
             self._asked = find(self._site, Sent(self.method, self.target, self.fields, place))
 
+    def guard(self) -> None:
+        """The site asks for passwords: look whether the path does, and what the request shows. After `find_resource`,
+        before the body is read: no application reads the body of a request that names nobody."""
+        assert self._asker is not None
+        self._place = self._place or place_of(self.method, self.target)
+        self._gate = Gate(self._service.keeper, self._site, self._asker.client, self._asker.head(), self.fields)
+        keys = [self._place[0].key] if self._place is not None else []  # without a path nothing that is served answers
+        keys += [self._asked.path.key] if self._asked is not None else []
+        if not self._gate.look(self.method, keys):
+            self._asked = None
+
+    def _admit(self, key: bytes, then: Callable[[], Step]) -> Step:
+        """The step that comes `then`, once the request has shown what a path or a file asks for."""
+        return then() if self._gate is None else self._gate.admit(key, then, self._resume, self.tell)
+
+    @property
+    def user(self) -> bytes:
+        """Whose password was asked for, and was right; b"" for nobody's."""
+        return self._gate.admission.user if self._gate is not None else b""
+
     def begin_body(self) -> Discard:
         """What takes the request's body: for the resource, or to be thrown away. Raises HttpError 413, 503."""
         service, config = self._service, self._service.config
@@ -141,6 +163,10 @@ class Answering:
 
     def answer(self) -> Step:
         """The answer, now that the request is complete. Raises HttpError where the connection must end with it."""
+        return self._answer_anybody() if self._gate is None else self._admit(self._gate.key, self._answer_anybody)
+
+    def _answer_anybody(self) -> Step:
+        """As `answer`, of a request that may have it."""
         if self._asked is not None:
             return self._ask(self._asked)
         return self._answer_without()
@@ -185,6 +211,8 @@ class Answering:
         """The answer is not wanted any more, and no `resumed` comes. Harmless when repeated."""
         self._asker = self._next = None
         self._cease_to_wait()
+        if self._gate is not None:
+            self._gate.admission.cancel()
         answer, self._answer = self._answer, None
         if answer is not None:
             answer.discard()
@@ -236,7 +264,9 @@ class Answering:
     def _respond(self) -> Step:
         """What files and rules lead to. Raises HttpError."""
         found = look_up(self._site, self.method, self.target, self._place, self.fields)
-        return found if isinstance(found, Reply) else self.respond_found(found)
+        if isinstance(found, Reply):
+            return found
+        return self._admit(key_of(found), partial(self.respond_found, found))
 
     def respond_found(self, found: Stored | Listed | tuple[Generation, Entry]) -> Step:
         """The answer of what `look_up` has found."""
@@ -295,7 +325,9 @@ class Answering:
         return Stored(listed.generation, entry, fields=listed.fields, own=own)
 
     def _teach(self, base: Entry) -> None:
-        """Have the front know what was made for just this target."""
+        """Have the front know what was made for just this target; nothing that asks for a password."""
+        if self.user:
+            return
         is_own = self._asked is None or self._asked.original is None
         if is_own and self._stored is not None and self._stored.own:
             self._service.loop.front.shelf(self._site.id).teach(self.target, base)
@@ -354,7 +386,10 @@ class Answering:
     # --- the application ----------------------------------------------------------------------------------
 
     def _ask(self, asked: Asked) -> Step:
-        """Have the application answer."""
+        """Have the application answer; where a rewrite leads, too, nothing is called without what that asks for."""
+        return self._admit(asked.path.key, partial(self._call, asked))
+
+    def _call(self, asked: Asked) -> Step:
         asker = self._asker
         assert asker is not None
         resource, target, path, query, original = asked
@@ -372,6 +407,7 @@ class Answering:
             self._hold,
             asker.origin,
             original,
+            self.user,
         )
         answer = resource.respond(exchange)
         self._service.loop.calling.called()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from zcserve.auth.credentials import Credentials, credentials_of
 from zcserve.cache.entry import Body, Entry, each_coding
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import path_of
@@ -21,9 +22,11 @@ from zcserve.config.hosts import WILDCARD
 from zcserve.config.units import counted
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import FIELD_VALUE_BYTES, canonical_path, coding_quality, is_token
+from zcserve.net.admission import is_preflight, key_of, unauthorized
 from zcserve.net.answering import answer_of, not_acceptable
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import frame
+from zcserve.net.head import SentHead
 from zcserve.net.leading import EVERYWHERE, Trail, look_up
 from zcserve.net.negotiate import choose
 from zcserve.net.prefixes import Prefixes
@@ -31,10 +34,11 @@ from zcserve.net.request import Parser, host_of, split_target
 from zcserve.net.rewriting import Sent, is_sites_own, place_of, rewrite_of
 from zcserve.phrases import PHRASES
 from zcserve.rules.compiled import Effect
+from zcserve.rules.protected import Protection
 from zcserve.rules.redirects import Action
 from zcserve.site.exchange import Stored
 from zcserve.site.listings import Listed, Made
-from zcserve.site.reply import Reply, refused
+from zcserve.site.reply import Reply, kept_private, refused
 from zcserve.site.site import Site
 
 # Of a URL that names no host.
@@ -89,6 +93,7 @@ class Explanation:
     path      the key that the target's path becomes; "": it is none
     answer    what answers: a file, a redirect, ...
     rule      the rule that decided, with its place; "": none
+    auth      the rules that ask for a password, by the path and by the file that answers; "": none does
     file      the file that is sent, below the root; "": none
     variant   which representation, and why
     condition what conditions and ranges make of it; "": there are none
@@ -105,6 +110,7 @@ class Explanation:
     path: str = ""
     answer: str = ""
     rule: str = ""
+    auth: str = ""
     file: str = ""
     variant: str = ""
     condition: str = ""
@@ -208,18 +214,35 @@ class Explainer:
         told.site, told.site_why = "" if site.is_nowhere else site.name, _why(site, name)
         self._source.open(site)
         try:
-            self._answer(told, site, method, target, fields)
+            self._answer(told, site, method, target, fields, credentials_of(SentHead(request).lines))
         except HttpError as error:
             return _refused(told, error, fields)
         return told
 
-    def _answer(self, told: Explanation, site: Site, method: bytes, target: bytes, fields: Fields) -> None:
+    def _answer(
+        self,
+        told: Explanation,
+        site: Site,
+        method: bytes,
+        target: bytes,
+        fields: Fields,
+        credentials: Credentials | None,
+    ) -> None:
         trail = Trail()
         found = look_up(site, method, target, None, fields, trail)
         key = b""
         with suppress(HttpError):  # "*", or what only CONNECT has
             key = canonical_path(split_target(target)[0])
         told.path = key.decode("latin-1")
+        asks = _asks(site, method, fields, key, found)
+        told.auth = "; ".join(map(_what_asks, asks))
+        if asks and credentials is None:
+            told.answer = "a name and a password are asked for"
+            told.effects = site.root.rules.effects_everywhere()
+            _send(told, unauthorized(site, asks[0], key, fields), fields)
+            return
+        if asks:
+            told.notes.append("the password is not checked here: this is for the right one; else it is 401")
         place = place_of(method, target)
         if place is not None and self._source.has_application(site):
             _tell_of_application(told, site, Sent(method, target, fields, place))
@@ -227,11 +250,11 @@ class Explainer:
             told.rule = _rule(trail.action)
         if isinstance(found, Reply):
             told.answer = _what(found, trail, site)
-            _send(told, found, fields)
+            _send(told, kept_private(found) if asks else found, fields)
             told.effects = _effects(site, trail, fields.origin)
             return
         if isinstance(found, Listed):
-            self._list(told, site, found, fields, method)
+            self._list(told, site, found, fields, method, is_private=bool(asks))
             return
         stored = found if isinstance(found, Stored) else None
         generation, base = (found.generation, found.entry) if isinstance(found, Stored) else found
@@ -240,7 +263,8 @@ class Explainer:
         chosen = choose(base, fields.accept)
         if chosen is None:
             told.variant = "none is acceptable" + _offered(base, fields)
-            _send(told, not_acceptable(site), fields)
+            none = not_acceptable(site)
+            _send(told, kept_private(none) if asks else none, fields)
             told.effects = site.root.rules.effects_everywhere()
             return
         told.file = path_of(chosen).decode(errors="backslashreplace")
@@ -256,9 +280,11 @@ class Explainer:
         told.condition = _condition(fields, answer)
         # Of 412 and 416 those are left out at the end that are said of content.
         told.effects = generation.root.rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
-        _send(told, answer, fields)
+        _send(told, kept_private(answer) if asks else answer, fields)
 
-    def _list(self, told: Explanation, site: Site, listed: Listed, fields: Fields, method: bytes) -> None:
+    def _list(
+        self, told: Explanation, site: Site, listed: Listed, fields: Fields, method: bytes, *, is_private: bool
+    ) -> None:
         """A directory answers with its names."""
         rules = listed.generation.root.rules
         made = self._source.page(site, listed)
@@ -270,10 +296,27 @@ class Explainer:
         stored = Stored(listed.generation, made.entry, fields=listed.fields)
         answer = answer_of(fields, method, made.entry, made.body, self._ranges_max, stored)
         told.condition = _condition(fields, answer)
-        _send(told, answer, fields)
+        _send(told, kept_private(answer) if is_private else answer, fields)
         if made.names < 0:
             told.notes.append("the page is made when it is asked for: its length and its ETag are not known")
             told.fields = [pair for pair in told.fields if pair[0] != "Content-Length"]
+
+
+def _asks(
+    site: Site, method: bytes, fields: Fields, key: bytes, found: Reply | Stored | Listed | tuple[Generation, Entry]
+) -> list[Protection]:
+    """What asks for a password: of the path, and of the file that answers. Not of a preflight (admission.py)."""
+    if is_preflight(method, fields):
+        return []
+    keys = [key] if key else []
+    if not isinstance(found, Reply):
+        keys.append(key_of(found))
+    return list(dict.fromkeys(asks for one in keys if (asks := site.asks(one)) is not None))
+
+
+def _what_asks(protection: Protection) -> str:
+    users = counted(len(protection.users or ()), "user")
+    return f"{protection.written.where()} ({' '.join(protection.globs)}): realm {protection.realm!r}, {users}"
 
 
 def _tell_of_application(told: Explanation, site: Site, sent: Sent) -> None:

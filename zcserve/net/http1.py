@@ -31,7 +31,7 @@ from zcserve.net.service import Service
 from zcserve.net.slow import APPLICATION, LOAD, TURN
 from zcserve.net.writer import Writer
 from zcserve.site.exchange import Answer
-from zcserve.site.reply import Reply
+from zcserve.site.reply import Reply, kept_private
 from zcserve.site.site import Site
 
 
@@ -153,7 +153,8 @@ class Http1:
     ) -> tuple[int, Stop | None]:
         """Begin a request that is no plain hit, with the head from `start` to `at`. The offset behind what was read;
         `start` where it must wait for its turn. `share` as in `_take_body`."""
-        if not fields.body and self._site.application is None:
+        asks = self._site.live.root.rules.asks
+        if not fields.body and self._site.application is None and not asks:
             return at, self._respond(method, target, fields)
         request = self._asked(method, target, fields)
         if self._site.application is not None:
@@ -161,6 +162,8 @@ class Http1:
             if not request.fields.body and not self._has_turn(request):
                 return start, Stop.TURN
         self._request, self._head = request, self._writer.shown(data[start:at])
+        if asks:
+            request.guard()
         self._writer.waits_for(APPLICATION if request.resource is not None else TURN)
         if request.fields.body:
             return self._begin_body(request, data, at, share)
@@ -218,6 +221,9 @@ class Http1:
         if step is None:
             self._writer.waits_for(LOAD if request.wait is not None else APPLICATION)
             return Stop.LOAD
+        if user := request.user:
+            self._writer.user = user
+            step = kept_private(step)
         stop = self._writer.write(step, request.method, request.target, request.fields, close)
         if isinstance(stop, Outgoing):
             assert self._owner is not None
@@ -282,6 +288,7 @@ class Http1:
     def _end_request(self, request: Answering) -> None:
         """The request at hand is answered: an idle connection keeps nothing of it, an old generation least of all."""
         self._request = None
+        self._writer.user = b""
         self._output.owed += ((self._asked_at, 1),)
         self._head = b""
         self._is_new = False

@@ -158,13 +158,15 @@ def _preflight(
     """Whether a page of another origin may ask for what a target leads to. Raises HttpError 400."""
     key, query = _place(target, place)
     found = _led(site, key, query, _host(target, fields), trail)
-    cors = _fields_of(site, key, found).cors
-    if cors is None and isinstance(found, Reply) and found.status == 404:
+    is_hidden = site.asks(key) is not None  # what is absent is told like what is there
+    cors = site.root.rules.fields_of_answer(key).cors if is_hidden else _fields_of(site, key, found).cors
+    if not is_hidden and cors is None and isinstance(found, Reply) and found.status == 404:
         return found
     lines = cors.preflight(fields.origin, *asked) if cors is not None else ()
     if trail is not None:
         trail.headed = EVERYWHERE
-        trail.preflight = [_rules_of(site, found).effect_of(cors, lines)] if cors is not None else []
+        by = site.root.rules if is_hidden else _rules_of(site, found)
+        trail.preflight = [by.effect_of(cors, lines)] if cors is not None else []
     rules = site.root.rules
     everywhere = without_cors(rules.everywhere) if rules.has_cors else rules.everywhere
     return reply.preflight(everywhere + lines) if cors is not None else reply.options(everywhere)

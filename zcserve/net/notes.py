@@ -33,11 +33,11 @@ class Note:
     waited_for                  what the answer was waited for
     """
 
-    __slots__ = ("answered", "began", "complete", "host", "is_own", "line", "request_id", "waited_for")
+    __slots__ = ("answered", "began", "complete", "host", "is_own", "line", "request_id", "user", "waited_for")
 
     def __init__(self, began: float) -> None:
         self.began = self.complete = self.answered = began
-        self.host = self.request_id = b""
+        self.host = self.request_id = self.user = b""
         self.is_own = False
         self.line: Write | None = None
         self.waited_for = slow.TURN
@@ -109,7 +109,8 @@ class Notes:
                 note.request_id if self._has_id else None,
                 took_s if self._has_duration else None,
             )
-            line(client, method, target, fields, status, length, behind)
+            named = (note.user,) if note.user else ()
+            line(client, method, target, fields, status, length, behind, *named)
         if self._slow is not None and took_s >= self._slow.limit_s:
             request = f"{(method or b'-').decode('latin-1')} {(target or b'-').decode('latin-1')}"
             self._slow.note(request, status, took_s, client, _waited_for(note, now, sent=sent))

@@ -17,6 +17,7 @@ from zcserve.events import Event
 from zcserve.forwarded import Proxies
 from zcserve.net import negotiate
 from zcserve.net.access_logs import AccessLogs
+from zcserve.net.admission import Keeper
 from zcserve.net.bodies import Allowance
 from zcserve.net.counts import SAMPLED_EVERY, Counts, Tally, by_account, states_of, turns_of
 from zcserve.net.failures import Failures
@@ -96,7 +97,8 @@ class Leaving(Protocol):
 @dataclass(slots=True)
 class Service:
     """What all connections share. `log` writes a line of the server's access log; None: there is none, or `notes` see
-    to it. `hosts` tells the site of each request; None: all are for the one that there is.
+    to it. `hosts` tells the site of each request; None: all are for the one that there is. `keeper` knows
+    passwords.
     `closed` is an event: a connection has ended. `kind`: clients, which the front may have; or streams, which are
     Python's and no clients."""
 
@@ -126,10 +128,13 @@ class Service:
     shortage: Shortage = field(init=False)
     failures: Failures = field(init=False)
     hosts: Hosts | None = field(init=False)
+    keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
+        loop = self.loop
+        self.keeper = Keeper(loop.call_soon, lambda: loop.now)
         hosts = Hosts(self.sites, refuses_unknown=self.config.unknown_host == "421")
         self.hosts = None
         if not hosts.is_one:

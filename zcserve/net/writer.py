@@ -11,6 +11,7 @@ import time
 
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry
+from zcserve.net.access_log import NOTHING
 from zcserve.net.answering import represent
 from zcserve.net.counts import SAMPLED_EVERY
 from zcserve.net.fields import CLOSE, Fields
@@ -29,11 +30,12 @@ class Writer:
     client        the client's address for the log: the peer's, or what a trusted proxy says
     line          writes a line of the site at hand, where it has a log of its own, or none; None: it is the server's
     note          of the request at hand, where the service has notes
+    user          whose password the request at hand has shown; b"" for none
     says_no_more  the last answer is given: whether the client has said that it sends nothing behind its request. None
                   until then
     """
 
-    __slots__ = ("_output", "_service", "client", "line", "note", "says_no_more")
+    __slots__ = ("_output", "_service", "client", "line", "note", "says_no_more", "user")
 
     def __init__(self, service: Service, output: Output, client: str) -> None:
         self._service = service
@@ -41,6 +43,7 @@ class Writer:
         self.client = client
         self.line: Write | None = None
         self.note: Note | None = None
+        self.user = b""
         self.says_no_more: bool | None = None
 
     def write_hit(self, method: bytes, target: bytes, fields: Fields, chosen: Entry, body: Body) -> Stop | None:
@@ -107,7 +110,8 @@ class Writer:
         if service.notes is not None:
             self._note(method if fields is not None else b"", target, fields, answer.status, length)
         elif (line := self.line or service.log) is not None:
-            line(self.client, method if fields is not None else b"", target, fields, answer.status, length)
+            named = (NOTHING, self.user) if self.user else ()
+            line(self.client, method if fields is not None else b"", target, fields, answer.status, length, *named)
         stop = None  # other answers go out with what is copied
         if answer.form is None and not spans.are_copied(segments):
             self._output.about = method, target
@@ -125,7 +129,8 @@ class Writer:
         if self._service.notes is not None:
             self._note(method, target, fields, status, length)
         elif (line := self.line or self._service.log) is not None:
-            line(self.client, method, target, fields, status, length)
+            named = (NOTHING, self.user) if self.user else ()
+            line(self.client, method, target, fields, status, length, *named)
 
     def shown(self, head: bytes) -> bytes:
         """The head of the request at hand, as applications see it."""
@@ -148,4 +153,5 @@ class Writer:
         assert notes is not None
         if note is not None:
             note.line = self.line
+            note.user = self.user
             notes.answered(note, self._output, self.client, method, target, fields, status, length)

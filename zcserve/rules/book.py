@@ -20,6 +20,7 @@ from zcserve.rules.globbed import GlobTable
 from zcserve.rules.headers_file import HeaderBlock, read_headers
 from zcserve.rules.lines import DIALECTS
 from zcserve.rules.preset import EVERYWHERE, presets
+from zcserve.rules.protected import Protections, written_protections
 from zcserve.rules.reading import header_rules, redirects
 from zcserve.rules.redirects import Redirect
 from zcserve.rules.redirects_file import read_redirects
@@ -31,7 +32,7 @@ FILES = (headers_file.FILE_NAME.encode(), redirects_file.FILE_NAME.encode())
 
 
 class Rulebook:
-    """What is configured. Any one thread at a time.
+    """What is configured. Any one thread at a time. Files of users are read with the root's own: `rules` looks at them.
 
     told   what is to be said of the rules that were compiled last, a line each
     files  what `_headers` and `_redirects` held then, None: nothing was there
@@ -45,15 +46,25 @@ class Rulebook:
         self._written = header_rules(tables_of(config.rules, ("rules",)))
         self._redirects = redirects(tables_of(config.redirects, ("redirects",)))
         self._error_pages = ErrorPages(config.error_pages)
-        self.told: list[str] = list(_at_odds_over_origins(self._written))
+        self._auth = written_protections(tables_of(config.auth, ("auth",)), config.directory)
         self.files: tuple[bytes | None, ...] = (None, None)
+        self._users = [one.text() for one in self._auth]
+        self._protections = self._protected()
+        self.told: list[str] = [*self._protections.doubts, *_at_odds_over_origins(self._written)]
         self._last = self._compiled((), ())
 
     def rules(self, headers: bytes | None = None, redirects: bytes | None = None) -> Rules:
         """The rules of a root with these contents of `_headers` and `_redirects`; None: there is no such file. The same
         object while nothing is another. Raises UsageError where a file hides something and cannot be read as it is."""
-        if (headers, redirects) == self.files:
+        users = [one.text() for one in self._auth]
+        if (headers, redirects) == self.files and users == self._users:
             return self._last
+        before, self._users = self._users, users
+        try:
+            self._protections = self._protected()
+        except UsageError:
+            self._users = before
+            raise
         problems: list[Problem] = []
         blocks: tuple[HeaderBlock, ...] = ()
         led: tuple[Redirect, ...] = ()
@@ -74,11 +85,16 @@ class Rulebook:
         self.files = (headers, redirects)
         self.told = [
             *map(str, problems),
+            *self._protections.doubts,
             *self._overruled(of_file),
             *self._overtaken(led),
             *_at_odds_over_origins((*of_file, *self._written)),
         ]
         return self._last
+
+    def _protected(self) -> Protections:
+        """What asks for a password, with the users of this moment. Raises UsageError."""
+        return Protections([one.protection(text) for one, text in zip(self._auth, self._users, strict=True)])
 
     def _compiled(self, of_file: tuple[HeaderRule, ...], led: tuple[Redirect, ...]) -> Rules:
         config = self._config
@@ -90,6 +106,7 @@ class Rulebook:
             spa=config.spa,
             tag_header=config.tag_header,
             error_pages=self._error_pages,
+            protections=self._protections,
         )
 
     def _overruled(self, of_file: tuple[HeaderRule, ...]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
+from zcserve.rules.protected import NONE, Protection, Protections, kept_private
 from zcserve.rules.redirects import REWRITE, Action, Redirect, Redirects
 from zcserve.rules.rule import HeaderRule
 from zcserve.rules.tagged import Tags, check_tag
@@ -66,6 +67,7 @@ class HeadFields(NamedTuple):
     charset       for what a charset applies to; "": as configured
     nosniff       whether X-Content-Type-Options is as it is without rules
     cors          which other origins may read it; what that says to all is among the lines
+    is_private    whether no shared cache may keep it, and the lines say so
     """
 
     lines: FieldLines = ()
@@ -73,6 +75,7 @@ class HeadFields(NamedTuple):
     charset: str = ""
     nosniff: bool = True
     cors: Cors | None = None
+    is_private: bool = False
 
     @property
     def reads_origin(self) -> bool:
@@ -135,7 +138,9 @@ class Rules:
     has_rewrites   whether a rule serves at one path what is at another
     has_cors       whether a rule says which other origins may read; else fields of that kind are the site's own words
     reads_origin   whether answers depend on the origin of a page that asks
-    reads_requests whether one of a file may: by such a rule, or one with force
+    reads_requests whether one of a file may: by such a rule, one with force, or one that asks for a password
+    protections what asks for a password
+    asks        whether something does
     clean_urls  whether `/about` is `/about.html`
     error_pages which page answers with an error
     not_found_key  the path of the page for what is absent, whether it has a file or not
@@ -149,9 +154,9 @@ class Rules:
 
     __slots__ = (
         "_default", "_is_about_hashes", "_kept", "_listings", "_of_all", "_priorities", "_redirects", "_rules", "_spa",
-        "_table", "absent", "clean_urls", "digest", "error_pages", "everywhere", "first_segments", "has_answers",
-        "has_cors", "has_forced", "has_lasting_fields", "has_listings", "has_rewrites", "not_found_key",
-        "reads_origin", "reads_requests", "tags",
+        "_table", "absent", "asks", "clean_urls", "digest", "error_pages", "everywhere", "first_segments",
+        "has_answers", "has_cors", "has_forced", "has_lasting_fields", "has_listings", "has_rewrites", "not_found_key",
+        "protections", "reads_origin", "reads_requests", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -164,6 +169,7 @@ class Rules:
         spa: bool = False,
         tag_header: str = "none",
         error_pages: ErrorPages = NAMED_PAGES,
+        protections: Protections = NONE,
     ) -> None:
         """`cache_control` is what a file has without rules; "": none. `tag_header` is the field that tells of tags.
         Raises UsageError for what is no glob, and for redirects that take too long to look up."""
@@ -179,9 +185,12 @@ class Rules:
         self._listings = {number: rule for number, rule in enumerate(rules) if rule.listing is not None}
         self.has_listings = any(rule.listing for rule in self._listings.values())
         self.tags = Tags(rules, tag_header)
-        self._kept: dict[tuple[tuple[int, ...], bool, bool], HeadFields] = {}
+        self.protections = protections
+        self.asks = bool(protections)
+        self._kept: dict[tuple[tuple[int, ...], bool, bool, bool], HeadFields] = {}
         led = self._redirects.digest
-        switches = (clean_urls, spa, tag_header, sorted(error_pages.of.items()))
+        protected = protections.meaning if self.asks else ()
+        switches = (clean_urls, spa, tag_header, sorted(error_pages.of.items()), protected)
         told = repr((cache_control, [rule.meaning for rule in rules], led, *switches)).encode()
         self.digest = hashlib.sha256(told).digest()
         lines: FieldLines = ((_CACHE_CONTROL, cache_control.encode()),) if cache_control else ()
@@ -194,16 +203,21 @@ class Rules:
         self.absent = self.fields_of_answer(self.not_found_key)
         self.has_cors = any(rule.cors is not None for rule in rules)
         self.reads_origin = any_reads_origin(rule.cors for rule in rules)
-        self.reads_requests = self.has_forced or self.reads_origin
+        self.reads_requests = self.has_forced or self.reads_origin or self.asks
         # The front has one answer for all that is absent: where there are several, each request is asked for.
         is_anywhere = clean_urls or spa or self.absent.reads_origin
-        self.has_answers = bool(redirects) or is_anywhere
-        self.first_segments = None if is_anywhere else self._redirects.first_segments
+        self.has_answers = bool(redirects) or is_anywhere or self.asks
+        first, asking = self._redirects.first_segments, protections.first_segments
+        self.first_segments = None if is_anywhere or first is None or asking is None else first | asking
         self.everywhere = tuple(line for line in fields.lines if line[0].lower() not in _OF_CONTENT)
         self.has_lasting_fields = any(rule.cors is not None or of_failure((*rule.set, *rule.add)) for rule in rules)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
+
+    def protection(self, key: bytes) -> Protection | None:
+        """What a path, or the file at this key, asks for before it is answered; None: nothing."""
+        return self.protections.of(key) if self.asks else None
 
     # --- where a path leads -----------------------------------------------------------------------------------
 
@@ -273,11 +287,11 @@ class Rules:
 
     def fields_of(self, key: bytes) -> HeadFields:
         """What the file at this key of an index is sent with. One object for all that have the same."""
-        return self._fields(key, of_file=True) if self._rules else self._default
+        return self._fields(key, of_file=True) if self._rules or self.asks else self._default
 
     def fields_of_answer(self, key: bytes) -> HeadFields:
         """The same of an answer at this key that has no file: a redirect, a page for what is absent."""
-        return self._fields(key, of_file=False) if self._rules else NO_FIELDS
+        return self._fields(key, of_file=False) if self._rules or self.asks else NO_FIELDS
 
     def fields_of_failure(self, key: bytes, origin: bytes) -> FieldLines:
         """The same of an answer that cannot be what is at this key, for a page of this origin."""
@@ -311,9 +325,17 @@ class Rules:
         """How `fields_of`, or `fields_of_answer`, comes about, and `lines_for` this origin: the rules that match, in
         their order, and at last what the one says whose `cors` holds."""
         numbers, hashed = self._matching(key, of_file=of_file)
-        effects = list(self._effects(numbers, self._before(numbers, of_file=of_file), is_hashed=hashed))
+        lines = self._before(numbers, of_file=of_file)
+        effects = list(self._effects(numbers, lines, is_hashed=hashed))
         cors = self._cors(numbers)
-        return effects if cors is None else [*effects, self.effect_of(cors, cors.lines + cors.lines_for(origin))]
+        if cors is not None:
+            effects.append(self.effect_of(cors, cors.lines + cors.lines_for(origin)))
+        protection = self.protection(key)
+        if protection is not None:
+            before, after = tuple(lines), kept_private(tuple(lines))
+            taken = tuple(line for line in before if line not in after)
+            effects.append(Effect(protection.rule, taken, tuple(line for line in after if line not in before)))
+        return effects
 
     def effects_everywhere(self, *, with_cors: bool = True) -> list[Effect]:
         """How `everywhere` comes about, but for the fields that are said of content, which are left out at the end."""
@@ -350,10 +372,13 @@ class Rules:
 
     def _fields(self, key: bytes, *, of_file: bool) -> HeadFields:
         numbers, hashed = self._matching(key, of_file=of_file)
-        known = (numbers, of_file, hashed)
+        is_private = self.protection(key) is not None
+        known = (numbers, of_file, hashed, is_private)
         fields = self._kept.get(known)
         if fields is None:
             fields = self._made(numbers, of_file=of_file, is_hashed=hashed)
+            if is_private:
+                fields = fields._replace(lines=kept_private(fields.lines), is_private=True)
             if len(self._kept) >= KEPT_MAX:
                 self._kept.clear()
             self._kept[known] = fields

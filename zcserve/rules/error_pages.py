@@ -23,7 +23,7 @@ from zcserve.rules.targets import parse_target
 # Statuses with a page of the site. Content of the latter is kept in memory, so that a 503 needs no disk, and what is
 # absent none either; the others are answered as any file is.
 FROM_FILES = (403, 410, 451)
-FROM_MEMORY = (404, 500, 503, 504)
+FROM_MEMORY = (401, 404, 500, 503, 504)
 STATUSES = (*FROM_FILES, *FROM_MEMORY)
 CLASSES: dict[str, tuple[int, ...]] = {
     f"{first}xx": tuple(status for status in STATUSES if status // 100 == first) for first in (4, 5)

@@ -148,7 +148,9 @@ def _read_field(line: Line, block: _Open | None, check: Check) -> Problem | None
     at = line.where.at(line.where.column + line.text.index(":") + 1)
     lower = name.lower().encode()
     if lower == _PASSWORDS:
-        told = f"{name}: passwords are not read from files of a root; without them the paths would be open to all"
+        told = (
+            f"{name}: passwords are read from [[auth]] of the TOML file, and not here: the paths would be open to all"
+        )
         return Problem(line.where, told)
     if not value or not value.isascii() or not value.replace("\t", " ").isprintable():
         return Problem(at, f"{name}: {value!r} is no field's value: printable ASCII, and not nothing")

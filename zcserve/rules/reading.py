@@ -77,7 +77,7 @@ def _rule(table: Table) -> HeaderRule:
     if "preload" in table:
         added += tuple((b"Link", link) for link in _each(table, "preload", preload_link))
     rule = HeaderRule(
-        globs=_globs(table),
+        globs=globs_of(table),
         remove=tuple(name.lower() for name in _each(table, "remove", lambda name: check_name(name, verb="remove"))),
         set=set_lines,
         add=added,
@@ -138,7 +138,8 @@ def _number(value: object) -> int:
     return value
 
 
-def _globs(table: Table) -> tuple[str, ...]:
+def globs_of(table: Table) -> tuple[str, ...]:
+    """What a table says under `path`. Raises UsageError."""
     globs = _each(table, "path", check_glob)
     if not 1 <= len(globs) <= GLOBS_MAX:
         raise UsageError(f"{table.where('path')}: {len(globs)} patterns; accepted: 1 to {GLOBS_MAX}")

@@ -347,6 +347,8 @@ class Servlets:
             path = SentPath(sent)
         except HttpError:
             return None
+        if self.context.site.asks(path.key) is not None:
+            return None
         found = self._look_up(path, query)
         freshness = self.freshness
         if freshness is None or not isinstance(found, Servlet) or not freshness.is_known_fresh(found.names):

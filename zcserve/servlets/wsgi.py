@@ -321,6 +321,8 @@ class _Call:
         }
         if request.peer and request.peer[1]:  # a proxy need not tell it
             environ["REMOTE_PORT"] = str(request.peer[1])
+        if exchange.user:  # RFC 3875 sections 4.1.1 and 4.1.11
+            environ |= {"AUTH_TYPE": "Basic", "REMOTE_USER": exchange.user.decode("latin-1")}
         environ |= _variables(request.lines, len(exchange.body))
         return environ
 

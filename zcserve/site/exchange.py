@@ -88,6 +88,7 @@ class Exchange:
                      says
     original         the target as sent, where a rule has made another of it; else None
     origin           what a trusted proxy says of the request; None: nothing
+    user             whose password the server asked for, and was right, in UTF-8; b"" for nobody's
     addresses        the socket's two ends as getpeername and getsockname tell them; in the loop's thread, in `respond`
     hold             what the body counts for, None without one; given back when this object goes, at the latest
     abandoned        the application may set it: called in the loop's thread, once, if the answer is not wanted any more
@@ -108,6 +109,7 @@ class Exchange:
         "path",
         "query",
         "target",
+        "user",
     )
 
     def __init__(
@@ -124,7 +126,9 @@ class Exchange:
         hold: Hold | None = None,
         origin: Origin | None = None,
         original: bytes | None = None,
+        user: bytes = b"",
     ) -> None:
+        self.user = user
         self.method = method
         self.target = target
         self.path = path

@@ -20,6 +20,7 @@ from zcserve.cache.entry import Body, DiskSpan, Segment
 from zcserve.cache.heads import ALL, BUT_LENGTH, BUT_TYPE, TAIL
 from zcserve.http import FieldLines
 from zcserve.phrases import PHRASES
+from zcserve.rules import protected
 from zcserve.rules.compiled import NO_FIELDS, HeadFields
 
 ALLOW: FieldLines = ((b"Allow", b"GET, HEAD, OPTIONS"),)
@@ -191,6 +192,26 @@ def failed(status: int, site_page: bytes | None, more: FieldLines = ()) -> Reply
     """503, which may pass, or another error; with the site's own page if it has one, and with further fields."""
     fields = (*more, *RETRY) if status == 503 else more
     return page(status, fields) if site_page is None else Reply(status, HTML_FIELDS + fields, site_page)
+
+
+@lru_cache(maxsize=16)
+def unauthorized(challenge: bytes, site_page: bytes | None, fields: FieldLines = ()) -> Reply:
+    """401 (RFC 9110 section 15.5.2) that says how to ask; with the site's own page if it has one. No cache keeps it: a
+    browser would show it once more when the user has logged in."""
+    more = (*fields, (b"WWW-Authenticate", challenge), (b"Cache-Control", b"no-store"))
+    return page(401, more) if site_page is None else Reply(401, HTML_FIELDS + more, site_page)
+
+
+def kept_private(answer: Reply) -> Reply:
+    """The answer to a request with a password: no shared cache may keep it. One that has a file's head has that said
+    there, or it is said besides."""
+    if answer.part:
+        assert answer.body is not None
+        if heads.is_private(answer.body.head()):
+            return answer
+        return answer.dressed(answer.status, (*answer.added, *protected.PRIVATE))
+    fields = protected.kept_private((*answer.added, *answer.fields))
+    return Reply(answer.status, fields, answer.content, answer.length, answer.body)
 
 
 def new_page(status: int, more: FieldLines, said: str = "", *, fields: HeadFields = NO_FIELDS) -> Reply:

@@ -16,6 +16,7 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
 from zcserve.http import FieldLines
+from zcserve.rules.protected import Protection
 from zcserve.site.accounts import NONE_NUMBER
 from zcserve.site.exchange import Application
 from zcserve.site.listings import Listings
@@ -126,6 +127,11 @@ class Site:
                     return old, kept
         return live, resource
 
+    def asks(self, key: bytes) -> Protection | None:
+        """What a path, or the file at this key, asks for before it is answered, whatever generation it is of; None:
+        nothing. Fronts are taught nothing of it."""
+        return self.root.rules.protection(key)
+
     def has_own(self, key: bytes, query: bytes | None, host: bytes | None) -> bool:
         """Whether a request that reads is answered before any application is asked: by a file, or a rule with force. A
         `host` of None: for some host."""
@@ -154,6 +160,8 @@ class Site:
         request itself can tell."""
         rules = self.root.rules
         resource = self.live.resources.get(path)
+        if self.asks(path) or (isinstance(resource, Entry) and self.asks(resource.key)):
+            return None
         if rules.may_force(path):
             resource = None
         elif isinstance(resource, Entry):

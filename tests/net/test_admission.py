@@ -1,0 +1,110 @@
+"""zcserve.net.admission: what a request must show, and what is said where it does not."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.passwords import ALICE, ALICE_BCRYPT, BOB, basic
+from tests.support.waiting import WaitUntil
+from zcserve.auth.users import Users
+from zcserve.config.tables import Table
+from zcserve.net.admission import Admission, Keeper
+from zcserve.rules.protected import Protection
+from zcserve.site.exchange import HeadLines
+
+pytest.importorskip("bcrypt")
+
+RULE = Protection(("/**",), "Here", Users({b"alice": ALICE_BCRYPT}), Table({}, ("auth", 0)))
+
+
+class House:
+    """A keeper whose loop turns when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: deque[Callable[[], object]] = deque()
+        self.now = 0.0
+        self.keeper = Keeper(self.calls.append, lambda: self.now)
+        self.asked = 0
+        check = self.keeper.checks.check
+
+        def counted(hashed: str, password: bytes) -> bool:
+            self.asked += 1
+            return check(hashed, password)
+
+        self.keeper.checks.check = counted
+
+    def request(self, name: str, password: str) -> Admission:
+        line = basic(name, password).partition(": ")
+        return Admission(self.keeper, "a", HeadLines(b"HTTP/1.1", ((line[0].encode(), line[2].encode()),)))
+
+    def verdict(self, admission: Admission, wait_until: WaitUntil) -> bool | None:
+        """What comes of it, now or later."""
+        told: list[bool] = []
+        if (now := admission.may_pass(RULE, lambda: told.append(True))) is not None:
+            return now
+
+        def turn() -> bool:
+            while self.calls:
+                self.calls.popleft()()
+            return bool(told)
+
+        wait_until(turn)
+        return admission.may_pass(RULE, lambda: None)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_a_password_that_was_right_is_not_checked_again(house: House, wait_until: WaitUntil) -> None:
+    first = house.request("alice", ALICE)
+    assert first.may_pass(RULE, lambda: None) is None
+    assert house.verdict(first, wait_until) is True
+    assert (first.user, house.asked) == (b"alice", 1)
+    again = house.request("alice", ALICE)
+    assert again.may_pass(RULE, lambda: None) is True
+    assert (again.user, house.asked) == (b"alice", 1)
+    house.now = 1e6
+    assert house.verdict(house.request("alice", ALICE), wait_until) is True
+    assert house.asked == 2
+
+
+def test_wrong_ones_and_unknown_names_cost_the_same_and_get_the_same(house: House, wait_until: WaitUntil) -> None:
+    for name, password in (("alice", "wrong"), ("nobody", ALICE), ("nobody", "wrong"), ("alice", BOB)):
+        before = house.asked
+        for _ in range(2):
+            admission = house.request(name, password)
+            assert house.verdict(admission, wait_until) is False
+            assert admission.user == b""
+        assert house.asked == before + 2
+    assert len(house.keeper.remembered) == 0
+
+
+def test_a_right_password_beside_an_unknown_name_is_two_questions(house: House, wait_until: WaitUntil) -> None:
+    """The stand-in's hash is alice's own, and her password is right for it."""
+    unknown, known = house.request("nobody", ALICE), house.request("alice", ALICE)
+    assert unknown.may_pass(RULE, lambda: None) is None
+    assert house.verdict(known, wait_until) is True
+    assert house.verdict(unknown, wait_until) is False
+
+
+def test_a_request_that_names_nobody_is_not_asked_about(house: House) -> None:
+    admission = Admission(house.keeper, "a", HeadLines(b"HTTP/1.1"))
+    assert not admission.shows
+    assert admission.may_pass(RULE, lambda: None) is False
+    assert house.asked == 0
+
+
+def test_a_request_that_is_gone_is_not_told(house: House, wait_until: WaitUntil) -> None:
+    told: list[bool] = []
+    admission = house.request("alice", ALICE)
+    assert admission.may_pass(RULE, lambda: told.append(True)) is None
+    admission.cancel()
+    admission.cancel()
+    other = house.request("alice", ALICE)
+    assert house.verdict(other, wait_until) is True
+    assert told == []
