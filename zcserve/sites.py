@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from zcserve.content.contents import Contents
 from zcserve.errors import UsageError
 from zcserve.log import Log
 from zcserve.net.front import Front
+from zcserve.net.leading import lasting
 from zcserve.net.service import Service
 from zcserve.site.listings import Listings
 from zcserve.site.site import Site
@@ -68,7 +70,7 @@ class Tenant:
         """Have the front ask for what it does not know of this site."""
         shelf = front.shelf(self.site.id)
         shelf.reserve(self.site.count_keys())
-        shelf.learn(self.site.lasting)
+        shelf.learn(partial(lasting, self.site))
 
     def open_application(self, service: Service, undo: ExitStack) -> None:
         """What answers where no file does, if there is anything. Raises UsageError."""
