@@ -359,6 +359,10 @@ class Redirects:
                 break
         return Queries.NONE if reads_query else Queries.ANY
 
+    def reads_query(self, key: bytes, host: bytes = b"") -> bool:
+        """Whether which rule answers this key may depend on the query."""
+        return self._reads_query and any(end.reads_query for end in self._patterns.find(key, host))
+
     def reads_host(self, own: frozenset[bytes]) -> bool:
         """Whether an answer may depend on the host that is asked, which is one of `own` (in lower case, no ports)."""
         return bool(self.hosts) or not own.isdisjoint(self._target_hosts)
