@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from zcserve.content.news import News
 from zcserve.errors import UsageError
 from zcserve.log import Log
 from zcserve.net.access_logs import SERVERS
+from zcserve.net.leading import lasting
 from zcserve.net.service import Service
 from zcserve.site.accounts import NONE_NUMBER, Accounts
 from zcserve.site.listings import Listings
@@ -84,7 +86,7 @@ class Tenant:
             self.site.log = logs.writer_of(self.config.access_log)
             number = logs.number_of(self.config.access_log)
         shelf.reserve(self.site.count_keys())
-        shelf.learn(self.site.lasting)
+        shelf.learn(partial(lasting, self.site))
         shelf.note_as(self.site.account, number)
 
     def open_application(self, service: Service, undo: ExitStack) -> None:

@@ -22,11 +22,13 @@ from zcserve.net.bodies import Allowance
 from zcserve.net.framing import frame
 from zcserve.net.front import Shelf
 from zcserve.net.head import SentHead
+from zcserve.net.leading import lasting
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.request import Parser
 from zcserve.net.service import Service
+from zcserve.rules.redirects import Queries
 from zcserve.servlets.request import Request
 from zcserve.site.exchange import Answer, Stored
 from zcserve.site.reply import Reply
@@ -340,19 +342,23 @@ def test_what_an_application_keeps_is_taught_and_no_file(desk: Callable[..., Des
     assert front.taught == [(b"/app?v=1", page)]
 
 
-def test_a_path_leads_to_its_file_for_good_and_to_a_directory_unless_an_application_may_own_it(
+def test_a_path_leads_to_its_file_or_directory_for_good_and_else_where_no_application_may_own_it(
     desk: Callable[..., Desk],
 ) -> None:
     here = desk()
     resources = here.generation.resources
-    assert here.site.lasting(b"/page") is resources[b"/page"]
-    for other_spelling in (b"/%70age", b"http://test/page", b"/page?", b"/none", b"/dir", b"", b"*"):
-        assert here.site.lasting(other_spelling) is None
+    assert lasting(here.site, b"/page") == (resources[b"/page"], True, Queries.ANY, 200)
+    for other_spelling in (b"/%70age", b"http://test/page", b"/none", b"*", b"", b"//dir"):
+        assert lasting(here.site, other_spelling) is None
+    moved = lasting(here.site, b"/dir")
+    assert moved is not None
+    assert isinstance(moved.answer, Reply)
+    assert (moved.is_own, moved.queries, moved.answer.status) == (True, Queries.SENT, 301)
+    assert moved.answer.fields[-1] == (b"Location", b"/dir/")
     here.site.application = None
-    moved = here.site.lasting(b"/dir")
-    assert isinstance(moved, Reply)
-    assert (moved.status, moved.fields[-1]) == (301, (b"Location", b"/dir/"))
-    assert here.site.lasting(b"//dir") is None
+    absent = lasting(here.site, b"/none")
+    assert absent is not None
+    assert (absent.answer, absent.is_own, absent.queries) == (here.site.not_found(), False, Queries.ANY)
 
 
 def test_an_application_is_told_what_the_request_says(desk: Callable[..., Desk]) -> None:

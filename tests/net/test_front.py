@@ -81,9 +81,9 @@ def test_few_keys_are_forgotten_one_by_one_and_many_all_at_once() -> None:
     front, lane = fast()
     shelf = front.shelf(0)
     shelf.forget_keys([b"/a", b"/b"], 7)
-    assert lane.told == [("forget_key", b"/a", 0), ("forget_key", b"/b", 0)]
+    assert lane.told == [("void_leads", 0), ("forget_key", b"/a", 0), ("forget_key", b"/b", 0)]
     shelf.forget_keys([b"/a"] * (KEYS_FORGOTTEN_MAX + 1), 7)
-    assert lane.told[2:] == [("clear", 7, 0)]
+    assert lane.told[3:] == [("void_leads", 0), ("clear", 7, 0)]
 
 
 def test_a_site_has_the_lanes_number_and_one_that_is_gone_is_told_nothing() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from tests.support.trees import Tree
-from zcserve.cache.entry import Entry
+from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.index import Generation
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
-from zcserve.net.leading import look_up
+from zcserve.net.leading import lasting, look_up
 from zcserve.rules.book import Rulebook
+from zcserve.rules.redirects import Queries
 from zcserve.site.exchange import Stored
 from zcserve.site.listings import Listed
 from zcserve.site.reply import Reply
@@ -115,12 +117,54 @@ def test_what_is_no_path_is_refused(tree: Tree, rules: dict[str, bool]) -> None:
             look_up(site, b"GET", target)
 
 
-def test_what_lasts_is_told_to_the_front(tree: Tree) -> None:
-    site = site_of(tree, redirects=(*REDIRECTS, {"from": "/exact", "to": "/e"}))
-    exact = site.lasting(b"/exact")
-    assert isinstance(exact, Reply)
-    assert (exact.status, exact.fields[-1]) == (301, (b"Location", b"/e"))
-    forced = site.lasting(b"/x.html")
-    assert isinstance(forced, Reply)
-    assert isinstance(site.lasting(b"/a.html"), Entry)
-    assert [site.lasting(path) for path in (b"/forced", b"/moved/a", b"/none", b"/gone")] == [None] * 4
+def lasts(site: Site, path: bytes) -> tuple[object, ...] | None:
+    """What the front is told: the status, where it leads, for which queries, and whether the path is a key."""
+    found = lasting(site, path)
+    if found is None:
+        return None
+    answer = found.answer
+    if isinstance(answer, Entry):
+        return found.status, answer.key, found.queries, found.is_own
+    return answer.status, dict(answer.fields).get(b"Location", b""), found.queries, found.is_own
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (b"/a.html", (200, b"/a.html", Queries.ANY, True)),
+        (b"/dir", (301, b"/dir/", Queries.SENT, True)),
+        (b"/a", (200, b"/a.html", Queries.ANY, False)),
+        (b"/moved/a", (307, b"/here/a", Queries.PLAIN, False)),
+        (b"/exact", (301, b"/e", Queries.PLAIN, False)),
+        (b"/asks", (301, b"/asked", Queries.NONE, False)),
+        (b"/forced", (200, b"/a.html", Queries.ANY, False)),
+        (b"/to-dir", (200, b"/dir/index.html", Queries.ANY, False)),
+        (b"/gone", (410, b"/410.html", Queries.ANY, False)),
+        (b"/to-nothing", (404, b"", Queries.ANY, False)),
+        (b"/route/x", (200, b"/index.html", Queries.ANY, False)),
+        (b"/none.js", (404, b"", Queries.ANY, False)),
+        (b"/x.html", (302, b"/y", Queries.PLAIN, False)),  # a file, and a rule with force over it
+        (b"/x", None),  # the front cannot know that file by its key
+        (b"/%61", None),
+        (b"//a", None),
+    ],
+)
+def test_what_lasts_is_told_to_the_front(tree: Tree, path: bytes, told: tuple[object, ...] | None) -> None:
+    more = (
+        {"from": "/x.html", "to": "/y", "force": True, "status": 302},
+        {"from": "/exact", "to": "/e"},
+        {"from": "/asks", "to": "/asked", "query": {"q": "1"}},
+        {"from": "/asks", "to": "/asked"},
+    )
+    site = site_of(tree, redirects=(REDIRECTS[0], *more, *REDIRECTS[2:]), clean_urls=True, spa=True)
+    assert lasts(site, path) == told
+
+
+def test_what_an_older_release_has_does_not_last(tree: Tree) -> None:
+    site = site_of(tree, clean_urls=True)
+    kept = site.live
+    site.serve(Generation(kept.root, {b"/b": Redirect(b"/b/")}), [kept])
+    for path in (b"/a.html", b"/dir", b"/old"):
+        assert site.find(path)[1] is not None
+        assert lasts(site, path) is None
+    assert lasts(site, b"/none") == (404, b"", Queries.ANY, False)

@@ -15,6 +15,7 @@ from zcserve.rules.cors import ALLOW_ORIGIN, Cors
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
 from zcserve.rules.reading import redirects
+from zcserve.rules.redirects import Queries
 from zcserve.rules.rule import HeaderRule
 
 
@@ -226,12 +227,12 @@ def led(*tables: dict[str, Any], **more: Any) -> Rules:
 
 def test_what_leads_nowhere_else_costs_no_look_up() -> None:
     assert not NO_RULES.has_answers
-    assert NO_RULES.lasting(b"/a") is None
+    assert NO_RULES.queries(b"/a") is Queries.ANY
     assert not NO_RULES.may_force(b"/a")
     assert NO_RULES.first_segments == frozenset()
 
 
-def test_a_redirect_is_lasting_where_nothing_but_the_path_tells() -> None:
+def test_they_tell_for_which_queries_a_redirect_holds() -> None:
     rules = led(
         {"from": "/exact", "to": "/a"},
         {"from": "/other", "to": "/a", "status": 302},
@@ -242,7 +243,9 @@ def test_a_redirect_is_lasting_where_nothing_but_the_path_tells() -> None:
         {"from": "/page", "to": "/a", "status": 200},
     )
     keys = [b"/exact", b"/other", b"/own", b"/part", b"/asks", b"/splat/x", b"/page", b"/none"]
-    assert [key for key in keys if rules.lasting(key) is not None] == [b"/exact"]
+    assert [rules.queries(key) for key in keys] == [
+        Queries.PLAIN, Queries.PLAIN, Queries.ANY, Queries.NONE, Queries.NONE, Queries.PLAIN, Queries.ANY, Queries.ANY,
+    ]  # fmt: skip
     assert set(rules.first_segments or ()) == {b"exact", b"other", b"own", b"part", b"asks", b"splat", b"page"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zcserve.http import canonical_path, host_name
-from zcserve.rules.redirects import CONDITIONS_MAX, Redirects, parse_redirect
+from zcserve.rules.redirects import CONDITIONS_MAX, Queries, Redirects, parse_redirect
 from zcserve.rules.trie import SHAPES_MAX
 from zcserve.rules.where import RuleError, Where
 
@@ -167,10 +167,33 @@ def test_two_that_answer_the_same_have_one_digest() -> None:
     assert of(rule, ("/x", "/y")).digest != of(rule).digest
 
 
-def test_it_tells_what_depends_on_the_query_and_which_paths_it_may_answer() -> None:
+@pytest.mark.parametrize(
+    ("rule", "queries"),
+    [
+        (("/a", "/b"), Queries.PLAIN),
+        (("/a", "/b", 308), Queries.PLAIN),
+        (("/*", "/b/:splat", 302), Queries.PLAIN),
+        (("/a", "/b?"), Queries.ANY),
+        (("/a", "/b?c=d", 307), Queries.ANY),
+        (("/a", "/b#c"), Queries.NONE),
+        (("/a", "/b", 302, {"c": "1"}), Queries.NONE),
+        (("/a", "/b", 200), Queries.ANY),
+        (("/a", "", 410), Queries.ANY),
+        (("/a", "/a"), Queries.ANY),  # it never holds
+        (("/a", "/a?x=1"), Queries.NONE),  # it holds but for x=1
+        (("/a", "/a?"), Queries.NONE),  # it holds where there is a query
+        (("/a", "https://b.test/a"), None),  # of this host it does not hold
+        (("/a", "https://b.test/c"), Queries.PLAIN),
+        (("https://b.test/c", "/d"), None),
+        (("/c", "/d", 302, {"e": "1"}), Queries.ANY),
+    ],
+)
+def test_it_tells_for_which_queries_an_answer_holds(rule: tuple[Any, ...], queries: Queries | None) -> None:
+    assert of(rule).queries(b"/a") is queries
+
+
+def test_it_tells_which_paths_it_may_answer() -> None:
     rules = of(("/a/*", "/x", 302, {"b": ":c"}), ("/d", "/e"), ("/", "/e"))
-    assert rules.reads_query(b"/a/b")
-    assert not rules.reads_query(b"/d")
     assert rules.first_segments == frozenset({b"a", b"d", b""})
     assert of(("/:x", "/e")).first_segments is of(("/*", "/e")).first_segments is None
     assert of(("/x*", "/e")).first_segments is None

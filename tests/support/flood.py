@@ -1,8 +1,8 @@
 """A flood on a server process: `python -m tests.support.flood --seconds 20 --lanes 3`.
 
-All that several lanes do beside each other, at once: hits, conditions, ranges, pipelines, misses, servlets, files that
-change, come and go, flips, evictions (less memory than content), new connections, clients that abort, stop reading, or
-stay silent in their hundreds; and a log. In the end the server is told to go while they ask on.
+All that several lanes do beside each other, at once: hits, conditions, ranges, pipelines, misses, servlets, what rules
+lead to, files that change, come and go, flips, evictions (less memory than content), new connections, clients that
+abort, stop reading, or stay silent in their hundreds; and a log. In the end the server is told to go while they ask on.
 
 A client's law: what comes is whole, and is one version of one file; on one connection no version is older than the one
 before. A connection may be closed between two answers. `tools/sanitize.py --threads` runs this on a server of
@@ -34,6 +34,9 @@ MEMORY = "4M"
 STEADY, STEADY_BYTES = 120, 60_000  # more than the memory holds
 CHANGED = {f"changed/{number}": size for number, size in enumerate((40, 1000, 3000, 20_000, 50_000, 90_000, 400_000))}
 COMES, COMES_BYTES = 8, 500
+# What rules lead to: before any servlet is asked.
+RULES = b"/led/* /changed/2 200!\n/moved/* /changed/1 302!\n"
+LED = 300  # paths that are asked for
 CONNECTIONS_MAX = 200
 CROWD = 150  # silent clients: with the others more than the server keeps
 CLIENTS = 24
@@ -65,6 +68,7 @@ class Tree:
             (root / f"steady/{number}").write_bytes(content(f"steady/{number}", 0, STEADY_BYTES))
         for name, size in CHANGED.items():
             (root / name).write_bytes(content(name, 0, size))
+        (root / "_redirects").write_bytes(RULES)
 
     def change(self) -> None:
         """Replace some files, and have one come or go."""
@@ -126,6 +130,8 @@ def ask_in_turn(asked: Asked) -> None:
         assert asked.get(f"/{name}", method="HEAD").status == 200
         asked.look(f"steady/{random.randrange(STEADY)}", STEADY_BYTES)
         assert asked.get(f"/nothing/{random.random()}").status == 404
+        asked.judged("changed/2", CHANGED["changed/2"], asked.get(f"/led/{random.randrange(LED)}"))
+        assert asked.get("/moved/x?y")["Location"] == b"/changed/1?y"
         comes = asked.get(f"/comes/{random.randrange(COMES)}")
         if comes.status != 404:
             assert comes.body == content("comes", int(comes.body[:8]), COMES_BYTES)

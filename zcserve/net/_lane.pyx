@@ -29,7 +29,7 @@ from libc.stdlib cimport free
 from os import urandom
 
 from zcserve.net.lane cimport (
-    absent, accepting, connections, endings, hashes, mapped, owned as owning, proxies, servlets, shedding, sites, table, trials, withdrawn,
+    absent, accepting, connections, endings, hashes, led, mapped, owned as owning, proxies, servlets, shedding, sites, table, trials, withdrawn,
 )
 from zcserve.net.lane.atomic cimport look_64, look_int, set_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conns
@@ -42,6 +42,7 @@ from zcserve.net.lane.moving cimport handed_over
 from zcserve.net.lane.news cimport are_sent, ask_for_lines, lines_left_out, lost_lines, told_lines
 from zcserve.net.lane.numbers cimport bury, close_numbers, note_use, tell_entry, tell_uses
 from zcserve.net.lane.opening cimport add_descriptors, close_lane, free_lane, have_mail, new_lane, open_lane, prepare, take_what_is_left
+from zcserve.net.lane.finding cimport is_known
 from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes
 from zcserve.net.lane.parts cimport set_pages
 from zcserve.net.lane.records cimport record_of_page
@@ -238,7 +239,7 @@ cdef class Lane:
         sites.note_as(&self.shared.sites, site, account, log_mark)
 
     def set_prefixes(self, tuple prefixes not None):
-        """What answers begin with, with any Date: of each status (`STATUSES`) for each of KEEP, KEEP_10, CLOSE. Raises ValueError."""
+        """What answers begin with, with any Date, which the lane writes: of `fastlane.STATUSES` for each of KEEP, KEEP_10, CLOSE. Raises ValueError."""
         set_prefixes(&self.loop.answering.output, prefixes)
         is_second_over(&self.loop)
 
@@ -260,22 +261,36 @@ cdef class Lane:
         self.taught[site] = None
 
     def set_hosts(self, dict names not None, unnamed, unknown):
-        """Which site is asked for by which host: {name in lower case without a port and a dot at its end, or `*.` and a name for all
-        below: number}. `unnamed`: the site of a request without one; `unknown`: of a name that no site has; None: Python is to answer. Each lane
-        knows it from its next turn on. Raises ValueError."""
+        """As `Front.set_hosts`, by the lane's numbers of sites. Each lane knows it from its next turn on. Raises ValueError."""
         set_hosts(&self.shared, &self.loop.answering.judged, names, unnamed, unknown)
 
     def put(self, bytes key not None, tuple entries not None, uint32_t site=0, *, bint any_query=False):
         """Teach a site's resource: a file's entry, and its variants. `any_query`: with each query behind the key it is the same.
-        Nothing is taught of what is not all in memory (`Body.place`), or is under KEYS_MAX keys (lane/owners.pxd).
-        Raises ValueError for what does not add up, and like all that names a site, where there is none of this number any more."""
+        Nothing is taught of what is not all in memory (`Body.place`), or is under KEYS_MAX keys (lane/owners.pxd). Raises ValueError for what does not add up, and like all that names a site, where there is none of this number any more."""
         table.put_file(&site_of(&self.shared.sites, site).table, key, entries, any_query)
 
     def put_redirect(self, bytes key not None, bytes head not None, bytes content not None, uint32_t site=0):
         """Teach a 301, whatever the query is: what stands behind the prefix, the location last. Raises ValueError for no head."""
         if not head.endswith(b"\r\n\r\n"):
             raise ValueError("not a head")
-        table.put_page(&site_of(&self.shared.sites, site).table, key, record_of_page(key, MOVED, head, content))
+        table.put_redirect(&site_of(&self.shared.sites, site).table, key, record_of_page(key, MOVED, head, content))
+
+    def lead_to_file(self, bytes key not None, bytes target not None, tuple entries not None, int status, int queries, uint32_t site=0):
+        """Rules lead a key to a file, as `led.lead_to_file`; numbers of `fastlane.STATUSES`, `redirects.Queries`. Until `void_leads`."""
+        led.lead_to_file(&site_of(&self.shared.sites, site).table, key, target, entries, status, queries)
+
+    def lead_to_page(self, bytes key not None, int status, bytes head not None, bytes content not None, int queries, uint32_t site=0):
+        """Likewise to a page, as `led.lead_to_page`."""
+        led.lead_to_page(&site_of(&self.shared.sites, site).table, key, status, head, content, queries)
+
+    def void_leads(self, uint32_t site=0):
+        """Ask anew where rules lead."""
+        led.void_leads(&site_of(&self.shared.sites, site).table)
+
+    @property
+    def leads(self):
+        """(how many there are, in all sites, and the bytes that they take)."""
+        return self.shared.sites.leads.count, self.shared.sites.leads.bytes
 
     def learn(self, teach, uint32_t site=0):
         """Have `teach` called for a path that is not known: it puts what the path leads to, if that may be put. None: no more."""
@@ -286,6 +301,7 @@ cdef class Lane:
         """Ask an `Application`'s `look_up` about what nothing was put for, if it may be `owned`; None: all may. Without both there is none."""
         cdef Site *its = site_of(&self.shared.sites, site)
         self.forget_quick(site)
+        led.void_leads(&its.table)
         owning.own(&its.owned, look_up is not None or owned is not None, owned)
         its.look_up = <PyObject *> look_up if look_up is not None else NULL
         self.taught[site][2] = look_up, owned
@@ -316,6 +332,7 @@ cdef class Lane:
     def clear(self, uint32_t resources=0, uint32_t site=0):
         """Forget all resources of a site, in the next turns: it takes long. There is room for so many `resources` then."""
         servlets.forget_found(&self.loop.answering.servlets, site_of(&self.shared.sites, site))
+        led.void_leads(&site_of(&self.shared.sites, site).table)
         table.clear(&site_of(&self.shared.sites, site).table, resources)
         self.chores()
 
@@ -325,7 +342,7 @@ cdef class Lane:
 
     def knows(self, bytes key not None, uint32_t site=0):
         """Whether a resource is taught."""
-        return table.find_key(&site_of(&self.shared.sites, site).table, table.text_of(key)) != NULL
+        return is_known(site_of(&self.shared.sites, site), table.text_of(key))
 
     def chores(self):
         """See to a piece of what stands in tables that were left behind, as `poll` does. True while more is left."""

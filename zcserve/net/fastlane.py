@@ -1,10 +1,10 @@
 """The fast lane: the compiled lane as a front, what it is taught, and when it must forget.
 
 The lane (`_lane.pyx`) answers what it was taught and hands over the rest. It is taught what is asked for: where it does
-not know a path, it asks `Site.lasting` (`learn`); what an application keeps is put when the general lane has answered
-with it. So it decides nothing. What values of fields mean it reads by itself, and asks `judge` where it is unsure.
-It forgets a resource when one of its representations is evicted or replaced, and all of them when another generation
-is served.
+not know a path, it asks `leading.lasting` (`learn`); what an application keeps is put when the general lane answered
+it. It decides nothing. What values of fields mean it reads by itself, and asks `judge` where it is unsure. It forgets
+a resource when one of its representations is evicted or replaced, all of them when another generation is served, and
+where rules lead when any key leads elsewhere.
 
 Without the compiled module there is no lane, and the poller (poller.py) is the front.
 """
@@ -37,7 +37,7 @@ from zcserve.net.access_logs import OFF, AccessLogs, mark_of
 from zcserve.net.counts import LaneCounts, read
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
-from zcserve.net.front import Front, Kind, Shelf, Turns
+from zcserve.net.front import Front, Kind, Lasting, Shelf, Turns
 from zcserve.net.lane import digest
 from zcserve.net.lanes import bind, number_of, start
 from zcserve.net.poller import Poller
@@ -57,7 +57,7 @@ _log = Log(__name__)
 # Content codings in the order of the lane's numbers.
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # What the lane answers, in the order of `Lane.set_prefixes`.
-STATUSES = (200, 304, 206, 412, 416, 404, 301, 503)
+STATUSES = (200, 304, 206, 412, 416, 404, 301, 503, 302, 303, 307, 308, 410)
 HERE = Path(__file__).parent
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
@@ -191,18 +191,25 @@ class FastShelf(Shelf):
         """As `Shelf.reserve`."""
         self._lane.reserve(resources, self.site)
 
-    def learn(self, find: Callable[[bytes], Entry | Reply | None]) -> None:
+    def learn(self, find: Callable[[bytes], Lasting | None]) -> None:
         """As `Shelf.learn`."""
         self._map_pages()
         self._lane.learn(partial(self._teach, find), self.site)
 
-    def _teach(self, find: Callable[[bytes], Entry | Reply | None], path: bytes) -> None:
+    def _teach(self, find: Callable[[bytes], Lasting | None], path: bytes) -> None:
         """Put what a path leads to."""
-        resource = find(path)
-        if isinstance(resource, Entry):
-            self._lane.put(path, each_coding(resource), self.site, any_query=True)
-        elif resource is not None:
-            self._lane.put_redirect(path, *_framed(resource), self.site)
+        if (found := find(path)) is None:
+            return
+        lane, (answer, is_own, queries, status) = self._lane, found
+        if isinstance(answer, Entry) and is_own:
+            lane.put(path, each_coding(answer), self.site, any_query=True)
+        elif isinstance(answer, Entry):
+            lane.lead_to_file(path, answer.key, each_coding(answer), STATUSES.index(status), queries, self.site)
+        elif is_own:
+            lane.put_redirect(path, *_framed(answer), self.site)
+        else:  # the page for what is absent the lane has, and it may be another one soon
+            head, content = (b"", b"") if answer.status == 404 else _framed(answer)
+            lane.lead_to_page(path, STATUSES.index(answer.status), head, content, queries, self.site)
 
     def teach(self, target: bytes, entry: Entry) -> None:
         """As `Shelf.teach`."""
@@ -235,6 +242,7 @@ class FastShelf(Shelf):
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
         """As `Shelf.forget_keys`."""
+        self._lane.void_leads(self.site)
         if len(keys) > KEYS_FORGOTTEN_MAX:
             self._lane.clear(resources, self.site)
             return

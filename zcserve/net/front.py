@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry
 from zcserve.events import Event
 from zcserve.net.counts import LaneCounts
 from zcserve.net.timers import Timers
+from zcserve.rules.redirects import Queries
 from zcserve.site.exchange import Answer, Owned, Quick
 from zcserve.site.reply import Reply
 
@@ -46,6 +47,22 @@ class Kind(enum.Enum):
 Handed: TypeAlias = tuple[str, bytes, int, bool, Answer | None, bytes, int, float, bytes]
 
 
+class Lasting(NamedTuple):
+    """What a path leads to for all requests that read, until the front is told otherwise.
+
+    answer   a file, or an answer of the site's own: a redirect, or a page that says that nothing is there
+    is_own   the path is a key of the index, until `Shelf.forget_keys` names it. Else rules lead there, until any key is
+             forgotten
+    queries  of such requests
+    status   what is said with a file's content
+    """
+
+    answer: Entry | Reply
+    is_own: bool
+    queries: Queries
+    status: int = 200
+
+
 class Turns(Protocol):
     """What of a loop (loop.py) a front subscribes to."""
 
@@ -67,8 +84,8 @@ class Shelf:
         """What is asked of the site counts for this account (site/accounts.py), and is logged in the log of this number
         (access_logs.py). Before any host leads to the site."""
 
-    def learn(self, find: Callable[[bytes], Entry | Reply | None]) -> None:
-        """Ask `Site.lasting` what a path leads to that is asked for and not known."""
+    def learn(self, find: Callable[[bytes], Lasting | None]) -> None:
+        """Ask `leading.lasting` what a path leads to that is asked for and not known."""
 
     def teach(self, target: bytes, entry: Entry) -> None:
         """`target`, with the query that it has, leads to `entry` until this is told otherwise."""
@@ -98,7 +115,8 @@ class Shelf:
     # --- what is forgotten --------------------------------------------------------------------------------------
 
     def forget_keys(self, keys: Collection[bytes], resources: int) -> None:
-        """These keys lead elsewhere now; the site has so many `resources`."""
+        """These keys lead elsewhere now, and rules may lead any other key elsewhere; the site has so many
+        `resources`."""
 
     def forget_all(self, resources: int) -> None:
         """Any key may lead elsewhere now, and to a page that no key of an index is; `resources` as of `forget_keys`."""

@@ -17,11 +17,12 @@ from zcserve.cache.naming import keys_of
 from zcserve.errors import HttpError
 from zcserve.http import KNOWN_METHODS, FieldLines, canonical_path
 from zcserve.net.fields import Fields
+from zcserve.net.front import Lasting
 from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import NO_FIELDS, Effect, HeadFields, Rules, is_lasting
+from zcserve.rules.compiled import NO_FIELDS, Effect, HeadFields, Rules
 from zcserve.rules.cors import without_cors
-from zcserve.rules.redirects import ERRORS, Action
+from zcserve.rules.redirects import ERRORS, Action, Queries
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
 from zcserve.site.listing_page import JSON_QUERY
@@ -145,6 +146,54 @@ def _moved(
     moved = _redirected(action, query, headed)
     lines = headed.lines_for(fields.origin) if rules.reads_origin and fields is not None and fields.origin else ()
     return moved.dressed(moved.status, lines) if lines else moved
+
+
+def _redirected(action: Action, query: bytes | None, fields: HeadFields) -> Reply:
+    location = ((b"Location", action.location),)
+    if query is None and action.rule.pattern.is_exact:
+        return reply.page(action.status, location, fields)
+    return reply.new_page(action.status, location, fields=fields)
+
+
+def lasting(site: Site, path: bytes) -> Lasting | None:
+    """What a path leads to for all requests that read; where any key leads elsewhere, the front is told. None: only the
+    request itself can tell, as where it must show a password, or the path is another spelling of a key. Raises
+    HttpError 400."""
+    rules, resource = site.root.rules, site.live.resources.get(path)
+    if site.asks(path) is not None or (isinstance(resource, Entry) and site.asks(resource.key) is not None):
+        return None
+    is_own = not _stands_back(resource) and not rules.may_force(path)
+    if is_own and isinstance(resource, Entry):
+        reads_origin = rules.reads_origin and rules.fields_of(resource.key).reads_origin
+        return None if reads_origin else Lasting(resource, True, Queries.ANY)
+    if path[:1] != b"/" or canonical_path(path) != path or site.is_nowhere:
+        return None
+    queries = Queries.ANY if is_own else rules.queries(path)
+    if queries is None or (site.application is not None and not site.has_own(path, None, b"")):
+        return None
+    trail = Trail()
+    found = _led(site, path, None, b"", trail)
+    if isinstance(found, Listed) or _fields_of(site, path, found).reads_origin:
+        return None
+    if trail.action is None or not trail.action.location:
+        queries = min(queries, Queries.ANY)  # no rule has a query go along
+    if not isinstance(found, Reply):
+        return _lasting_file(site, found, queries)
+    if trail.action is None and found.status == 301:  # a directory's; where it is none of the live ones, it goes soon
+        queries = Queries.SENT if queries else Queries.NONE
+        return Lasting(found, is_own, queries) if resource is not None else None
+    return Lasting(found, False, queries)
+
+
+def _lasting_file(site: Site, found: Stored | tuple[Generation, Entry], queries: Queries) -> Lasting | None:
+    """As `lasting`, of a file that rules lead to: one that the front may know by its own key."""
+    generation, entry = (found.generation, found.entry) if isinstance(found, Stored) else found
+    live, own = site.live, entry.key
+    if generation is not live or live.resources.get(own) is not entry or live.root.rules.may_force(own):
+        return None
+    if site.asks(own) is not None:
+        return None
+    return Lasting(entry, False, queries, found.status if isinstance(found, Stored) else 200)
 
 
 def _preflight(
@@ -314,13 +363,6 @@ def _absent(site: Site, trail: Trail | None) -> Reply:
     if trail is not None:
         trail.headed = site.root.rules.not_found_key
     return site.not_found()
-
-
-def _redirected(action: Action, query: bytes | None, fields: HeadFields) -> Reply:
-    """A redirect's answer; one that the front may have been taught is as the front sends it."""
-    if is_lasting(action):
-        return reply.redirect(301, action.location.partition(b"?")[0], query, fields)
-    return reply.new_page(action.status, ((b"Location", action.location),), fields=fields)
 
 
 def _place(target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[bytes, bytes | None]:

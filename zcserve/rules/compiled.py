@@ -26,7 +26,7 @@ from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
 from zcserve.rules.protected import NONE, Protection, Protections, kept_private
-from zcserve.rules.redirects import REWRITE, Action, Redirect, Redirects
+from zcserve.rules.redirects import REWRITE, Action, Queries, Redirect, Redirects
 from zcserve.rules.rule import HeaderRule
 from zcserve.rules.tagged import Tags, check_tag
 
@@ -113,20 +113,6 @@ class Effect(NamedTuple):
 NAMED_PAGES = ErrorPages()
 # What --spa answers with.
 SPA_KEY = b"/index.html"
-
-
-def is_lasting(action: Action) -> bool:
-    """Whether a redirect's location is the same for all requests, but for the query, which is kept. Only 301 is: the
-    front knows no other."""
-    target = action.rule.target
-    return (
-        action.status == 301
-        and action.rule.pattern.is_exact
-        and not action.rule.conditions
-        and target is not None
-        and target.query is None
-        and not target.fragment
-    )
 
 
 class Rules:
@@ -256,18 +242,9 @@ class Rules:
         there is a dot in its last segment. A slash at its end counts for nothing."""
         return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/", 0, -1) :] else b""
 
-    def lasting(self, key: bytes) -> Action | None:
-        """The redirect that a path leads to for all requests, whatever their query, which is appended to the location
-        as it is. None: only the request can tell."""
-        if self._redirects.hosts or not self._redirects or self._redirects.reads_query(key):
-            return None
-        action = self._redirects.answer(key)
-        if action is None or not is_lasting(action):
-            return None
-        target = action.rule.target
-        assert target is not None
-        may_be_here = target.host and target.path_of({}) == key  # of this host the next rule answers
-        return None if may_be_here else action
+    def queries(self, key: bytes) -> Queries | None:
+        """As `Redirects.queries`."""
+        return self._redirects.queries(key)
 
     def findings(self, has_file: Callable[[bytes], bool]) -> list[Finding]:
         """What is wrong with the redirects together; `has_file` tells whether a file answers a key."""

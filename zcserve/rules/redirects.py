@@ -15,6 +15,7 @@ would need more (a country, a language, a role, a cookie, another server) is ref
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -91,6 +92,21 @@ class Redirect:
             return self.pattern.match(self.target.path_of({})) is not None
         own, head = _head_of(self.pattern), self.target.head
         return own.startswith(head) or head.startswith(own)
+
+
+class Queries(enum.IntEnum):
+    """For requests with which queries an answer holds, so that a front may keep it: the lane's numbers (records.pxd).
+
+    NONE   without a query alone
+    ANY    with each, which changes nothing
+    SENT   with each, which goes behind the location as it was sent
+    PLAIN  with each, which goes behind the location, unless it is empty, and in which is escaped what no URL has
+    """
+
+    NONE = 0
+    ANY = 1
+    SENT = 2
+    PLAIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +333,31 @@ class Redirects:
             if action is not None:
                 return action
         return None
+
+    def queries(self, key: bytes) -> Queries | None:
+        """For which queries holds what `answer` says to one without, whatever the host; None: only a host can tell."""
+        if self.hosts:
+            return None
+        found = self._patterns.find(key)
+        reads_query = any(end.reads_query for end in found)
+        chains: list[tuple[int, ...]] = []
+        for end in found:
+            end.find({}, chains)
+        for number in merge(*chains):
+            rule = self.rules[number]
+            target = rule.target
+            if target is None or rule.status not in REDIRECTS:
+                break
+            if target.path_of(rule.pattern.match(key) or {}) != key:
+                if reads_query or target.fragment:  # which stands behind the query
+                    return Queries.NONE
+                return Queries.PLAIN if target.query is None else Queries.ANY
+            if target.host:  # of this host the next rule answers
+                return None
+            reads_query = reads_query or target.query is not None
+            if target.query_of({}, b""):
+                break
+        return Queries.NONE if reads_query else Queries.ANY
 
     def reads_query(self, key: bytes, host: bytes = b"") -> bool:
         """Whether which rule answers this key may depend on the query."""

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
-from zcserve.cache.listing import STANDS_BACK, Listing, Resource
+from zcserve.cache.listing import STANDS_BACK, Resource
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
 from zcserve.config.site import DEFAULT_NAME
@@ -20,7 +20,7 @@ from zcserve.rules.protected import Protection
 from zcserve.site.accounts import NONE_NUMBER
 from zcserve.site.exchange import Application
 from zcserve.site.listings import Listings
-from zcserve.site.reply import Reply, failed, not_found, redirect, refused
+from zcserve.site.reply import Reply, failed, not_found, refused
 
 # Writes a line of an access log, with the arguments of `AccessLog.record`.
 Write: TypeAlias = Callable[..., None]
@@ -153,30 +153,6 @@ class Site:
         if isinstance(resource, Redirect):
             resource = generation.resources.get(resource.location)
         return (generation, resource) if isinstance(resource, Entry) else None
-
-    def lasting(self, path: bytes) -> Entry | Reply | None:
-        """What a path that is its own key leads to for all requests that read, whatever their query, until the front
-        is told otherwise (`Shelf.forget_keys`): a file, or a redirect, to which a query is appended. None: only the
-        request itself can tell."""
-        rules = self.root.rules
-        resource = self.live.resources.get(path)
-        if self.asks(path) or (isinstance(resource, Entry) and self.asks(resource.key)):
-            return None
-        if rules.may_force(path):
-            resource = None
-        elif isinstance(resource, Entry):
-            return None if rules.reads_origin and rules.fields_of(resource.key).reads_origin else resource
-        if self.application is not None or rules.fields_of_answer(path).reads_origin:
-            return None
-        if isinstance(resource, STANDS_BACK):
-            if isinstance(resource, Listing) or rules.clean_urls:
-                return None
-            if rules.may_answer(path):
-                resource = None
-        if isinstance(resource, Redirect):
-            return redirect(301, resource.location, None, rules.fields_of_answer(path))
-        action = rules.lasting(path)
-        return redirect(301, action.location, None, rules.fields_of_answer(path)) if action is not None else None
 
     def not_found(self) -> Reply:
         """The answer where nothing is."""

@@ -1,8 +1,8 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
     system text atomic growing  <  scan dates gil steady requests mail parcels counts  <  seconds lanes mapped records
-        <  withdrawn grammar choice uses owners
-        <  numbers  <  hashes ranges sightings table  <  conditions absent  <  owned  <  sites
+        <  withdrawn grammar choice uses owners leads
+        <  numbers  <  hashes ranges sightings table  <  conditions absent led  <  owned  <  sites
         <  finding hosts  <  judged  <  head  <  proxies log_fields
         <  log output  <  timed  <  connections parts news  <  servlets shared
         <  endings moving  <  accepting shedding asking  <  sending  <  answering
@@ -21,6 +21,8 @@
 | dates       | the seconds that a date says                                                |
 | seconds     | when a lane looks at the clock, and the texts of a second                   |
 | records     | what can be sent, and how long it lives                                     |
+| leads       | what rules answer where no file is, which files they lead to               |
+| led         | putting them into the table, and when they are void                        |
 | withdrawn   | what no lane finds any more, and one may be reading still                   |
 | mapped      | large content in memory, and its pages into a socket                        |
 | grammar     | what the value of a field means                                             |

@@ -20,14 +20,14 @@ from zcserve.net.lane.connections cimport (
     BEGUN, CLOSES, CLOSES_DEAF, NOT_ASKED, NOT_TRUSTED, OWNER_LANE, STAYS, TRUSTED, Conn, are_calls_waiting, keep_input, name_peer,
 )
 from zcserve.net.lane.counts cimport note_duration
-from zcserve.net.lane.finding cimport FIND_REQUESTS, find_out, may_find
+from zcserve.net.lane.finding cimport FIND_REQUESTS, find_out, follow, may_find
 from zcserve.net.lane.gil cimport hold_gil
 from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, find_place, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.log cimport SERVLET, TURN, is_log_filling, log_line, may_log
 from zcserve.net.lane.log_fields cimport own_id
 from zcserve.net.lane.output cimport (
-    DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_YET, OK, Answer, add_answer, add_text, code_of, has_room,
+    DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_MODIFIED, NOT_YET, OK, Answer, add_answer, add_text, code_of, has_room, is_redirect,
     begin_site, is_for,
 )
 from zcserve.net.lane.owned cimport Owned, is_still_owned, may_own, seems_fresh, seems_fresh_elsewhere
@@ -143,15 +143,18 @@ cdef inline int begin_other_site(Answering *lane, int fd, const Head *head, cons
     return DONE
 
 
-cdef inline Record *find_known(const Head *head) noexcept nogil:
+cdef inline Record *find_known(Head *head) noexcept nogil:
     """What the table has for a request. A servlet is told its target as it was sent, so one in absolute-form has a record of its
     own (`find_first`)."""
     cdef Text key = key_of(head)
     cdef Record *record = find(&head.site.table, key.at, key.len, head.hash)
+    head.said = OK
     if head.for_servlet:
         return record
     if record == NULL:
         record = find_path(&head.site.table, head.place)
+    if record != NULL and record.front:
+        record = follow(head.site, record, head.place, &head.said)
     return NULL if record != NULL and head.is_absolute and not record.count else record
 
 
@@ -179,7 +182,7 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
         head.place = place
     if record == NULL and not head.for_servlet:
         hold_gil(&lane.gil)
-        record = find_out(&lane.finder, site, place)
+        record = find_out(&lane.finder, site, place, &head.said)
         lane.requests_left -= FIND_REQUESTS - 1
     return record
 
@@ -222,25 +225,26 @@ cdef inline Answer *add_file(
     Answering *lane, Conn *conn, Head *head, const char *start, Record *record
 ) noexcept nogil:
     """Put the answer of a file, or of a page that says another status, behind the others; NULL where the answer, or its log line,
-    is Python's. Of a page nothing is chosen or counted, and no condition is about it."""
+    is Python's. Of a page nothing is chosen or counted, and no condition is about it, nor about a file that is said with another status."""
     cdef bint is_file = record.status == OK
     cdef Rep *rep = choose(record, head.accept if head.has_accept else NULL) if is_file else reps_of(record)
     cdef Answer *answer
     cdef Use *use
     cdef Part part
-    cdef int status = code_of(record.status)
+    cdef int line = head.said if is_file else record.status
+    cdef int status = code_of(line)
     if rep == NULL or (lane.log.on and not may_log(&lane.log, head)):
         return NULL
-    if head.conditions.present and is_file:
+    if head.conditions.present and line == OK:
         status = decide(&head.conditions, rep, head.is_get, lane.rules.ranges_max, lane.seconds.now, &part)
-    if status == 200 or status == 304 or status == 404 or status == 503:
-        answer = add_answer(&lane.output, head, start, record, rep, status == 304)
+    if status == 200 or status == 304 or (line != OK and not is_redirect(line)):         # one call, so that it is put inline
+        answer = add_answer(&lane.output, head, start, record, rep, NOT_MODIFIED if status == 304 else line)
         if status == 200:
             expect_bytes(rep.head, min(rep.head_len + (<size_t> answer.size if rep.fd < 0 else 0), <size_t> PREFETCH_BYTES))
+    elif line != OK:
+        answer = add_redirect(&lane.output, head, start, record)
     elif status == 206:
         answer = add_part(&lane.output, head, start, record, rep, part)
-    elif status == 301:
-        answer = add_redirect(&lane.output, head, start, record)
     elif status == UNSURE or look_int(&head.site.has_ruled_failures):
         return NULL
     else:

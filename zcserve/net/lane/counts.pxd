@@ -22,7 +22,7 @@ from libc.stdint cimport uint64_t
 from zcserve.net.lane.atomic cimport look_64, look_double, look_int, set_64, set_double, set_int
 
 cdef enum:
-    CODES = 8                    # as many as there are statuses in output.pxd
+    CODES = 13                   # as many as there are statuses in output.pxd
     SAMPLED_EVERY = 64           # answers; net/counts.py has the same, and the bounds
     SAMPLED_FIRST = 32           # in the middle: so the histogram has never more than that too many, or too few
     BOUNDS = 21

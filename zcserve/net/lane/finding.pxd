@@ -7,16 +7,30 @@ FINDS_MAX questions: whatever is beyond waits for the next one, as a hand-over d
 connection's share of the turn, so that one client leaves room for others.
 
 Odd: what stands in a table that was left behind is moved and not taught anew. To replace it would end a record that answers may
-have been gathered from, and nothing holds those before they are sent.
+have been gathered from, and nothing holds those before they are sent. Leads may be replaced (leads.pxd).
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
 from libc.string cimport memchr
 
-from zcserve.net.lane.records cimport Record
+from zcserve.net.lane.atomic cimport acquire_pointer, look_64
+from zcserve.net.lane.leads cimport Lead, lead_of, note_use, target_of
+from zcserve.net.lane.records cimport QUERY_PLAIN, Record
 from zcserve.net.lane.sites cimport Site
-from zcserve.net.lane.table cimport find_key, moved
+from zcserve.net.lane.table cimport find, find_key, moved
 from zcserve.net.lane.text cimport Text
+
+# 1 for what stands for itself in a query: `targets._QUERY_BYTES`.
+cdef extern from * nogil:
+    """
+    static const unsigned char zc_query[256] = {
+        ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
+        ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['/'] = 1, ['?'] = 1, [':'] = 1, ['@'] = 1, ['!'] = 1, ['$'] = 1, ['&'] = 1,
+        ['\\''] = 1, ['('] = 1, [')'] = 1, ['*'] = 1, ['+'] = 1, [','] = 1, [';'] = 1, ['='] = 1, ['%'] = 1,
+    };
+    """
+    const uint8_t *QUERY "zc_query"
 
 cdef enum:
     FINDS_MAX = 64               # for the events of a turn, and again for what was left of others: some 2 us each
@@ -31,16 +45,70 @@ cdef inline bint may_find(const Finder *finder) noexcept nogil:
     return finder.left > 0
 
 
-cdef inline Record *find_out(Finder *finder, Site *site, Text target) noexcept with gil:
-    """What a target leads to, taught or moved now; NULL where the general lane is to answer. The caller has the GIL already."""
+cdef inline Record *find_out(Finder *finder, Site *site, Text target, uint8_t *said) noexcept with gil:
+    """What a target leads to, taught or moved now, and what is `said` with it (`follow`); NULL where the general lane is to answer. The
+    caller has the GIL already."""
     cdef const char *query = <const char *> memchr(target.at, c'?', target.len)
     cdef Text path = Text(target.at, query - target.at) if query != NULL else target
-    cdef Record *record = moved(&site.table, path)
-    if record == NULL and site.teach != NULL:
+    cdef Record *record = find_key(&site.table, path)
+    cdef Record *answer
+    if record == NULL:
+        record = moved(&site.table, path)
+    answer = answer_at(site, record, target, query, said)
+    if answer == NULL and site.teach != NULL and not (query != NULL and is_in_force(site, record)):
         finder.left -= 1
         try:
             (<object> site.teach)(PyBytes_FromStringAndSize(path.at, path.len))
         except BaseException:    # the general lane fails as it does, and says so
             return NULL
-        record = find_key(&site.table, path)
-    return record if record != NULL and (query == NULL or record.any_query) else NULL
+        answer = answer_at(site, find_key(&site.table, path), target, query, said)
+    return answer
+
+
+cdef inline Record *answer_at(Site *site, Record *record, Text target, const char *query, uint8_t *said) noexcept nogil:
+    """What a record at a target's path says to it; NULL for nothing."""
+    if record == NULL or (query != NULL and not record.any_query):
+        return NULL
+    return follow(site, record, target, said) if record.front else record
+
+
+cdef inline bint is_in_force(const Site *site, const Record *record) noexcept nogil:
+    """Whether a path has a record, and not a lead that is void. What that has no answer to is Python's, and need not be taught again."""
+    return record != NULL and (not record.front or lead_of(record).version == site.table.version)
+
+
+cdef inline bint is_known(const Site *site, Text key) noexcept nogil:
+    """As `Lane.knows`."""
+    return is_in_force(site, find_key(&site.table, key))
+
+
+# --- leads --------------------------------------------------------------------------------------------------
+
+
+cdef inline Record *follow(Site *site, Record *record, Text target, uint8_t *said) noexcept nogil:
+    """The record that a lead has the answer from, and the status that is `said` with a file's content. NULL: Python is asked, since the
+    lead is void, or what it leads to is not known, or not in memory."""
+    cdef Lead *lead = lead_of(record)
+    if look_64(&site.table.version) != lead.version:
+        return NULL
+    note_use(lead)
+    if record.count:
+        return record if record.any_query != QUERY_PLAIN or is_plain_query(target) else NULL
+    if not lead.target_len:
+        return <Record *> acquire_pointer(<void * const *> &site.absent.page)
+    said[0] = record.status
+    if look_64(&site.table.drops) == lead.drops and lead.target != NULL:
+        return lead.target
+    record = find(&site.table, target_of(record), lead.target_len, lead.target_hash)
+    return record if record != NULL and not record.front else NULL
+
+
+cdef inline bint is_plain_query(Text target) noexcept nogil:
+    """Whether a target has no query, or one in which nothing is to be escaped: `targets.escape_query`."""
+    cdef const char *p = <const char *> memchr(target.at, c'?', target.len)
+    cdef const char *end = target.at + target.len
+    while p != NULL and p < end:
+        if not QUERY[<uint8_t> p[0]]:
+            return False
+        p += 1
+    return True

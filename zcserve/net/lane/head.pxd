@@ -59,6 +59,7 @@ cdef struct Head:
     Text client                  # the client's name, nothing where it is the peer
     # What is set before it is read.
     size_t method_len
+    uint8_t said                 # the status that a lead says with a file's content (leads.pxd), by output.pxd's numbers; else 0
     int mode                     # what the connection does after it: KEEP, KEEP_10, CLOSE
     uint32_t hash                # of its key (`key_of`)
     Site *site                   # which it is for

@@ -41,7 +41,19 @@ cdef enum:                       # which prefix: by status
     NOT_FOUND = 5
     MOVED = 6                    # 301
     UNAVAILABLE = 7              # 503
-    STATUSES = 8                 # counts.pxd has a row for each
+    FOUND = 8                    # 302
+    SEE_OTHER = 9                # 303
+    TEMPORARY = 10               # 307
+    PERMANENT = 11               # 308
+    NO_MORE = 12                 # 410
+    STATUSES = 13                # counts.pxd has a row for each
+
+# By status: `fastlane.STATUSES`.
+cdef extern from * nogil:
+    """
+    static const int zc_code_of[13] = {200, 304, 206, 412, 416, 404, 301, 503, 302, 303, 307, 308, 410};
+    """
+    const int *CODE_OF "zc_code_of"
 
 cdef enum:                       # how a step ended
     DONE = 0
@@ -94,12 +106,12 @@ cdef struct Pending:             # of one answer; the record is kept till it is 
 
 
 cdef inline int code_of(int status) noexcept nogil:
-    """The number of the status that a record has."""
-    if status == OK:
-        return 200
-    if status == UNAVAILABLE:
-        return 503
-    return 404 if status == NOT_FOUND else 301
+    """The number that a status has."""
+    return CODE_OF[status]
+
+
+cdef inline bint is_redirect(int status) noexcept nogil:
+    return status == MOVED or FOUND <= status <= PERMANENT
 
 
 cdef inline int set_prefixes(Output *output, tuple prefixes) except -1:
@@ -132,12 +144,12 @@ cdef inline void date_prefixes(Output *output, int64_t second) noexcept nogil:
 
 
 cdef inline Answer *add_answer(
-    Output *output, const Head *head, const char *start, Record *record, Rep *rep, bint matched
+    Output *output, const Head *head, const char *start, Record *record, Rep *rep, int status
 ) noexcept nogil:
-    """Put an answer behind the others: 304 where a condition `matched`, else what the record says."""
+    """Put an answer of this status behind the others."""
     cdef Answer *answer = &output.answers[output.count]
     cdef iovec *iov = &output.iov[2 * output.count]
-    cdef int status = NOT_MODIFIED if matched else record.status
+    cdef bint matched = status == NOT_MODIFIED
     cdef const char *content = NULL
     answer.size = rep.size if head.is_get and not matched else 0
     answer.span_offset = rep.offset
@@ -206,7 +218,7 @@ cdef inline void add_text(
 cdef inline bint is_error(const Answer *answer) noexcept nogil:
     """Whether its status is 400 or more."""
     cdef int status = answer.cell // METHODS
-    return status >= FAILED and status != MOVED
+    return code_of(status) >= 400
 
 
 cdef inline bint has_room(const Output *output) noexcept nogil:

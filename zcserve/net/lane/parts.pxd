@@ -1,7 +1,7 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Answers whose head is made when they are asked for: a part of content (206), the pages that say that there is none (416)
-or that a condition failed (412), and a redirect (301), which takes the query along.
+or that a condition failed (412), and a redirect, which takes the query along.
 
 Byte for byte what site/reply.py makes. Of a part the status line, Content-Length and Content-Range are written, and what stands in the
 head behind "Content-Length: " copied behind them: the size, which Content-Range ends with, and the other fields. The pages are
@@ -17,10 +17,10 @@ from libc.string cimport memchr, memcpy
 from zcserve.net.lane.head cimport Head
 from zcserve.net.lane.mapped cimport copied_at
 from zcserve.net.lane.output cimport (
-    COPY_BYTES_MAX, FAILED, MADE_BYTES, MOVED, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
+    COPY_BYTES_MAX, FAILED, MADE_BYTES, PARTIAL, UNSATISFIABLE, Answer, Output, put_behind,
 )
 from zcserve.net.lane.ranges cimport Part
-from zcserve.net.lane.records cimport LENGTH_NAME_LEN, Record, Rep, reps_of
+from zcserve.net.lane.records cimport LENGTH_NAME_LEN, QUERY_ANY, QUERY_PLAIN, Record, Rep, reps_of
 from zcserve.net.lane.system cimport iovec
 from zcserve.net.lane.text cimport Text, decimal
 
@@ -116,21 +116,24 @@ cdef inline Answer *add_page(
 
 
 cdef inline Answer *add_redirect(Output *output, const Head *head, const char *start, Record *record) noexcept nogil:
-    """Put 301 behind the other answers, with the request's query behind the location, which is the head's last line; NULL where
-    there is no room for it."""
+    """Put a redirect behind the other answers, with the request's query behind the location, which is the head's last line, where the
+    record says so; NULL where there is no room for it."""
     cdef Rep *rep = reps_of(record)
-    cdef const char *query = <const char *> memchr(head.place.at, c'?', head.place.len)
+    cdef int status = record.status
+    cdef const char *query = <const char *> memchr(head.place.at, c'?', head.place.len) if record.any_query > QUERY_ANY else NULL
     cdef size_t query_len = head.place.at + head.place.len - query if query != NULL else 0
     cdef size_t size = <size_t> rep.size if head.is_get else 0
     cdef char *at = output.made + output.made_len
-    if output.prefix_len[head.mode][MOVED] + rep.head_len + query_len + size > MADE_BYTES - output.made_len:
+    if query_len == 1 and record.any_query == QUERY_PLAIN:
+        query_len = 0
+    if output.prefix_len[head.mode][status] + rep.head_len + query_len + size > MADE_BYTES - output.made_len:
         return NULL
-    append(&at, output.prefix[head.mode][MOVED], output.prefix_len[head.mode][MOVED])
+    append(&at, output.prefix[head.mode][status], output.prefix_len[head.mode][status])
     append(&at, rep.head, rep.head_len - LAST_LINE_ENDS)
     if query_len:
         append(&at, query, query_len)
     append(&at, rep.head + rep.head_len - LAST_LINE_ENDS, LAST_LINE_ENDS + size)
-    return put_made(output, head, at, size, start, record, rep, MOVED)
+    return put_made(output, head, at, size, start, record, rep, status)
 
 
 cdef inline Answer *put_made(

@@ -11,8 +11,9 @@ A record is made for each file that is asked for, so each byte of it counts: wit
 A plain answer writes nothing into it: what changes with each use is the lane's (uses.pxd). That names a representation by its number;
 Python's thread finds the entry by that (numbers.pxd).
 
-Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd. One with another `status` than 200 is a
-page that says so: its representation has no entry, and is never chosen among others, compared or counted.
+Odd: a record without representations (`count` 0) belongs to a servlet, see servlets.pxd, or is a lead (leads.pxd), which answers by another
+record. One with another `status` than 200 is a page that says so: its representation has no entry, and is never chosen among others, compared
+or counted.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer, Py_buffer
@@ -33,6 +34,12 @@ cdef enum:
     TAG_NAME_LEN = 6             # ETag and what stands between it and its value
     REPS_MAX = 4
     CODINGS = 4                  # identity, br, gzip, zstd
+
+cdef enum:                       # `Record.any_query`
+    QUERY_NONE = 0               # the key is all of the target
+    QUERY_ANY = 1                # each query, which changes nothing
+    QUERY_SENT = 2               # each query, which goes behind the location of a redirect as it was sent
+    QUERY_PLAIN = 3              # likewise, but an empty one does not, and what no URL has is Python's to escape
 
 cdef struct Rep:
     const char *head             # for a packed body, the content follows
@@ -55,8 +62,9 @@ cdef struct Record:              # one allocation, its representations and its k
     PyObject *keep               # what a servlet consists of
     int refs                     # why it may not be freed: what it belongs to, sends under way, a servlet's call. Any lane changes it
     uint8_t count                # of representations
-    uint8_t any_query            # what its key leads to with each query behind it, too
+    uint8_t any_query            # what its key leads to with each query behind it, too (`QUERY_...`)
     uint8_t status               # which prefix (output.pxd)
+    uint8_t front                # bytes that stand in front of it in its block (leads.pxd); 0: it is no lead
 
 cdef struct Dead:                # nothing refers to them any more
     Record **records
@@ -73,14 +81,17 @@ cdef inline char *key_at(const Record *record) noexcept nogil:
     return <char *> (reps_of(record) + record.count)
 
 
-cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps, int count) noexcept:
+cdef inline Record *new_record(const char *key, size_t key_len, const Rep *reps, int count, size_t front) noexcept:
     """A record, which holds what its representations refer to; NULL without memory. Without a key there are so many bytes for what
-    else it is to hold."""
-    cdef Record *record = <Record *> malloc(sizeof(Record) + count * sizeof(Rep) + key_len)
+    else it is to hold. In `front` of it there are so many bytes, all of them 0."""
+    cdef char *block = <char *> malloc(front + sizeof(Record) + count * sizeof(Rep) + key_len)
+    cdef Record *record
     cdef int i
-    if record == NULL:
+    if block == NULL:
         return NULL
-    memset(record, 0, sizeof(Record))
+    memset(block, 0, front + sizeof(Record))
+    record = <Record *> (block + front)
+    record.front = <uint8_t> front
     record.refs = 1              # of what the caller puts it into
     record.count = <uint8_t> count
     record.key_len = <uint32_t> key_len
@@ -110,7 +121,7 @@ cdef inline Record *record_of_file(bytes key, tuple entries, bint any_query) exc
         count += 1
     if not count:
         return NULL
-    record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), reps, count)
+    record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), reps, count, 0)
     if record == NULL:
         raise MemoryError
     record.any_query = any_query
@@ -216,8 +227,8 @@ cdef inline bint is_with(Record *record, entry) noexcept:
     return False
 
 
-cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes content) except NULL:
-    """A record of a page. Raises MemoryError."""
+cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes content, size_t front=0) except NULL:
+    """A record of a page, with so many bytes in `front` of it. Raises MemoryError."""
     cdef Rep rep
     cdef Record *record
     page = head + content
@@ -227,7 +238,7 @@ cdef inline Record *record_of_page(bytes key, int status, bytes head, bytes cont
     rep.head_len = <uint32_t> PyBytes_GET_SIZE(head)
     rep.fd = -1
     rep.size = PyBytes_GET_SIZE(content)
-    record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &rep, 1)
+    record = new_record(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), &rep, 1, front)
     if record == NULL:
         raise MemoryError
     record.status = <uint8_t> status
@@ -241,7 +252,7 @@ cdef inline void free_record(Record *record) noexcept:
         Py_XDECREF(reps_of(record)[i].entry)
         Py_XDECREF(reps_of(record)[i].body)
     Py_XDECREF(record.keep)
-    free(record)
+    free(<char *> record - record.front)
 
 
 cdef inline void unref(Dead *dead, Record *record) noexcept nogil:

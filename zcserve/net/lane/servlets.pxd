@@ -174,7 +174,7 @@ cdef inline Record *new_servlet(bytes key, uint32_t hash, tuple parts) except NU
     body_max = parts[BODY_MAX]
     sure_s = parts[SURE_S]
     lay_out(&layout, parts[REQUEST], parts[SLOT_NAMES])
-    record = new_record(NULL, aligned(length) + sizeof(Servlet), NULL, 0)
+    record = new_record(NULL, aligned(length) + sizeof(Servlet), NULL, 0, 0)
     if record == NULL:
         raise MemoryError
     record.key_len = <uint32_t> length
@@ -346,7 +346,7 @@ cdef inline bint has_room_to_say(Servlets *servlets, size_t more) noexcept:
         return False
     memset(&rep, 0, sizeof(Rep))
     rep.fd = -1
-    record = new_record(NULL, max(room, <size_t> SAID_BYTES_MIN), &rep, 1)
+    record = new_record(NULL, max(room, <size_t> SAID_BYTES_MIN), &rep, 1, 0)
     if record == NULL:
         return False
     if servlets.said != NULL:

@@ -23,6 +23,7 @@ from zcserve.net.lane.atomic cimport look_int, release_pointer
 from zcserve.net.lane.counts cimport ACCOUNTS
 from zcserve.net.lane.growing cimport grown
 from zcserve.net.lane.hashes cimport close_hashes, give_up, open_hashes
+from zcserve.net.lane.leads cimport Leads
 from zcserve.net.lane.numbers cimport TICKS_AT_ONCE, Numbers, bury, is_telling, tell_some
 from zcserve.net.lane.owned cimport Owned
 from zcserve.net.lane.owners cimport first_of, next_of
@@ -60,6 +61,7 @@ cdef struct Sites:
     Site *leaving                # those that go
     uint32_t seed                # of all tables: a secret
     Chores chores
+    Leads leads
     Numbers *numbers
     Withdrawn *withdrawn
 
@@ -84,7 +86,7 @@ cdef inline Site *add_site(Sites *sites, bytes secret, set quick) except NULL:
     if site == NULL:
         raise MemoryError
     try:
-        open_table(&site.table, sites.seed, sites.count, &sites.chores, sites.numbers, sites.withdrawn)
+        open_table(&site.table, sites.seed, sites.count, &sites.chores, sites.numbers, sites.withdrawn, &sites.leads)
         open_hashes(&site.absent.keys, secret[:16], sites.withdrawn)
         open_hashes(&site.owned.segments, secret[16:], sites.withdrawn)
     except BaseException:

@@ -15,18 +15,21 @@ find a whole record or none. They miss one that is being moved, or stands in slo
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp
 
-from zcserve.net.lane.atomic cimport acquire_pointer, release_pointer
+from zcserve.net.lane.atomic cimport acquire_pointer, release_pointer, set_64
 from zcserve.net.lane.lanes cimport note_chores
+from zcserve.net.lane.leads cimport Leads, lead_of, unlink
 from zcserve.net.lane.numbers cimport Numbers, bury, give_numbers, number_reps, tell_record
 from zcserve.net.lane.owners cimport has_many
-from zcserve.net.lane.records cimport Dead, Record, free_record, is_resident, key_at, record_of_file, reps_of
+from zcserve.net.lane.records cimport (
+    QUERY_SENT, Dead, Record, free_record, is_resident, key_at, record_of_file, reps_of,
+)
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
-from zcserve.net.lane.withdrawn cimport Withdrawn, withdraw, withdraw_memory
+from zcserve.net.lane.withdrawn cimport Withdrawn, put_thing, withdraw, withdraw_memory
 
 cdef enum:
     PROBES_MAX = 256             # slots that a search looks at: a table at most half full needs some dozens
@@ -61,10 +64,13 @@ cdef struct Table:
     Numbers *numbers
     Dead *dead
     Withdrawn *withdrawn
+    Leads *leads                 # of all tables
+    uint64_t drops               # of records that are no leads, until now. Other lanes look at it
+    uint64_t version             # of what keys lead to: leads hold for one. Other lanes look at it
     Record tomb
 
 cdef inline int open_table(
-    Table *table, uint32_t seed, uint32_t site, Chores *chores, Numbers *numbers, Withdrawn *withdrawn
+    Table *table, uint32_t seed, uint32_t site, Chores *chores, Numbers *numbers, Withdrawn *withdrawn, Leads *leads
 ) except -1:
     """Raises MemoryError."""
     table.seed = seed
@@ -73,6 +79,7 @@ cdef inline int open_table(
     table.numbers = numbers
     table.withdrawn = withdrawn
     table.dead = withdrawn.dead
+    table.leads = leads
     table.slots = new_slots(SLOTS_MIN - 1)
     if table.slots == NULL:
         raise MemoryError
@@ -268,9 +275,9 @@ cdef inline int put_file(Table *table, bytes key, tuple entries, bint any_query)
     return 0
 
 
-cdef inline int put_page(Table *table, bytes key, Record *record) except -1:
-    """Put what is the same with each query."""
-    record.any_query = True
+cdef inline int put_redirect(Table *table, bytes key, Record *record) except -1:
+    """Put a redirect that takes each query along."""
+    record.any_query = QUERY_SENT
     drop_key(table, text_of(key))
     insert_or_free(table, record)
     return 0
@@ -352,6 +359,11 @@ cdef inline void take_out(Table *table, Record *record) noexcept nogil:
 
 cdef inline int let_go(Table *table, Record *record) except -1:
     """A record is in no table any more."""
+    if record.front:
+        unlink(table.leads, lead_of(record))
+        put_thing(table.withdrawn, <uintptr_t> record)
+        return 0
+    set_64(&table.drops, table.drops + 1)
     tell_record(table.numbers, record)
     withdraw(table.withdrawn, record)
     return 0
