@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from zcserve.cache import burial, fetcher, watcher
+from zcserve.cache import burial, fetcher, instance, watcher
 from zcserve.cache.crew import Crew
 from zcserve.content import live, news, patches, releases
 from zcserve.content.jobs import Jobs
@@ -39,7 +39,8 @@ _SMALL: dict[Any, dict[str, float]] = {
     patches: {"KEYS_LAID_AT_ONCE": 1, "EVENTS_READ_S": 0},
     live: {"EVENTS_READ_S": 0},
     news: {"EVENTS_READ_S": 0},
-    watcher: {"READ_BYTES": 16 + 256, "READS_MAX": 16384, "SETTLE_S": 0},  # the longest event (inotify(7))
+    instance: {"READ_BYTES": 16 + 256, "READS_MAX": 16384},  # the longest event (inotify(7))
+    watcher: {"SETTLE_S": 0},
     releases: {"KEYS_TOLD_AT_ONCE": 1},
     burial: {"LET_GO_AT_ONCE": 1},
     kept: {"SWEPT_AT_ONCE": 1},

@@ -183,10 +183,7 @@ RELOAD = [
     ("open64", errno.EMFILE, 0),
     ("openat64", errno.EMFILE, 0),
     ("openat64", errno.ENFILE, 2),
-    ("inotify_init1", errno.EMFILE, 0),
     ("inotify_add_watch", errno.ENOSPC, 0),
-    ("epoll_ctl", errno.ENOSPC, 0),
-    ("pthread_create", errno.EAGAIN, 0),
 ]
 COLD_FILES = [
     ("openat64", errno.EMFILE, 0),

@@ -19,6 +19,7 @@ from tests.support.following import Becomes, asking, publish
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.cache.instance import Instance
 from zcserve.cache.preload import preload
 from zcserve.cache.root import Root
 from zcserve.cache.watcher import Watcher
@@ -147,8 +148,8 @@ def test_a_reload_whose_watcher_lost_track_begins_anew(
     server = live(site.root)
     watchers: list[Watcher] = []
 
-    def watch(root: Root) -> Watcher:
-        watchers.append(Watcher(root))
+    def watch(root: Root, instance: Instance) -> Watcher:
+        watchers.append(Watcher(root, instance))
         return watchers[-1]
 
     monkeypatch.setattr(builder, "Watcher", watch)

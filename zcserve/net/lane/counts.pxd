@@ -38,7 +38,7 @@ cdef enum:                       # methods that a lane answers, in the order of 
 
 cdef enum:
     ACCOUNTS = 66                # as in site/accounts.py
-    ACCOUNT_CELLS = 64           # of one account: CODES times METHODS
+    ACCOUNT_CELLS = 104          # of one account: CODES times METHODS
 
 cdef extern from * nogil:
     """
