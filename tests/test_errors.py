@@ -14,6 +14,7 @@ from zcserve.errors import (
     NoThreadError,
     UsageError,
     ZcserveError,
+    known_instead,
     line_of,
     nearest,
     reason_of,
@@ -128,3 +129,9 @@ def test_a_content_type_goes_with_json_alone() -> None:
 def test_the_known_word_that_is_most_like_it_is_named(word: str, known: list[str], expected: str) -> None:
     assert nearest(word, known) == expected
     assert nearest(word, reversed(known)) == expected
+
+
+def test_where_no_known_word_is_like_it_all_are_named() -> None:
+    known = ("path", "set", "listing", "cors")
+    assert known_instead("pth", known) == "the nearest known is path"
+    assert known_instead("force", known) == "accepted: path, set, listing, cors"

@@ -65,7 +65,7 @@ def check(config: Config) -> int:
                     raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
                 if isinstance(error, RootError):
                     raise own.refuse_root(error) from None
-                raise UsageError(f"sites.{name}: {error}" if len(sites) > 1 else str(error)) from None
+                raise
     print(f"lanes: {lanes}")
     faults = [fault for name, own in sites.items() for fault in _check_applications(own, nowhere[name])]
     faults += _check_logs(config)

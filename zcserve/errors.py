@@ -86,6 +86,21 @@ class HttpError(ZcserveError):
             raise ValueError("a Content-Type goes with json=: the page of an HttpError has its own")
 
 
+# Of two words that are less alike, one is no typo of the other (`force` and `cors`: 0.44, `pth` and `path`: 0.86).
+_ALIKE = 0.55
+
+
+def known_instead(word: str, known: Iterable[str]) -> str:
+    """What to write instead of `word`: the nearest known one; where none is like it, all there are."""
+    from difflib import SequenceMatcher  # late: only a mistake needs it
+
+    words = tuple(known)
+    near = nearest(word, words)
+    if SequenceMatcher(None, near, word).ratio() >= _ALIKE:
+        return f"the nearest known is {near}"
+    return f"accepted: {', '.join(words)}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like `word`; of equals the one that begins alike (--prot: --port, not --root)."""
     from difflib import SequenceMatcher  # late: only a mistake needs it

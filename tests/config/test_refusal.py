@@ -23,6 +23,7 @@ def test_a_refusal_says_the_value_what_is_wrong_and_what_is_accepted() -> None:
         (Path("/a"), "'/a'"),
         (5, "5"),
         (None, "None"),
+        (False, "false"),
         ("x" * 78, "'" + "x" * 78 + "'"),
         ("x" * 79, "'" + "x" * 75 + " ..."),
     ],

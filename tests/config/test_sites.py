@@ -9,6 +9,7 @@ import pytest
 from zcserve.config.sites import configs_of
 from zcserve.config.sources import load
 from zcserve.config.table import Config
+from zcserve.config.tables import tables_of
 from zcserve.config.units import MIB, Share
 from zcserve.errors import UsageError
 
@@ -113,7 +114,8 @@ A = '[sites.a]\nhosts = ["a.example"]\nroot = "a"\n'
         ("[site.a]", (1, 1), "unknown key 'site'; the nearest known is sites"),
         (A + "[sites.a.rules]", (4, 1), "rules: "),
         (A + 'rot = "x"', (4, 1), "unknown key 'rot'; the nearest known is root"),
-        (A + 'host = "x"', (4, 1), "host is the server's key, and no site's"),
+        (A + 'host = "x"', (4, 1), "host is an address to listen at, which no site has; accepted: hosts"),
+        ('[sites]\nhosts = ["x"]', (2, 1), "sites.hosts: is no table; accepted: a table for each site: [sites.blog]"),
         (A + "memory = 1", (4, 1), "memory is the server's key, and no site's"),
         (A + "  memory-max = 1", (4, 3), "unknown key 'memory-max'; the nearest known is memory_max"),
         (A + 'memory_max = "120%"', (4, 1), "memory_max: '120%' is not a size"),
@@ -184,3 +186,15 @@ def test_a_site_has_the_servers_dialect_of_rules_unless_it_says_its_own(tmp_path
         UsageError, match=r"web.toml:5:1: rules_dialect: 'caddy' is unknown; accepted: one of netlify, "
     ):
         read(tmp_path, 'root = "w"\n' + A + 'rules_dialect = "caddy"\n')
+
+
+def test_what_is_wrong_with_a_table_of_a_site_is_told_with_its_own_place_alone(tmp_path: Path) -> None:
+    tables = "[[sites.a.auth]]\npath = '/a'\nopen = true\n[[sites.a.rules]]\npath = '/a'\nsett = 1"
+    config = read(tmp_path, A + tables)
+    (table,) = config.sites
+    (rule,) = tables_of(table.values["rules"], ("rules",))
+    with pytest.raises(UsageError) as caught:
+        rule.require(("path", "set"))
+    told = f"{tmp_path / 'web.toml'}:9:1: sites.a.rules[0].sett: unknown word 'sett'; the nearest known is set"
+    assert str(table.refuse(caught.value)) == told
+    assert str(table.refuse(UsageError("it fails"))) == f"{tmp_path / 'web.toml'}:1:1: sites.a: it fails"

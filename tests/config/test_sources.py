@@ -121,7 +121,7 @@ def test_no_root_at_all_says_how_to_give_one() -> None:
         ("port = 1\nmemory = \nhost = 'x'", "zcserve.toml:2:10: "),
         ("port = 1\nindex = ['a'", "zcserve.toml:2: "),
         ("port = 1\nport = 2", "zcserve.toml:2: "),
-        ("port = true", "port: True is a boolean, not a whole number; accepted: a whole number, from 0 to"),
+        ("port = true", "port: true is a boolean, not a whole number; accepted: a whole number, from 0 to"),
         ("port = 80.5", "port: 80.5 is a float, not a whole number"),
         ("port = [80]", "port: [80] is an array, not a whole number"),
         ("host = 5", "host: 5 is an integer, not text"),

@@ -49,6 +49,11 @@ def test_an_unknown_word_is_told_with_the_nearest_known() -> None:
     assert str(error.value) == ("site.toml:6:3: rules[1].sett: unknown word 'sett'; the nearest known is set")
 
 
+def test_of_a_word_that_is_no_typo_all_that_are_known_are_told() -> None:
+    with pytest.raises(UsageError, match=r"unknown word 'sett'; accepted: path, force, query$"):
+        tables()[1].require(("path", "force", "query"))
+
+
 def test_a_wrong_value_is_told_with_its_place() -> None:
     _, second = tables()
     assert second.checked("path", positive, 0) == "/b"

@@ -100,7 +100,7 @@ def test_a_star_for_fields_is_all_but_authorization() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cors = true", "site.toml:3:1: rules[0].cors: True is a boolean"),
+        ("cors = true", "site.toml:3:1: rules[0].cors: true is a boolean"),
         ("cors = 'https://a.example'", "site.toml:3:1: rules[0].cors: 'https://a.example' is a string"),
         ("cors = { origin = ['*'] }", "site.toml:3:10: rules[0].cors.origin: unknown word 'origin'; the nearest"),
         ("cors = { max_age = 1 }", "site.toml:3:1: rules[0].cors: no origins"),

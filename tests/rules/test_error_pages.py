@@ -70,7 +70,8 @@ HEAD = 'root = "w"\n[error_pages]\n'
         (HEAD + '431 = "/a"', "3:1: error_pages.431: 431 has no page of a site: it ends a connection"),
         (HEAD + '5xy = "/a"', "3:1: error_pages.5xy: '5xy' is no status with a page; the nearest known is 5xx"),
         (HEAD + "404 = 1", "3:1: error_pages.404: 1 is an integer; accepted: a path in the root"),
-        (HEAD + '404 = "a"', "3:1: error_pages.404: 'a' leads nowhere: it begins with a slash"),
+        (HEAD + '404 = "a"', "3:1: error_pages.404: 'a' is no path in the root; accepted: a path that begins"),
+        (HEAD + 'missing = "/a"', "3:1: error_pages.missing: 'missing' is no status with a page; accepted: 401, 403, "),
         (HEAD + '404 = "/a?b"', "3:1: error_pages.404: '/a?b' is no path in the root"),
         (HEAD + '404 = "https://a.example/b"', "3:1: error_pages.404: 'https://a.example/b' is no path in the root"),
         (HEAD + '404 = "/:a"', "3:1: error_pages.404: '/:a': there is no placeholder"),
@@ -78,7 +79,7 @@ HEAD = 'root = "w"\n[error_pages]\n'
         ('root = "w"\n[[error_pages]]\n404 = "/a"', "2:1: error_pages: "),
         (
             '[sites.a]\nroot = "a"\nhosts = "a.example"\n[sites.a.error_pages]\n404 = ""',
-            "5:1: sites.a.error_pages.404: '' leads nowhere",
+            "5:1: sites.a.error_pages.404: '' is no path in the root",
         ),
         ('root = "w"\n[error_page]\n404 = "/a"', "2:1: unknown key 'error_page'; the nearest known is error_pages"),
     ],

@@ -169,7 +169,7 @@ def test_tags_are_one_or_a_list_and_a_priority_is_a_number() -> None:
         ("tags = 5", "site.toml:3:1: rules[0].tags: 5 is no list of texts"),
         (f"tags = {[f't{number}' for number in range(TAGS_MAX + 1)]}", "site.toml:3:1: rules[0].tags: 33 tags"),
         ("priority = 101", "site.toml:3:1: rules[0].priority: 101 is no priority; accepted: a whole number, from -100"),
-        ("priority = true", "site.toml:3:1: rules[0].priority: True is a boolean"),
+        ("priority = true", "site.toml:3:1: rules[0].priority: true is a boolean"),
     ],
 )
 def test_what_is_no_tag_and_no_priority_is_told_with_its_place(text: str, message: str) -> None:

@@ -16,5 +16,7 @@ def refusal(value: object, problem: str, accepted: str) -> UsageError:
 
 def shown(value: object) -> str:
     """The value as it appears in a message: quoted, on one line, cut short."""
+    if isinstance(value, bool):
+        return str(value).lower()  # as TOML writes it
     text = repr(str(value) if isinstance(value, os.PathLike) else value)
     return text if len(text) <= _CHARACTERS_MAX else text[: _CHARACTERS_MAX - 4] + " ..."

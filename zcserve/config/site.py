@@ -76,7 +76,11 @@ class SiteTable:
         return self.places.get(word, self.where)
 
     def refuse(self, error: UsageError, word: str = "") -> UsageError:
-        """The error, which begins with the place of a key, or of the table, and with the site."""
+        """The error, which begins with the place of a key, or of the table, and with the site. One of a table of the
+        same file (`[[sites.NAME.rules]]`) says its place and the site itself."""
+        file = self.where.rsplit(":", 3)[0]  # "site.toml:3:1: "
+        if file and str(error).startswith(f"{file}:"):
+            return error
         return UsageError(f"{self.place(word)}sites.{self.name}: {error}")
 
     def __post_init__(self) -> None:

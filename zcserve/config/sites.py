@@ -80,7 +80,8 @@ class _Reader:
         """All of it."""
         name = self._name
         if not isinstance(table, Mapping):
-            raise UsageError(f"{self._where()}sites.{name}: is no table; accepted: [sites.{name}]")
+            accepted = "a table for each site: [sites.blog]" if name in (*_OWN, *_KEYS) else f"[sites.{name}]"
+            raise UsageError(f"{self._where()}sites.{name}: is no table; accepted: {accepted}")
         own: dict[str, Any] = {}
         values: dict[str, Any] = {}
         words: dict[str, str] = {}
@@ -109,6 +110,8 @@ class _Reader:
 
 
 def _about_unknown(word: str) -> str:
+    if word == "host":
+        return "host is an address to listen at, which no site has; accepted: hosts, the names that a site answers to"
     if word in BY_WORD:
         return f"{word} is the server's key, and no site's; accepted: it stands at the top of the file"
     known = nearest(word.replace("-", "_"), [*_OWN, *_KEYS, *TABLES])

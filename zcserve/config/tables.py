@@ -12,7 +12,7 @@ from typing import Any
 from zcserve.config.option import toml_type
 from zcserve.config.places import Path, Place, places_of
 from zcserve.config.refusal import refusal, shown
-from zcserve.errors import UsageError, nearest
+from zcserve.errors import UsageError, known_instead
 
 
 class Source:
@@ -85,8 +85,8 @@ class Table(Mapping[str, Any]):
         words = tuple(known)
         for word in self._values:
             if word not in words:
-                near = nearest(word.replace("-", "_"), words)
-                raise UsageError(f"{self.where(word)}: unknown word {shown(word)}; the nearest known is {near}")
+                told = known_instead(word.replace("-", "_"), words)
+                raise UsageError(f"{self.where(word)}: unknown word {shown(word)}; {told}")
 
     def checked(self, word: str, check: Callable[[Any], Any], *path: str | int) -> Any:
         """What `check` makes of a word's value, or of what is found in that by `path`. Raises UsageError, which begins

@@ -18,7 +18,7 @@ from zcserve.config.option import toml_type
 from zcserve.config.refusal import refusal
 from zcserve.config.tables import Table
 from zcserve.config.units import DAY_S, parse_duration
-from zcserve.errors import UsageError, nearest
+from zcserve.errors import UsageError, known_instead
 from zcserve.http import KNOWN_METHODS, FieldLines, is_token, parse_list
 
 WORDS = ("origins", "methods", "headers", "expose", "max_age", "credentials")
@@ -160,8 +160,8 @@ def read_cors(table: Table, word: str = "cors") -> Cors:
     table.checked(word, _require_table)
     for name in value:
         if name not in WORDS:
-            near = nearest(str(name).replace("-", "_"), WORDS)
-            raise UsageError(f"{table.where(word, name)}: unknown word {name!r}; the nearest known is {near}")
+            told = known_instead(str(name).replace("-", "_"), WORDS)
+            raise UsageError(f"{table.where(word, name)}: unknown word {name!r}; {told}")
     if "origins" not in value:
         raise UsageError(f"{table.where(word)}: no origins; accepted: origins = {_ORIGINS_ACCEPTED}")
     reads = _Reading(table, word)

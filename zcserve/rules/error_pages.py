@@ -17,7 +17,7 @@ from typing import Any
 from zcserve.config.option import toml_type
 from zcserve.config.refusal import refusal, shown
 from zcserve.config.tables import Table, table_of
-from zcserve.errors import UsageError, nearest
+from zcserve.errors import UsageError, known_instead
 from zcserve.rules.targets import parse_target
 
 # Statuses with a page of the site. Content of the latter is kept in memory, so that a 503 needs no disk, and what is
@@ -93,13 +93,16 @@ def _read(table: Table) -> dict[str, tuple[bytes, str]]:
 def _about_unknown(word: str) -> str:
     if word in _WITHOUT:
         return f"{word} has no page of a site: {_WITHOUT[word]}; accepted: {', '.join(WORDS)}"
-    return f"{shown(word)} is no status with a page; the nearest known is {nearest(word, WORDS)}"
+    return f"{shown(word)} is no status with a page; {known_instead(word, WORDS)}"
 
 
 def _key(value: object) -> bytes:
     if not isinstance(value, str):
         raise refusal(value, f"is {toml_type(value)}", 'a path in the root: "/errors/missing.html"')
+    accepted = 'a path that begins with a slash, without a query: "/errors/missing.html"'
+    if not value.startswith("/") or value.startswith("//"):
+        raise refusal(value, "is no path in the root", accepted)
     target = parse_target(value, frozenset())
-    if target.origin or target.query is not None or target.fragment:
-        raise refusal(value, "is no path in the root", 'a path without a query: "/errors/missing.html"')
+    if target.query is not None or target.fragment:
+        raise refusal(value, "is no path in the root", accepted)
     return target.path_of({})

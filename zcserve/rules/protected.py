@@ -228,7 +228,10 @@ class Written:
                 doubts.append(f"{self._table.where('users', shown)}: {doubt}")
         hashes |= self._own
         if not hashes:
-            raise UsageError(f"{self._table.where()}: there is no user; accepted: one at least")
+            accepted = "one at least: zcserve passwd NAME makes a line"
+            if self._file:
+                raise UsageError(f"{self._table.where('users_file')}: {self._file!r} has no user; accepted: {accepted}")
+            raise UsageError(f"{self._table.where()}: there is no user; accepted: {accepted}")
         return Protection(self._globs, self._realm, Users(hashes, doubts), self._table)
 
 
