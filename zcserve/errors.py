@@ -87,7 +87,7 @@ class HttpError(ZcserveError):
 
 
 # Of two words that are less alike, one is no typo of the other (`force` and `cors`: 0.44, `pth` and `path`: 0.86).
-_ALIKE = 0.55
+_ALIKE = 0.6
 
 
 def known_instead(word: str, known: Iterable[str]) -> str:
