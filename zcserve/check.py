@@ -24,6 +24,7 @@ from zcserve.config.site import ALL, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
+from zcserve.content.builder import missed_by_rules
 from zcserve.content.told import report_problems
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log, printable
@@ -85,8 +86,7 @@ def _check_content(
     book = Rulebook(config)
     root = open_root(config.directory, book, site)
     generation = walk(root, index=config.index)
-    findings, missing = root.rules.findings(generation.has_file), root.rules.error_pages.missing(generation.has_file)
-    for line in (*book.told, *findings, *missing):
+    for line in (*book.told, *root.rules.findings(generation.has_file), *missed_by_rules(generation, config)):
         _log.warning("%s%s", label, line)
     try_to_open_files(generation)
     store.count_index(site, generation.index_bytes)

@@ -82,6 +82,14 @@ def test_a_rule_that_never_matches_is_told() -> None:
     ]
 
 
+def test_a_rule_that_protects_no_file_is_told() -> None:
+    some = read(f"path = '/in/'\n{USERS}", f"path = ['/privat/**', '/in']\n{USERS}", "path = '/none'\nopen = true")
+    assert list(some.idle([b"/in/a", b"/b"])) == [
+        "site.toml:4:1: auth[1]: protects no file: path '/privat/**', '/in' (/directory/** is all below a directory)"
+    ]
+    assert list(some.idle([b"/in/a", b"/privat/x.gz"])) == []
+
+
 def test_a_realm_stands_in_quotes() -> None:
     (rule,) = (one for one in [read(f"path = '/a'\nrealm = 'a \"b\\'\n{USERS}").of(b"/a")] if one)
     assert rule.challenge == rb'Basic realm="a \"b\\", charset="UTF-8"'

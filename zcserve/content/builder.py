@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,7 +86,7 @@ class Builder:
         self._instance = instance
         self.book = Rulebook(config)
         self.closing = threading.Event()  # what is being built is not waited for
-        self._missing_pages: frozenset[str] = frozenset()  # as the log has them
+        self._missed: frozenset[str] = frozenset()  # as the log has it
         self.progress: Event[int, int] = Event()
         self.rules_changed: Event[()] = Event()
 
@@ -134,7 +134,7 @@ class Builder:
         self.read_error_pages(generation)
         for glob in self.site.pins.newly_idle(generation):
             _log.warning("%s--pin %s matches no file", self.site.label, glob)
-        self._tell_missing_pages(generation)
+        self._tell_what_is_missed(generation)
         return Built(generation, watcher, report, load)
 
     def _load_all(
@@ -148,13 +148,13 @@ class Builder:
             _log.warning("%spinned files do not fit into memory: %s, %s: sent from disk", self.site.label, files, size)
         return report
 
-    def _tell_missing_pages(self, generation: Generation) -> None:
-        """The log says which pages for errors have no file, once for as long as they have none."""
-        missing = list(generation.root.rules.error_pages.missing(generation.has_file))
-        for line in missing:
-            if line not in self._missing_pages:
+    def _tell_what_is_missed(self, generation: Generation) -> None:
+        """The log says which rules are for files that are not there, once for as long as they are not."""
+        missed = list(missed_by_rules(generation, self.config))
+        for line in missed:
+            if line not in self._missed:
                 _log.warning("%s%s", self.site.label, line)
-        self._missing_pages = frozenset(missing)
+        self._missed = frozenset(missed)
 
     def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:
         """Load what fits of a generation that is served already; `note` is told how far it is, and may raise."""
@@ -283,3 +283,12 @@ class Builder:
 def read_all(watcher: Watcher) -> None:
     while not watcher.read(time.monotonic()):
         pass
+
+
+def missed_by_rules(generation: Generation, config: Config) -> Iterator[str]:
+    """What rules are for and the root lacks, a line each: pages for errors, files to be protected. An application may
+    have paths to be protected without a file."""
+    rules = generation.root.rules
+    yield from rules.error_pages.missing(generation.has_file)
+    if rules.asks and not config.servlets and not config.mount:
+        yield from rules.protections.idle(entry.key for entry in generation.entries())

@@ -113,6 +113,17 @@ class Protections:
             return below if below is not None and below.users is not None else None
         return None
 
+    def idle(self, keys: Iterable[bytes]) -> Iterator[str]:
+        """Rules that protect none of these files, a line each: a slip in a path leaves open what it was to protect."""
+        idle = {number for number, rule in enumerate(self._rules) if rule.users is not None}
+        for key in keys:
+            if not idle:
+                return
+            idle.difference_update(self._table.numbers(decoded(key)))
+        for rule in (self._rules[number] for number in sorted(idle)):
+            globs = ", ".join(map(repr, rule.globs))
+            yield f"{rule.written.where()}: protects no file: path {globs} (/directory/** is all below a directory)"
+
     def _first(self, path: str) -> Protection | None:
         numbers = self._table.numbers(path)
         return self._rules[numbers[0]] if numbers else None
