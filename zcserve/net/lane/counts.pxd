@@ -55,7 +55,7 @@ cdef struct Histogram:
 cdef struct Answered:
     int left                     # so many answers are counted until one is to be measured; for the lane alone
     int account                  # that is counted for
-    int first_cell               # where its cells begin
+    Py_ssize_t first_cell        # where its cells begin
     Histogram calls              # of servlets that the lane calls
     Histogram durations
     # By account; of those that are in use alone there is memory:
@@ -87,9 +87,9 @@ cdef inline void count_for(Answered *answered, int account) noexcept nogil:
 
 cdef inline void count_answers(Answered *answered, int cell, int by) noexcept nogil:
     """So many answers more, or less."""
+    cdef Py_ssize_t at = answered.first_cell + cell
     answered.left -= by
-    cell += answered.first_cell
-    set_64(&answered.cells[cell], answered.cells[cell] + by)
+    set_64(&answered.cells[at], answered.cells[at] + by)
 
 
 cdef inline void note_said(Answered *answered, int count) noexcept nogil:

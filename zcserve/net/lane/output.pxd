@@ -47,6 +47,7 @@ cdef enum:                       # which prefix: by status
     PERMANENT = 11               # 308
     NO_MORE = 12                 # 410
     STATUSES = 13                # counts.pxd has a row for each
+    ROWS = 16                    # places for them: of a power of two an index is found by a shift
 
 # By status: `fastlane.STATUSES`.
 cdef extern from * nogil:
@@ -74,13 +75,13 @@ cdef struct Answer:              # two iovecs on their way
     int cell                     # what it is counted as
 
 cdef struct Output:
-    int count                    # of answers that are not sent yet
+    Py_ssize_t count             # of answers that are not sent yet
     int64_t site                 # the number of the site of these, and of those before; -1: there was none
     bint is_logged               # it has an access log
     int begun                    # the answer that `send_answers` left in `Pending`
     int64_t bytes_left           # that the connection at hand may send in this turn
-    size_t prefix_len[MODES][STATUSES]
-    char prefix[MODES][STATUSES][PREFIX_MAX]
+    size_t prefix_len[MODES][ROWS]
+    char prefix[MODES][ROWS][PREFIX_MAX]
     int date_at[MODES][STATUSES]     # where in it the Date begins
     Answered answered
     Mapped mapped
