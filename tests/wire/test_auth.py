@@ -83,6 +83,18 @@ def lacks(request):
     return Response().send_file("/no/such")
 """
 
+FAILING = """
+from zcserve import Response
+
+@servlet("/fails")
+def fails(request):
+    raise ValueError
+
+@servlet("/lacks")
+def lacks(request):
+    return Response().send_file("/no/such")
+"""
+
 
 def write_site(site: Site) -> None:
     for name in ("in/a.txt", "in/index.html", "in/open.txt", "in/cached.txt", "in/cors.txt", "in/sub/b.txt", "t.csv"):
