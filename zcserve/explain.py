@@ -59,7 +59,7 @@ class _OnDisk:
     def page(self, site: Site, listed: Listed) -> Made:
         """As `Source.page`."""
         resources = listed.generation.resources
-        page = page_of(listed.key, listed.listing, resources, is_json=listed.is_json)
+        page = page_of(listed.key, listed.listing, resources, is_json=listed.is_json, is_shown=listed.is_shown)
         entry = composed(listed, page)
         entry.etag = tag_of(page.content)
         head = self._tenants[site.id].loader.head_of(None, entry)

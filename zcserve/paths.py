@@ -48,6 +48,12 @@ class SentPath:
         # Each escape that was decoded took two bytes away.
         self.is_plain = b"\0" not in self.decoded and len(sent) - len(self.decoded) == 2 * sent.count(b"%")
 
+    def as_key(self) -> SentPath:
+        """The same path spelled as its key."""
+        path = SentPath(self.key)
+        path.is_plain = self.is_plain
+        return path
+
     def behind(self, depth: int) -> bytes:
         """What stands behind the first `depth` segments of the key, as sent and decoded, with its slash; b"" for
         nothing. It begins where the path reaches the last of these segments for the last time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import gzip
+import json
 import os
 import signal
 import socket
@@ -64,6 +65,34 @@ def kept(request):
 @servlet("/made")
 def free(request):
     return "free"
+
+@servlet("/open/{rest:path}")
+def rest_of(request, rest):
+    return rest
+"""
+
+FAILING = """
+from zcserve import Response
+
+@servlet("/fails")
+def fails(request):
+    raise ValueError
+
+@servlet("/lacks")
+def lacks(request):
+    return Response().send_file("/no/such")
+"""
+
+FAILING = """
+from zcserve import Response
+
+@servlet("/fails")
+def fails(request):
+    raise ValueError
+
+@servlet("/lacks")
+def lacks(request):
+    return Response().send_file("/no/such")
 """
 
 
@@ -72,6 +101,7 @@ def write_site(site: Site) -> None:
         site.write(name, SECRET, mtime=1e9)
     site.write("in/a.txt.gz", gzip.compress(SECRET), mtime=1e9)
     site.write("t.csv.gz", gzip.compress(SECRET), mtime=1e9)
+    site.write("t.csv.gz.gz", gzip.compress(gzip.compress(SECRET)), mtime=1e9)
     site.write("app.html", SECRET, mtime=1e9)
     site.write("out.txt", b"free", mtime=1e9)
     site.write("401.html", b"<p>log in, please")
@@ -100,7 +130,8 @@ WAYS = [
     "/in/a.txt", "/in/", "/in", "/in/index.html", "/in/sub/b.txt", "/in/sub", "/in/a.txt.gz", "/in/a.txt?x=1",
     "/%69n/a.txt", "/in%2Fa.txt", "//in//a.txt", "/./in/a.txt", "/x/../in/a.txt", "/in/./a.txt", "/x/%2e%2e/in/a.txt",
     "http://test/in/a.txt", "/in/none", "/in/none/", "/in/none.gz", "/in/moved", "/in/outside", "/rewritten", "/gone",
-    "/t.csv", "/t.csv.gz", "/app", "/app.html", "/in/made", "/in/kept", "/led", "/in/led", "/csp?servlets",
+    "/t.csv", "/t.csv.gz", "/t.csv.gz.gz", "/t.csv.zst.br",
+    "/app", "/app.html", "/in/made", "/in/kept", "/led", "/in/led", "/csp?servlets",
     "/in/open.txt/",
     "/in/open.txt/../a.txt",
 ]  # fmt: skip
@@ -153,6 +184,7 @@ def test_the_right_password_opens_what_is_there_and_tells_what_is_not(client: Cl
         assert client.get("/out.txt").all("Cache-Control") == []
         assert client.get("/none").status == 404
         assert client.get("/made").body == b"free"
+        assert client.get("/open/a/../b//./c").body == b"b/c"  # what was judged
 
 
 def test_no_shared_cache_is_told_to_keep_it(client: Client) -> None:
@@ -180,6 +212,53 @@ def test_the_names_in_a_protected_directory_are_protected(live: Serve, site: Sit
             assert b"b.txt" not in get(server.port, target, "Accept: application/json").body
         listed = get(server.port, "/in/sub/", AS_ALICE)
         assert (listed.status, b"b.txt" in listed.body, listed.all("Cache-Control")) == (200, True, [b"private"])
+
+
+def test_a_listing_names_nothing_that_asks_for_another_password(live: Serve, site: Site) -> None:
+    for name in ("pub/a.csv", "pub/b.txt", "pub/deep/c.txt", "in/open.txt", "in/d.txt", "in/e.csv"):
+        site.write(name, SECRET)
+    auth = (
+        {"path": "/in/open.txt", "open": True},
+        {"path": ["*.csv", "/pub/deep/**"], "users": {"bob": BOB_BCRYPT}},
+        {"path": "/in/**", "users": USERS},
+    )
+    with Client(live(site.root, auth=auth, listing=True).port) as client:
+
+        def names(target: str, *lines: str) -> list[str]:
+            page = client.get(target, *lines).body
+            told = json.loads(client.get(target + "?format=json", *lines).body)
+            assert all(one["href"].encode() in page for one in told["entries"])
+            assert b"csv" not in page
+            assert told["names"] == len(told["entries"])
+            return [one["name"] for one in told["entries"]]
+
+        for _ in range(2):
+            assert names("/") == ["pub"]
+            assert names("/pub/") == ["b.txt"]
+            assert names("/in/", AS_ALICE) == ["d.txt", "open.txt"]
+            assert client.get("/pub/deep/").status == client.get("/pub/a.csv").status == 401
+
+
+@pytest.mark.parametrize("glob", ["*.html", "/errors/**"])
+def test_a_page_for_errors_is_for_clients_that_may_read_it(live: Serve, site: Site, tmp_path: Path, glob: str) -> None:
+    for name in ("404.html", "401.html", "errors/missing.html", "in/a.html"):
+        site.write(name, SECRET)
+    folder = write_servlets(tmp_path, servlets=FAILING)
+    pages = {"4xx": "/errors/missing.html", "5xx": "/errors/missing.html"}
+    server = live(
+        site.root, auth=({"path": glob, "users": USERS},), error_pages=(pages,), servlets=str(folder), clean_urls=True
+    )
+    within = glob.replace("**", "none").replace("*", "/in/none")
+    with Client(server.port) as client:
+        for _ in range(3):
+            for target, status in (("/none", 404), ("/fails", 500), ("/lacks", 404)):
+                answer = client.get(target)
+                assert (answer.status, b"secret" in answer.body) == (status, False), target
+            refused = client.get(within)
+            assert (refused.status, refused.body) == (401, SECRET)
+            assert client.get(within, AS_ALICE).body == SECRET
+        told = explanation_of(server.config, "/none", "GET", ())
+        assert "missing.html" not in told.answer
 
 
 def test_a_browser_may_ask_for_leave_and_learns_nothing_of_what_is_there(client: Client) -> None:
@@ -399,6 +478,10 @@ def test_an_application_is_not_called_for_a_client_without_a_password(
         answer = client.get("/app/x", AS_ALICE)
         assert (answer.body, answer.all("Cache-Control")) == (b"secret, in pieces", [b"private, max-age=5"])
         assert called == ["/x Basic alice"]
+        # What is judged is what the application reads: it may have a route for `/admin/<path>`.
+        for sent in ("/app/../open/./x/..//y", "/x/..//open//app/%2e%2e/y", "/open%2fapp%2f..%2fy"):
+            assert client.get(sent).status == 200
+            assert called.pop() == "/y None None"
         answer = client.get("/open/x", AS_ALICE, "Remote-User: alice", "Auth-Type: Basic")
         assert answer.all("Cache-Control") == [b"public, max-age=5"]
         assert called[1:] == ["/x None None"]

@@ -32,6 +32,7 @@ ODD = (
     "#f?g.txt",
     "ü.txt",
     "\u202e.x",
+    "\u061c.y",
 )
 RAW = (b"caf\xe9.txt", b"\x01\x7f.txt", b"line\nbreak", b"\xef\xbf\xbe")
 

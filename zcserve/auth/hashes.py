@@ -26,7 +26,8 @@ ARGON2_MEMORY_KIB_LEAST = 7 * 1024
 INSTALL = "pip install 'zcserve[auth]'"
 MAKE = "zcserve passwd NAME makes a line"
 
-_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+# Of the salt's last digit two bits count; bcrypt raises ValueError where others are set.
+_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _ARGON2 = re.compile(
     r"\$argon2id\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,9})\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{16,86}"
 )

@@ -121,7 +121,7 @@ class Answering:
 
     def find_resource(self) -> None:
         """Look for what the application has for this request (rewriting.py)."""
-        self._place = place = place_of(self.method, self.target)
+        self._place = place = place_of(self._site, self.method, self.target)
         if place is not None:
             self._asked = find(self._site, Sent(self.method, self.target, self.fields, place))
 
@@ -129,7 +129,7 @@ class Answering:
         """The site asks for passwords: look whether the path does, and what the request shows. After `find_resource`,
         before the body is read: no application reads the body of a request that names nobody."""
         assert self._asker is not None
-        self._place = self._place or place_of(self.method, self.target)
+        self._place = self._place or place_of(self._site, self.method, self.target)
         self._gate = Gate(self._service.keeper, self._site, self._asker.client, self._asker.head(), self.fields)
         keys = [self._place[0].key] if self._place is not None else []  # without a path nothing that is served answers
         keys += [self._asked.path.key] if self._asked is not None else []

@@ -243,13 +243,13 @@ class Explainer:
             return
         if asks:
             told.notes.append("the password is not checked here: this is for the right one; else it is 401")
-        place = place_of(method, target)
+        place = place_of(site, method, target)
         if place is not None and self._source.has_application(site):
             _tell_of_application(told, site, Sent(method, target, fields, place))
         if trail.action is not None:
             told.rule = _rule(trail.action)
         if isinstance(found, Reply):
-            told.answer = _what(found, trail, site)
+            told.answer = _what(found, trail, site, key)
             _send(told, kept_private(found) if asks else found, fields)
             told.effects = _effects(site, trail, fields.origin)
             return
@@ -396,7 +396,7 @@ def _which(base: Entry, key: bytes, trail: Trail, *, is_old: bool) -> str:
     return kind + (", which the live generation has no more" if is_old else "")
 
 
-def _what(answer: Reply, trail: Trail, site: Site) -> str:
+def _what(answer: Reply, trail: Trail, site: Site, key: bytes) -> str:
     """What leads to an answer without a file."""
     if trail.preflight is not None:
         return "what a page of another origin may ask for"
@@ -404,7 +404,7 @@ def _what(answer: Reply, trail: Trail, site: Site) -> str:
         return "a redirect"
     if answer.status == 301:
         return "a directory: its own path ends in a slash"
-    if answer.status == 404 and site.live.error_pages.get(404) is not None:
+    if answer.status == 404 and site.error_page(404, key) is not None:
         page = site.root.rules.error_pages.key_of(404, site.live.pages) or b""
         return f"nothing is at this path: the page {page[1:].decode()}"
     return {200: "what can be done", 404: "nothing is at this path", 421: "no site has this name"}.get(

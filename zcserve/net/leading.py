@@ -109,7 +109,7 @@ def look_up(
                 if isinstance(found, Reply) and found.status == 404:
                     return found
             elif _find(site, target, place)[0][1] is None:
-                return _absent(site, trail)
+                return _absent(site, trail, _place(target, place)[0])
         if trail is not None:
             trail.headed = EVERYWHERE
         return reply.options(everywhere)
@@ -318,19 +318,19 @@ def _led(site: Site, key: bytes, query: bytes | None, host: bytes, trail: Trail 
         found = site.page(page) if page else None
         if trail is not None:
             trail.is_page = found is not None
-        return found if found is not None else _absent(site, trail)
+        return found if found is not None else _absent(site, trail, key)
     if action.location:
         if trail is not None:
             trail.headed = key
         return _redirected(action, query, rules.fields_of_answer(key))
     if action.status == 200:
-        return site.page(action.key) or _absent(site, trail)
+        return site.page(action.key) or _absent(site, trail, key)
     keys = (action.key,) if action.key else ()
     found = next(filter(None, map(site.page, (*keys, *rules.error_pages.of[action.status]))), None)
     if found is not None:
         return Stored(*found, status=action.status)
     if action.status == 404:
-        return _absent(site, trail)
+        return _absent(site, trail, key)
     if trail is not None:
         trail.headed = EVERYWHERE
     return reply.page(action.status, rules.everywhere)
@@ -359,10 +359,10 @@ def _listed(site: Site, key: bytes, query: bytes | None, listing: Listing) -> Li
     return Listed(site.live, key, listing, query == JSON_QUERY, is_lasting=is_lasting)
 
 
-def _absent(site: Site, trail: Trail | None) -> Reply:
+def _absent(site: Site, trail: Trail | None, key: bytes) -> Reply:
     if trail is not None:
         trail.headed = site.root.rules.not_found_key
-    return site.not_found()
+    return site.not_found(key)
 
 
 def _place(target: bytes, place: tuple[SentPath, bytes | None] | None) -> tuple[bytes, bytes | None]:
@@ -391,7 +391,15 @@ def _find(site: Site, target: bytes, place: tuple[SentPath, bytes | None] | None
 def failed(site: Site, status: int, target: bytes, origin: bytes = b"") -> Reply:
     """500, 503 or 504 where a target's file or application fails, with what rules say of what is there to a page of
     this origin."""
-    return site.failed(status, fields_of_failure(site, target, origin))
+    return site.failed(status, fields_of_failure(site, target, origin), key_asked(target))
+
+
+def key_asked(target: bytes) -> bytes:
+    """The key that a target names; b"" where it names none."""
+    try:
+        return canonical_path(split_target(target)[0])
+    except HttpError:
+        return b""
 
 
 def fields_of_failure(site: Site, target: bytes, origin: bytes = b"") -> FieldLines:
@@ -399,9 +407,8 @@ def fields_of_failure(site: Site, target: bytes, origin: bytes = b"") -> FieldLi
     rules = site.root.rules
     if not rules.has_lasting_fields:
         return ()
-    try:
-        key = canonical_path(split_target(target)[0])
-    except HttpError:
+    key = key_asked(target)
+    if not key:
         return ()
     found = site.page(key)
     return rules.fields_of_failure(found[1].key if found is not None else key, origin)

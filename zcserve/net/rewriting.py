@@ -47,13 +47,15 @@ class Sent(NamedTuple):
     place: tuple[SentPath, bytes | None]
 
 
-def place_of(method: bytes, target: bytes) -> tuple[SentPath, bytes | None] | None:
-    """The path and the query that an application may be asked for; None: it is not asked."""
+def place_of(site: Site, method: bytes, target: bytes) -> tuple[SentPath, bytes | None] | None:
+    """The path and the query that an application may be asked for; None: it is not asked. Of a site that asks for
+    passwords it is told the path that was judged: in one as sent, such as `/app/admin/../x`, it might read another."""
     if target == b"*" or method in (b"CONNECT", b"TRACE"):
         return None
     try:
         sent, query = split_target(target)
-        return SentPath(sent), query
+        path = SentPath(sent)
+        return path.as_key() if site.root.rules.asks else path, query
     except HttpError:
         return None  # `look_up` says so
 

@@ -205,6 +205,11 @@ class Rules:
         """What a path, or the file at this key, asks for before it is answered; None: nothing."""
         return self.protections.of(key) if self.asks else None
 
+    def lists(self, directory: bytes, key: bytes) -> bool:
+        """Whether the listing of a directory may name what is at this key: its reader has shown what that asks for."""
+        asks = self.protection(key)
+        return asks is None or asks is self.protection(directory)
+
     # --- where a path leads -----------------------------------------------------------------------------------
 
     def answer(self, key: bytes, query: bytes | None, host: bytes = b"") -> Action | None:

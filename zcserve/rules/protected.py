@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from zcserve.auth.hashes import doubt_about
@@ -43,6 +44,9 @@ DEFAULT_REALM = "Restricted"
 REALM_CHARACTERS_MAX = 100
 # A path ends in them where a sibling is asked for by its own name, which has the content of its base.
 CODING_ENDINGS = (".br", ".zst", ".gz")
+
+# The endings of a base, its siblings and theirs. What is absent with more of them answers 404 at the top of a root.
+_CODED = ("", *CODING_ENDINGS, *map("".join, product(CODING_ENDINGS, repeat=2)))
 
 _CACHE_CONTROL = b"cache-control"
 PRIVATE: FieldLines = ((b"Cache-Control", b"private"),)
@@ -105,9 +109,11 @@ class Protections:
         exact = self._first(path)
         if exact is not None and exact.users is not None:
             return exact
-        for ending in CODING_ENDINGS:
-            if path.endswith(ending) and (base := self._first(path.removesuffix(ending))) is not None:
-                return base if base.users is not None else None
+        base = path
+        while base.endswith(CODING_ENDINGS):  # a sibling may have siblings
+            base = base[: base.rindex(".")]
+            if (its := self._first(base)) is not None:
+                return its if its.users is not None else None
         if exact is None and not path.endswith("/"):
             below = self._first(path + "/")
             return below if below is not None and below.users is not None else None
@@ -156,13 +162,13 @@ NONE = Protections()
 
 
 def _first_of(glob: str) -> tuple[bytes, ...] | None:
-    """The first segments of paths that a glob matches, and of their siblings; None: any."""
+    """The first segments of paths that a glob matches, and of their siblings and those of these; None: any."""
     if "/" not in glob:
         return None
     first = glob.removeprefix("/").partition("/")[0]
     if not first or _WILD.search(first):
         return None
-    return tuple(encode_path((first + ending).encode()) for ending in ("", *CODING_ENDINGS))
+    return tuple(encode_path((first + ending).encode()) for ending in _CODED)
 
 
 def kept_private(lines: FieldLines) -> FieldLines:

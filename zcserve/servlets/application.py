@@ -27,6 +27,7 @@ from zcserve.http import canonical_path, encode_path
 from zcserve.net.counts import Histogram, LaneCounts
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
+from zcserve.net.leading import key_asked
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
@@ -347,14 +348,14 @@ class Servlets:
             path = SentPath(sent)
         except HttpError:
             return None
-        if self.context.site.asks(path.key) is not None:
+        site = self.context.site
+        if site.root.rules.asks and (path.sent != path.key or site.asks(path.key) is not None):
             return None
         found = self._look_up(path, query)
         freshness = self.freshness
         if freshness is None or not isinstance(found, Servlet) or not freshness.is_known_fresh(found.names):
             return None
         route = found.quick(method)
-        site = self.context.site
         if route is None or site.root.rules.may_force(path.key):
             return None
         if method == b"GET" and site.has_own(path.key, query, None):
@@ -412,25 +413,21 @@ class Servlets:
 
     def _answer_of(self, outcome: Outcome, route: Route, asked: RequestLine) -> Answer:
         if isinstance(outcome, FileAsked):
-            return self._file(outcome)
+            return self._file(outcome, key_asked(asked.target))
         if isinstance(outcome, BaseException):
             return self.context.fail(route.where, asked, outcome)
         return outcome
 
-    def _file(self, asked: FileAsked) -> Answer:
-        """A resource of the site, or 404."""
+    def _file(self, asked: FileAsked, at: bytes) -> Answer:
+        """A resource of the site, or 404 at a key."""
         try:
             key = canonical_path(encode_path(asked.path.encode(errors="surrogateescape")))
         except (HttpError, UnicodeEncodeError):  # NUL, or half a surrogate pair: nothing has such a name
-            return self.not_found()
+            return self.context.site.not_found(at)
         owner, entry = self.context.site.find(key)
         if not isinstance(entry, Entry):
-            return self.not_found()
+            return self.context.site.not_found(at)
         return Stored(owner, entry, status=asked.status, fields=asked.fields)
-
-    def not_found(self) -> Reply:
-        """404, as for a file that is not there."""
-        return self.context.site.not_found()
 
     def close(self) -> None:
         """End threads and applications."""

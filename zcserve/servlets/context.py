@@ -20,7 +20,7 @@ from zcserve.errors import HttpError, reason_of
 from zcserve.http import FieldLines
 from zcserve.log import Log
 from zcserve.net.failures import Failures
-from zcserve.net.leading import failed, fields_of_failure
+from zcserve.net.leading import failed, fields_of_failure, key_asked
 from zcserve.phrases import PHRASES
 from zcserve.servlets.outcomes import Outcomes
 from zcserve.servlets.response import JSON_FIELDS, checked_fields, encode_json
@@ -88,7 +88,7 @@ class Context:
         """500 at a target, with a traceback for developers. The site's own page cannot say what `said` does, so `told`
         are fields that do."""
         more = fields_of_failure(self.site, target)
-        page = self.site.live.error_pages.get(500)
+        page = self.site.error_page(500, key_asked(target))
         if page is not None and not self.config.dev:
             return Reply(500, (*HTML_FIELDS, *more, *told), page)
         shown = f"<pre>{escape(trace)}</pre>" if self.config.dev else ""

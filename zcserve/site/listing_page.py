@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 from html import escape
 from io import BytesIO
@@ -41,7 +41,7 @@ JSON_QUERY = b"format=json"
 # What no document may hold (HTML standard, "preprocessing the input stream"), controls and noncharacters; and what has
 # text run the other way, so that a name looks like another.
 _PLANES = "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17))
-_UNSHOWN = re.compile(f"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef{_PLANES}]")
+_UNSHOWN = re.compile(f"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufdd0-\ufdef{_PLANES}]")
 
 _STYLE = (
     ":root{color-scheme:light dark;background:#fff;color:#111;font:1rem/1.5 system-ui,sans-serif}"
@@ -92,9 +92,17 @@ class Page(NamedTuple):
     names: int
 
 
-def page_of(key: bytes, listing: Listing, resources: Mapping[bytes, Resource], *, is_json: bool) -> Page:
-    """The names of the directory at this key as they are now. In a thread, where they may be many."""
-    names = names_of(key, listing, resources)
+def page_of(
+    key: bytes,
+    listing: Listing,
+    resources: Mapping[bytes, Resource],
+    *,
+    is_json: bool,
+    is_shown: Callable[[bytes], bool] | None = None,
+) -> Page:
+    """The names of the directory at this key as they are now. In a thread, where they may be many. `is_shown` tells
+    of the key of a name whether it is listed; None: all are."""
+    names = names_of(key, listing, resources, is_shown)
     write = _json if is_json else _html
     content = BytesIO()
     for some in in_pieces(write(key, names, resources), _AT_ONCE):
@@ -108,11 +116,18 @@ def content_type(*, is_json: bool) -> str:
     return "application/json" if is_json else "text/html; charset=utf-8"
 
 
-def names_of(key: bytes, listing: Listing, resources: Mapping[bytes, Resource]) -> Names:
-    """What is listed of the directory at this key."""
+def names_of(
+    key: bytes,
+    listing: Listing,
+    resources: Mapping[bytes, Resource],
+    is_shown: Callable[[bytes], bool] | None = None,
+) -> Names:
+    """What is listed of the directory at this key, as for `page_of`."""
     directories: list[list[bytes]] = []
     files: list[list[bytes]] = []
-    for some in in_pieces(listed(key, listing, resources), _AT_ONCE):
+    found = listed(key, listing, resources)
+    shown_of_found = found if is_shown is None else (one for one in found if is_shown(key + one[0]))
+    for some in in_pieces(shown_of_found, _AT_ONCE):
         directories.append(sorted((name for name, entry in some if entry is None), key=_place))
         files.append(sorted((name for name, entry in some if entry is not None), key=_place))
         beat()

@@ -73,6 +73,13 @@ class Listed:
     is_lasting: bool = True
 
     @property
+    def is_shown(self) -> Callable[[bytes], bool] | None:
+        """Whether the page has the name at a key; None: it has all. What asks for another password than the directory
+        does is not named."""
+        rules = self.generation.root.rules
+        return partial(rules.lists, self.key) if rules.asks else None
+
+    @property
     def target(self) -> bytes:
         """What asks for just this, as plainly as it can."""
         return self.key + b"?" + JSON_QUERY if self.is_json else self.key
@@ -101,7 +108,7 @@ class _Job:
     def _make(self) -> Made:
         loader, listed = self._loader, self._listed
         generation, key = listed.generation, listed.key
-        page = page_of(key, listed.listing, generation.resources, is_json=listed.is_json)
+        page = page_of(key, listed.listing, generation.resources, is_json=listed.is_json, is_shown=listed.is_shown)
         self.content = page.content
         entry = composed(listed, page)
         kept = make_resident(loader, None, entry, page.content)

@@ -154,15 +154,24 @@ class Site:
             resource = generation.resources.get(resource.location)
         return (generation, resource) if isinstance(resource, Entry) else None
 
-    def not_found(self) -> Reply:
-        """The answer where nothing is."""
+    def error_page(self, status: int, key: bytes = b"") -> bytes | None:
+        """The site's page for an error at this path; b"": whose request has shown no password. None: a small page is
+        made, also where the site's own asks for a password that the path does not ask for. A 401's page never does."""
         live = self.live
-        return not_found(live.error_pages.get(404), live.root.rules.absent)
+        page, rules = live.error_pages.get(status), live.root.rules
+        if page is None or not rules.asks or status == 401:
+            return page
+        asks = rules.protection(rules.error_pages.key_of(status, live.pages) or b"")
+        return page if asks is None or (key and asks is rules.protection(key)) else None
 
-    def failed(self, status: int, more: FieldLines = ()) -> Reply:
+    def not_found(self, key: bytes = b"") -> Reply:
+        """The answer where nothing is, as `error_page`."""
+        return not_found(self.error_page(404, key), self.live.root.rules.absent)
+
+    def failed(self, status: int, more: FieldLines = (), key: bytes = b"") -> Reply:
         """The answer where a file or an application fails a request, with further fields: 503 or 504 (RFC 9110 sections
-        15.6.4, 15.6.5)."""
-        return failed(status, self.live.error_pages.get(status), more)
+        15.6.4, 15.6.5). As `error_page`."""
+        return failed(status, self.error_page(status, key), more)
 
     def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's
