@@ -102,6 +102,40 @@ def test_sites_come_go_and_change_beside_a_client_of_another(
         assert [one.site for one in node.server.sites][1] is first
 
 
+def test_what_the_old_site_serves_by_now_is_not_taken_back_by_the_one_that_was_built_before(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that hides a file, and a page, are published while the site is built anew, behind the look at them."""
+    root, build, old, left = node.path / "a", Builder.build, node.server.sites.first.site, ["once"]
+    (root / "secret").write_text("secret")
+    with Client(node.server.port) as client, Client(node.server.port) as other:
+
+        def published(client: Client) -> bool:
+            client.send(b"GET /secret HTTP/1.1\r\nHost: a.example\r\n\r\n")
+            return client.read().status == 403 and node.says(client, "a") == b"newer"
+
+        def late(builder: Builder, **named: Any) -> Built:
+            built = build(builder, **named)
+            if left and builder.site.name == "a" and builder.site is not old:
+                left.clear()
+                (root / "page").write_text("newer")
+                (root / "_redirects").write_text("/secret 403!\n")
+                wait_until(lambda: published(other))
+            return built
+
+        node.write("a", "b")
+        text = node.file.read_text()
+        node.file.write_text(text.replace('hosts = ["a.', 'cache_control = "no-cache"\nhosts = ["a.'))
+        wait_until(lambda: node.says(client, "a") == b"a")
+        monkeypatch.setattr(Builder, "build", late)
+        caplog.clear()
+        node.server.reload()
+        wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+        assert not left
+        for _ in range(3):
+            assert published(client)
+
+
 def test_a_site_that_changes_is_built_beside_the_old_one_and_its_memory_comes_back(
     node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:

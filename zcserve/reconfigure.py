@@ -19,12 +19,15 @@ from typing import NamedTuple, TypeAlias
 from zcserve import threads
 from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
+from zcserve.cache.preload import retire
+from zcserve.cache.ruled import changed_files
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.content.builder import Built, ClosingError
 from zcserve.content.content import Content
 from zcserve.content.contents import Contents
+from zcserve.content.releases import BUILDS_MAX, CATCH_UPS_MAX
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net.service import Service
@@ -165,7 +168,7 @@ class Reconfigure:
             pins = old.site.pins.globs if old is not None else ()  # first: from now on more may come, and go
             if old is not None:
                 tenant.site.pins.follow(Pinned(pins), old.config.pin)
-            built = tenant.builder.build()
+            built = _build(tenant)
             return Come(tenant, built, old, pins, old is not None and _has_more(old.site.live, built.generation))
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
@@ -256,6 +259,34 @@ class Reconfigure:
                     self._sites.let_go(tenant, heir)
             except ClosingError:
                 return
+
+
+def _build(tenant: Tenant) -> Built:
+    """Its first generation, as its root was when this returned: the site whose place it takes may serve by now what
+    changed while this was built, and a client that has seen a rule that hides something is not to see what was before.
+    Where changes do not end, it is as new as a few tries make it. Raises UsageError, OSError, ClosingError."""
+    builder, loader = tenant.builder, tenant.loader
+    built = builder.build()
+    for _ in range(BUILDS_MAX - 1):
+        last = built
+        try:
+            for _ in range(CATCH_UPS_MAX):
+                caught = builder.catch_up(built)
+                for entry in caught.unneeded:
+                    loader.forget(entry)
+                if not caught.keys:
+                    break
+            if not (built.is_lost or changed_files(built.generation.root, builder.book)):
+                return built
+            built = builder.build(last=last.generation)
+        except BaseException:
+            if last.watcher is not None:
+                last.watcher.close()
+            raise
+        if last.watcher is not None:
+            last.watcher.close()
+        retire(last.generation, built.generation, loader)
+    return built
 
 
 def _has_more(old: Generation, new: Generation) -> bool:

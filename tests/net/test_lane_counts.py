@@ -27,6 +27,7 @@ from zcserve.net.counts import (
     read,
 )
 from zcserve.net.fastlane import STATUSES
+from zcserve.site.accounts import ACCOUNTS_MAX
 
 native = pytest.importorskip("zcserve.net._lane")
 
@@ -74,6 +75,25 @@ def test_answers_are_counted_by_status_and_method(drive: Callable[..., Driver]) 
     assert found.requests == {(status, method): asked.count((line, method, status)) for line, method, status in asked}
     assert found.bytes_sent == received
     assert METHODS[:2] == ("GET", "HEAD")
+
+
+@pytest.mark.parametrize("account", [0, 1, ACCOUNTS_MAX - 2, ACCOUNTS_MAX - 1])
+def test_each_account_has_a_cell_of_its_own_for_each_status(drive: Callable[..., Driver], account: int) -> None:
+    driver = drive()
+    for account_in_use in (ACCOUNTS_MAX - 1, account):
+        driver.lane.note_as(account_in_use, b"")
+    head = b"Content-Length: 0\r\nLocation: /to\r\n\r\n"
+    pages = [row for row, status in enumerate(STATUSES) if status not in (200, 206, 304)]
+    for row in pages:
+        driver.lane.lead_to_page(b"/%d" % row, row, head, b"", 0)
+    with Client(driver.where) as client:
+        for row in pages:
+            for _ in range(row + 1):
+                driver.ask(client, b"GET /%d HTTP/1.1\r\nHost: test\r\n\r\n" % row)
+    found = counts(driver).accounts
+    assert len(found) == ACCOUNTS_MAX
+    assert found[account].requests == {(STATUSES[row], "GET"): row + 1 for row in pages}
+    assert sum(one.answers for one in found) == driver.lane.requests == sum(row + 1 for row in pages)
 
 
 def test_an_answer_is_counted_before_its_client_has_it_and_what_no_socket_takes_is_taken_back(

@@ -136,6 +136,31 @@ def test_files_go_before_it_and_force_before_files_and_servlets_and_it_is_made_o
             assert client.read().body.startswith(b"GET a ")
 
 
+def test_a_rewrite_with_force_to_a_servlet_is_no_page_for_what_is_absent(
+    site: Site, serve: Serve, configured: dict[str, Any], engine: str
+) -> None:
+    """No rule names a host, so the native engine may keep where rules lead."""
+    redirects = [
+        {"from": "/all/*", "to": "/csp?hello&rest=:splat", "status": 200, "force": True},
+        {"from": "/all", "to": "/csp?hello", "status": 200, "force": True},
+        {"from": "/none", "to": "/nothing", "status": 200, "force": True},
+        {"from": "/", "to": "/greet/root", "status": 200, "force": True},
+    ]
+    with Client(serve(site.root, engine=engine, **(configured | {"redirects": redirects})).port) as client:
+        for _ in range(3):
+            assert client.get("/all/x").body == b"hello rest=x of /all/x"
+            assert client.get("/all/x", method="HEAD").status == 200
+            assert client.get("/all/?a=b").body == b"hello rest= of /all/?a=b"
+            assert client.get("/none").status == 404
+            for target in ("http://a.example", "http://a.example/", "http://a.example?b=/c"):
+                for method, body in (("GET", ""), ("POST", "body")):
+                    length = f"Content-Length: {len(body)}\r\n" if body else ""
+                    client.send(f"{method} {target} HTTP/1.1\r\nHost: test\r\n{length}\r\n{body}".encode())
+                    query = "b=/c" if "?" in target else ""
+                    said = f"{method} root /greet/root {query} of {target} a.example {body}"
+                    assert client.read().body == said.encode()
+
+
 def test_what_is_asked_for_while_servlets_are_loaded_anew_is_led_as_ever(
     site: Site, serve: Serve, configured: dict[str, Any], engine: str, tmp_path: Path
 ) -> None:

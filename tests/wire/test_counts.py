@@ -169,9 +169,10 @@ class Had:
 
 
 def logged_in(log: Path) -> Counter[tuple[int, str]]:
-    """What the access log's lines say, with "other" for what is no request or has an odd method."""
+    """What the access log's whole lines say, with "other" for what is no request or has an odd method. A file grows by
+    pages while much is appended at once, so the last line may be on its way."""
     found: Counter[tuple[int, str]] = Counter()
-    for line in log.read_text().splitlines():
+    for line in log.read_text().split("\n")[:-1]:
         match = re.match(r'\S+ - - \[.*?\] "(\S+)(?: .*?)?" (\d\d\d) ', line)
         assert match is not None, line
         method = match[1] if match[1] not in ("-", "QUERY", "BREW") else "other"

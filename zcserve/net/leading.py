@@ -22,7 +22,7 @@ from zcserve.net.request import host_of, split_target
 from zcserve.paths import SentPath
 from zcserve.rules.compiled import NO_FIELDS, Effect, HeadFields, Rules
 from zcserve.rules.cors import without_cors
-from zcserve.rules.redirects import ERRORS, Action, Queries
+from zcserve.rules.redirects import ERRORS, REWRITE, Action, Queries
 from zcserve.site import reply
 from zcserve.site.exchange import Stored
 from zcserve.site.listing_page import JSON_QUERY
@@ -175,6 +175,8 @@ def lasting(site: Site, path: bytes) -> Lasting | None:
     found = _led(site, path, None, b"", trail)
     if isinstance(found, Listed) or _fields_of(site, path, found).reads_origin:
         return None
+    if _may_be_applications(site, trail.action, found):
+        return None
     if trail.action is None or not trail.action.location:
         queries = min(queries, Queries.ANY)  # no rule has a query go along
     if not isinstance(found, Reply):
@@ -183,6 +185,12 @@ def lasting(site: Site, path: bytes) -> Lasting | None:
         queries = Queries.SENT if queries else Queries.NONE
         return Lasting(found, is_own, queries) if resource is not None else None
     return Lasting(found, False, queries)
+
+
+def _may_be_applications(site: Site, action: Action | None, found: Led) -> bool:
+    """Whether a rewrite leads to where no file is, and an application may have something (rewriting.py)."""
+    is_rewritten = action is not None and action.status == REWRITE
+    return is_rewritten and site.application is not None and isinstance(found, Reply)
 
 
 def _lasting_file(site: Site, found: Stored | tuple[Generation, Entry], queries: Queries) -> Lasting | None:
@@ -323,7 +331,7 @@ def _led(site: Site, key: bytes, query: bytes | None, host: bytes, trail: Trail 
         if trail is not None:
             trail.headed = key
         return _redirected(action, query, rules.fields_of_answer(key))
-    if action.status == 200:
+    if action.status == REWRITE:
         return site.page(action.key) or _absent(site, trail, key)
     keys = (action.key,) if action.key else ()
     found = next(filter(None, map(site.page, (*keys, *rules.error_pages.of[action.status]))), None)

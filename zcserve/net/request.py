@@ -234,3 +234,10 @@ def authority(target: bytes) -> bytes | None:
     is (RFC 9112 section 3.2.2); None for origin-form."""
     match = _ABSOLUTE.fullmatch(target) if not target.startswith(b"/") else None
     return match[1] if match is not None else None
+
+
+def before_path(target: bytes) -> bytes:
+    """What stands in front of the path of a target that `split_target` takes: scheme and authority of an absolute-form,
+    of which the path may be empty; b"" for origin-form."""
+    match = _ABSOLUTE.fullmatch(target) if not target.startswith(b"/") else None
+    return target[: match.start(2)] if match is not None else b""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from zcserve.errors import HttpError
 from zcserve.net.fields import Fields
 from zcserve.net.leading import MOVED_METHODS
-from zcserve.net.request import host_of, split_target
+from zcserve.net.request import before_path, host_of, split_target
 from zcserve.paths import SentPath
 from zcserve.rules.redirects import REWRITE, Action
 from zcserve.site.exchange import Resource
@@ -121,8 +121,7 @@ def _led(site: Site, sent: Sent, action: Action) -> Asked | None:
     resource = application.find(path, query, websocket=_is_websocket(sent))
     if resource is None:
         return None
-    host = b"" if sent.target.startswith(b"/") else sent.target[: sent.target.index(b"/", 8)]
-    target = host + action.key + (b"?" + query if query is not None else b"")
+    target = before_path(sent.target) + action.key + (b"?" + query if query is not None else b"")
     return Asked(resource, target, path, query, sent.target)
 
 

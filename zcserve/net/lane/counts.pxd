@@ -38,7 +38,7 @@ cdef enum:                       # methods that a lane answers, in the order of 
 
 cdef enum:
     ACCOUNTS = 66                # as in site/accounts.py
-    ACCOUNT_CELLS = 104          # of one account: CODES times METHODS
+    ACCOUNT_CELLS = CODES * METHODS              # of one account
 
 cdef extern from * nogil:
     """
