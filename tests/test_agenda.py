@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from math import inf
 
 from zcserve.agenda import SPARE_MAX, Agenda
@@ -53,3 +54,18 @@ def test_what_is_moved_for_ever_takes_no_more_memory() -> None:
     times = [agenda.set(1, float(number)) for number in range(1, 10 * SPARE_MAX)]
     assert agenda.take(inf) == [0, 1]
     assert len(times) > SPARE_MAX
+
+
+def test_what_has_no_time_any_more_is_not_kept() -> None:
+    class Owner:
+        pass
+
+    agenda: Agenda[Owner] = Agenda()
+    first, second = Owner(), Owner()
+    agenda.set(first, 1.0)
+    agenda.set(second, 5.0)
+    agenda.set(second, inf)
+    gone = weakref.ref(second)
+    del second
+    assert gone() is None
+    assert agenda.take(9.0) == [first]

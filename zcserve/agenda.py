@@ -1,6 +1,7 @@
 """When things are due: the first time is at hand, however many have one.
 
-A heap in which what was moved stays until it comes to the top: to move a time costs the logarithm of their number.
+A heap in which what was moved stays until it comes to the top: to move a time costs the logarithm of their number. The
+heap has numbers, and no owners: one that has no time any more is not kept.
 """
 
 from __future__ import annotations
@@ -22,19 +23,25 @@ class Agenda(Generic[Owner]):
 
     def __init__(self) -> None:
         self.first = inf
-        self._times: dict[Owner, float] = {}
-        self._heap: list[tuple[float, int, Owner]] = []
+        self._times: dict[Owner, tuple[float, int]] = {}
+        self._owners: dict[int, Owner] = {}
+        self._heap: list[tuple[float, int]] = []
         self._numbers = count()
 
     def set(self, owner: Owner, at: float) -> None:
         """From now on this is the owner's time; inf: it has none."""
+        had_at, had_number = self._times.get(owner, (inf, -1))
+        if at == had_at:
+            return
+        self._owners.pop(had_number, None)
         if at == inf:
-            self._times.pop(owner, None)
-        elif self._times.get(owner) != at:
-            self._times[owner] = at
-            heappush(self._heap, (at, next(self._numbers), owner))
+            del self._times[owner]
+        else:
+            self._times[owner] = one = (at, next(self._numbers))
+            self._owners[one[1]] = owner
+            heappush(self._heap, one)
             if len(self._heap) > 2 * len(self._times) + SPARE_MAX:
-                self._heap = [(at, next(self._numbers), owner) for owner, at in self._times.items()]
+                self._heap = list(self._times.values())
                 heapify(self._heap)
         self._find_first()
 
@@ -42,14 +49,14 @@ class Agenda(Generic[Owner]):
         """Those whose time has come, in order. They have none from now on."""
         taken = []
         while self._heap and self.first <= now:
-            _, _, owner = heappop(self._heap)
+            owner = self._owners.pop(heappop(self._heap)[1])
             del self._times[owner]
             taken.append(owner)
             self._find_first()
         return taken
 
     def _find_first(self) -> None:
-        heap, times = self._heap, self._times
-        while heap and times.get(heap[0][2]) != heap[0][0]:
+        heap = self._heap
+        while heap and heap[0][1] not in self._owners:
             heappop(heap)
         self.first = heap[0][0] if heap else inf
