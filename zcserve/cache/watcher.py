@@ -133,6 +133,7 @@ class Watcher:
         """Nothing is followed, and may be asked, any more."""
         with self._lock:
             numbers = self._watches.numbers()
+            self._watches.close()
         self._instance.leave(self, numbers)
         if self._is_own:
             self._instance.close()

@@ -34,6 +34,10 @@ class Watched:
         self.place = (0, 0)
 
 
+def _stay(_: int) -> None:
+    """A directory may be watched on: its watcher is closed."""
+
+
 class Watches:
     """`blind` says why not everything can be watched, or is None."""
 
@@ -44,6 +48,10 @@ class Watches:
         self._by_number: dict[int, Watched] = {}
         self._by_path: Any = SortedDict()  # path of a directory -> wd
         self._ways: Any = SortedDict()  # path of a link -> the (wd, name) that it depends on
+
+    def close(self) -> None:
+        """Nothing is unwatched any more: the watcher, which knows this, is not in a circle."""
+        self._unwatch = _stay
 
     def get(self, wd: int) -> Watched | None:
         """The directory of this number; None where it is forgotten."""
