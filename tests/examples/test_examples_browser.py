@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import MARKS, WITHIN_MS, chromium
+from tests.support.browser import LOAD_FONT, MARKS, WITHIN_MS, chromium
 from tests.support.client import get
 from tests.support.command import Command
 from tests.support.engines import ENGINES
@@ -26,13 +26,6 @@ Start = Callable[[Example], Command]
 ASSET = """async name => {
     try {
         return Object.keys(await import(name));
-    } catch (error) {
-        return error.name;
-    }
-}"""
-LOAD = """async url => {
-    try {
-        return (await new FontFace("a", `url(${url})`).load()).status;
     } catch (error) {
         return error.name;
     }
@@ -139,8 +132,8 @@ def test_an_application_is_installed_and_works_without_a_server(page: Page, exam
 def test_a_page_of_another_origin_has_the_fonts(page: Page, example: GetExample, start: Start) -> None:
     server = start(example("fonts"))
     page.goto(f"http://localhost:{server.port}/a/page/of/another/origin")
-    assert page.evaluate(LOAD, f"{server.url}/box/v3/box-regular.woff2") == "loaded"
-    assert page.evaluate(LOAD, f"{server.url}/box/v3/box-regular.ttf") == "loaded"
-    assert page.evaluate(LOAD, f"{server.url}/box/v3/none.woff2") == "NetworkError"
+    assert page.evaluate(LOAD_FONT, f"{server.url}/box/v3/box-regular.woff2") == "loaded"
+    assert page.evaluate(LOAD_FONT, f"{server.url}/box/v3/box-regular.ttf") == "loaded"
+    assert page.evaluate(LOAD_FONT, f"{server.url}/box/v3/none.woff2") == "NetworkError"
     page.add_style_tag(url=f"{server.url}/box/v3/box.css")
     assert page.evaluate("async () => (await document.fonts.load('1em \"Example Box\"', 'ab')).length") == 1

@@ -22,7 +22,7 @@ ROWS = (
         ("Host: Customer-07.Hoster.Example.:8080",)),
     Row("the name itself is not below it", "http://customer-07.example/", 421),
     Row("the hoster has a site", "http://www.hoster.example/", 200, SAFE, "sites/hoster/index.html"),
-    Row("a name of nobody is told so", "http://customer-31.hoster.example/", 421, {"Cache-Control": None}),
+    Row("a host that no site has is told so", "http://customer-31.hoster.example/", 421, {"Cache-Control": None}),
     Row("so is an address", "http://192.0.2.1/", 421),
     Row("a redirect is of its site", "http://customer-01.hoster.example/shop/cart?a=b", 302,
         {"Location": "https://shop.example/cart?a=b"}),

@@ -15,7 +15,7 @@ def as_user(user: str) -> tuple[str]:
     return (f"Authorization: Basic {b64encode(user.encode()).decode()}",)
 
 
-ANN, WRONG, NOBODY = as_user("ann:staging"), as_user("ann:wrong"), as_user("bob:staging")
+ANN, WRONG, UNKNOWN = as_user("ann:staging"), as_user("ann:wrong"), as_user("bob:staging")
 HIDDEN = {"WWW-Authenticate": 'Basic realm="Staging", charset="UTF-8"', "Cache-Control": "no-store", "ETag": None}
 SHOWN = {"Cache-Control": "private, no-cache", "X-Robots-Tag": "noindex, nofollow"}
 ROWS = (
@@ -28,7 +28,7 @@ ROWS = (
     Row("a part of it, too", "/reports/visits.csv", 206, SHOWN, b"month", (*ANN, "Range: bytes=0-4")),
     Row("what is not there is absent then", "/none", 404, {"WWW-Authenticate": None}, None, ANN),
     Row("a wrong one is none", "/", 401, HIDDEN, None, WRONG, explained=False),
-    Row("so is that of a name that nobody has", "/", 401, HIDDEN, None, NOBODY, explained=False),
+    Row("so is that of an unknown name", "/", 401, HIDDEN, None, UNKNOWN, explained=False),
     Row("so is one that cannot be read", "/", 401, HIDDEN, None, ("Authorization: Basic ?",)),
     Row("crawlers read that they may not", "/robots.txt", 200, {"WWW-Authenticate": None}, "www/robots-staging.txt"),
     Row("also with a password", "/robots.txt", 200, {}, "www/robots-staging.txt", ANN),

@@ -16,6 +16,14 @@ CHROMIUM = shutil.which("chromium")
 # What a module of such tests is marked with.
 MARKS = [pytest.mark.peer, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
 WITHIN_MS = 30_000
+# Loads a font: its status, or the error's name.
+LOAD_FONT = """async url => {
+    try {
+        return (await new FontFace("a", `url(${url})`).load()).status;
+    } catch (error) {
+        return error.name;
+    }
+}"""
 
 
 @contextmanager

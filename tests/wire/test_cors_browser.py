@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.browser import MARKS, WITHIN_MS, chromium
+from tests.support.browser import LOAD_FONT, MARKS, WITHIN_MS, chromium
 from tests.support.site import Serve, Site
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ READ = """async ([url, options]) => {
     try {
         const answer = await fetch(url, options);
         return [answer.status, await answer.text(), answer.headers.get("X-Kind")];
-    } catch (error) {
-        return error.name;
-    }
-}"""
-LOAD = """async url => {
-    try {
-        return (await new FontFace("a", `url(${url})`).load()).status;
     } catch (error) {
         return error.name;
     }
@@ -72,7 +65,7 @@ def test_a_page_reads_of_another_origin_what_it_may_and_nothing_else(page: Page,
         return page.evaluate(READ, [f"http://127.0.0.1:{there.port}{target}", options | {"cache": "no-store"}])
 
     def load(target: str) -> Any:
-        return page.evaluate(LOAD, f"http://127.0.0.1:{there.port}{target}")
+        return page.evaluate(LOAD_FONT, f"http://127.0.0.1:{there.port}{target}")
 
     for _ in range(2):
         assert read("/open/a.json") == [200, '{"a": 1}', None]

@@ -48,7 +48,7 @@ class Users(Mapping[bytes, str]):
         return len(self._hashes)
 
     def stand_in(self, name: bytes) -> str:
-        """The hash that is checked for a name that nobody has, for nothing: some user's own, the same one each time. So
+        """The hash that is checked for an unknown name, for nothing: some user's own, the same one each time. So
         the time that an answer takes does not tell which names there are."""
         number = int.from_bytes(blake2b(name, key=_KEY, digest_size=8).digest(), "big")
         return self._all[number % len(self._all)]
