@@ -47,8 +47,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 FILES_MANY = 1500
 # A step of a purge of 100,000 paths took 1.6 ms of processor time at most.
 STEP_MAX_S = 0.025
-# The files that a bystander's purge is of, and how long he waits: the median, and the longest. Measured of 100,000: 0.3
-# and 1.7 ms; on a busy machine a thread that stands in the kernel's queue may hold the GIL.
+# The files that a bystander's purge is of, and how long he waits: the median, and the longest. Measured of 100,000: 0.1
+# to 0.5, and 2.1 to 5.6 ms; on a busy machine a thread that stands in the kernel's queue may hold the GIL.
 BYSTANDER_FILES = int(os.environ.get("ZCSERVE_SOAK_FILES", "2000"))
 MEDIAN_S, LONGEST_S = (0.005, 0.005) if "ZCSERVE_SOAK_FILES" in os.environ else (0.02, 1.0)
 
