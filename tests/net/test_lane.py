@@ -1097,6 +1097,25 @@ def test_a_pipeline_has_its_share_of_a_turn_and_no_more(drive: Callable[..., Dri
         assert [len(answer.body) for answer in answers] == [65536] * 12
 
 
+@pytest.mark.parametrize("pipeline_max", [3, 10, 1000])
+@pytest.mark.parametrize("spare", range(0, 400, 57))
+def test_a_request_that_lies_across_the_end_of_the_buffer_stays_in_the_lane(
+    drive: Callable[..., Driver], pipeline_max: int, spare: int
+) -> None:
+    driver = drive(pipeline_max=pipeline_max)
+    put(driver.lane, b"/a", packed(b"content"))
+    one = PLAIN[:-2] + b"Cookie: %b\r\n\r\n" % (b"x" * (1000 + spare))
+    with Client(driver.where) as client:
+        answers = driver.ask(client, one * 40, 40)
+        assert [answer.body for answer in answers] == [b"content"] * 40
+        assert driver.lane.requests == 40
+        assert not driver.taken
+        driver.ask(client, one * 40 + one[:-1], 40)
+        fd, taken = driver.next_taken()  # no more of it has come
+        assert taken[1] == one[:-1]
+        os.close(fd)
+
+
 # --- whose event it is ------------------------------------------------------------------------------------------
 
 

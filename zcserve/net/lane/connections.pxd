@@ -28,7 +28,7 @@ from zcserve.net.lane.steady cimport give_addresses, have_memory, take_addresses
 from zcserve.net.lane.system cimport (
     AF_INET, AF_INET6, EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
     MSG_DONTWAIT, MSG_PEEK, RLIMIT_NOFILE, SIOCOUTQ, SIOCOUTQNSD, close, epoll_create1, epoll_ctl, epoll_event, errno, getrlimit,
-    inet_ntop, ioctl, recv, rlim_t, rlimit, ssize_t,
+    inet_ntop, ioctl, memmem, recv, rlim_t, rlimit, ssize_t,
 )
 from zcserve.net.lane.text cimport c_length
 
@@ -418,6 +418,25 @@ cdef inline int keep_input(Conn *conn, const char *p, const char *end) noexcept 
     conn.inbox = inbox
     conn.inbox_len = <uint32_t> length
     return DONE
+
+
+cdef inline bint goes_on_unread(const Conn *conn) noexcept nogil:
+    """Whether the inbox is the beginning of a head, whose rest may have come already: a full buffer ends anywhere."""
+    if not conn.readable or not conn.inbox_len or conn.inbox_len >= RECV_BYTES:
+        return False
+    return memmem(conn.inbox, conn.inbox_len, b"\r\n\r\n", 4) == NULL
+
+
+cdef inline size_t read_behind(Conns *conns, int fd, size_t length) noexcept nogil:
+    """Read what has come behind the `length` bytes in the buffer. How many they are with it."""
+    cdef Conn *conn = &conns.all[fd]
+    cdef ssize_t more = recv(fd, conns.buffer + length, RECV_BYTES - length, 0)
+    if more <= 0:
+        conn.readable = False    # a client's end is Python's to see, behind a request that is not whole
+        return length
+    conn.readable = length + <size_t> more == RECV_BYTES or conn.hung_up
+    conn.read_at = conns.now
+    return length + <size_t> more
 
 
 cdef inline void free_inbox(Conn *conn) noexcept nogil:

@@ -20,7 +20,7 @@ from zcserve.net.lane.answering cimport CALLS_MAX, answer, has_had_its_share
 from zcserve.net.lane.asking cimport PRESSING, QUIET, UNKNOWN, forget_question, post
 from zcserve.net.lane.connections cimport (
     AGAIN, ASKED, CALLING, OWNER_LANE, OWNER_LISTENER, OWNER_MAIL, OWNER_NONE, OWNER_PYTHON, RECV_BYTES, Conn, Conns, Queue,
-    are_calls_waiting, call_later, drop_first, free_inbox, nothing_read, run_again, tell, watch_fresh,
+    are_calls_waiting, call_later, drop_first, free_inbox, goes_on_unread, nothing_read, read_behind, run_again, tell, watch_fresh,
 )
 from zcserve.net.lane.endings cimport end, end_idle, finish, linger, sweep
 from zcserve.net.lane.finding cimport FINDS_MAX, may_find
@@ -126,12 +126,15 @@ cdef inline bint goes_on(Loop *loop, int fd, int result) noexcept nogil:
 
 
 cdef inline int read_and_answer(Loop *loop, int fd, Conn *conn) noexcept nogil:
-    """What the inbox holds, or else one recv. As `answer`; DONE, too, when there is nothing."""
+    """What the inbox holds, or else one recv; both where only the beginning of a head is there. As `answer`; DONE, too, when there is
+    nothing."""
     cdef char *buffer = loop.answering.conns.buffer
     cdef ssize_t length
     if conn.inbox_len:
         length = conn.inbox_len
         memcpy(buffer, conn.inbox, length)
+        if goes_on_unread(conn):
+            length = read_behind(&loop.answering.conns, fd, length)
         conn.inbox_len = 0
     else:
         length = recv(fd, buffer, RECV_BYTES, 0)

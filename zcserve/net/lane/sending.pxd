@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from zcserve.net.lane.asking cimport Asking
 from zcserve.net.lane.counts cimport SAMPLED_EVERY, choose_next, is_one_to_measure, note_duration
-from zcserve.net.lane.connections cimport STAYS, Conn, Conns, hand, keep_input, queued_out, watch_fresh
+from zcserve.net.lane.connections cimport STAYS, Conn, Conns, goes_on_unread, hand, keep_input, queued_out, watch_fresh
 from zcserve.net.lane.finding cimport Finder
 from zcserve.net.lane.gil cimport Gil
 from zcserve.net.lane.head cimport Rules
@@ -191,6 +191,8 @@ cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *en
             return result
     if p < end and keep_input(conn, p, end) < 0:
         return GONE
+    if not at_once and goes_on_unread(conn):
+        return DONE              # it is read on, and judged again
     if lane.number:
         return give_away(&lane.conns, &lane.shared.lanes, 0, fd, conn, False, 0)
     if watch_fresh(&lane.conns, fd, conn) < 0:
