@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -409,34 +410,32 @@ def test_a_child_keeps_what_has_the_number_of_a_closed_loop(two: Pipes) -> None:
     os.close(number)
 
 
-def given_up(loop: Loop, null: int, before: list[int], after: list[int]) -> list[int]:
-    """What a child gives up, which this process only notes: the front lists these descriptors before the fork and after
-    it. The loop keeps its front, with which it is closed."""
-    front = loop.front
-    numbers: list[int] = []
-    with pytest.MonkeyPatch.context() as patched:  # no longer: pytest moves descriptors, too
-        patched.setattr(os, "dup2", lambda _, fd, *, inheritable: numbers.append(fd))
-        patched.setattr(front, "lanes", 2)
-        patched.setattr(front, "descriptors", lambda: before)
-        loop.note()
-        patched.setattr(front, "descriptors", lambda: after)
-        loop.let_go(null)
-    loop.front = front
-    return numbers
-
-
 def test_a_child_gives_up_the_others_where_its_own_descriptor_has_a_number_that_is_listed(
     loop: Loop, two: Pipes
 ) -> None:
     null, other = two.readers
-    found = given_up(loop, null, [], [null, other])
-    assert other in found
-    assert null not in found
+    front = loop.front
+    numbers: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:  # no longer: pytest moves descriptors, too
+        patched.setattr(os, "dup2", lambda _, fd, *, inheritable: numbers.append(fd))
+        patched.setattr(front, "descriptors", lambda: [null, other])
+        loop.let_go(null)
+    loop.front = front  # with which it is closed
+    assert other in numbers
+    assert null not in numbers
 
 
-def test_a_child_gives_up_what_another_lane_has_closed_during_the_fork(loop: Loop, two: Pipes) -> None:
-    null, other = two.readers
-    assert other in given_up(loop, null, [other], [])
+def test_a_child_has_no_connection_that_its_loop_does_not_know(loop: Loop) -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = stack.enter_context(socket.create_connection(listener.getsockname()))
+        client.sendall(b"x")
+        accepted = stack.enter_context(listener.accept()[0])  # another thread has it, and has not noted it
+        assert in_a_child(accepted.fileno()) == b"x"
+        client.sendall(b"x")
+        loop.add(listener.fileno(), lambda mask: None)
+        assert in_a_child(accepted.fileno()) == b""
+        loop.forget(listener.fileno())
 
 
 # --- in a thread of its own, for a while ------------------------------------------------------------------------

@@ -6,9 +6,12 @@ What must end is waited for; what must live on is given many times the pace that
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from zcserve import Server
 # Longer than any test may take: a deadline that is not the test's subject.
 NEVER = 300
 REQUEST = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
+KEPT_S = 10  # a deadline of a third of a second, beside floods on a busy machine: 1.6 was the longest
 LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 
 
@@ -39,9 +43,10 @@ def start(site: Site, serve: Serve) -> Callable[..., Server]:
     site.write("page", b"a page")
     site.write("large", bytes(LARGE))
 
-    def started(engine: str = "auto", **seconds: float) -> Server:
+    def started(engine: str = "auto", lanes: int | None = None, **seconds: float) -> Server:
         deadlines = dict.fromkeys(("head", "body", "idle", "write", "linger"), NEVER) | seconds
-        server = serve(site.root, engine=engine, **{f"{name}_timeout_s": value for name, value in deadlines.items()})
+        config: dict[str, object] = {f"{name}_timeout_s": value for name, value in deadlines.items()}
+        server = serve(site.root, engine=engine, **config, **({} if lanes is None else {"lanes": lanes}))
         assert isinstance(server, Server)
         return server
 
@@ -196,3 +201,74 @@ def test_a_reader_that_stops_after_a_good_start_is_closed(
         wait_until(lambda: server.service.count() == 0)
         client.read_head()
         assert len(client.read_to_end()) < LARGE
+
+
+# --- beside floods --------------------------------------------------------------------------------------------
+
+
+def pipelines(port: int) -> None:
+    with Client(port) as client:
+        client.send(REQUEST * 50)
+        for _ in range(50):
+            client.read()
+
+
+def comes_and_goes(port: int) -> None:
+    for _ in range(5):
+        with Client(port) as client:
+            client.send(REQUEST * 3)
+            client.reset()
+        with Client(port) as client:
+            client.send(REQUEST)
+
+
+def stops_reading(port: int) -> Client:
+    client = Client(port, receive_buffer=2048)
+    client.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n" * 5)
+    return client
+
+
+def flood(port: int, over: threading.Event) -> None:
+    """All of these at once, until it is over."""
+    with contextlib.ExitStack() as stack:
+        for turn in itertools.count():
+            if over.is_set():
+                return
+            pipelines(port)
+            comes_and_goes(port)
+            if turn < 20:
+                stack.enter_context(stops_reading(port))
+
+
+def until_it_is_reset(port: int) -> float:
+    """Say that this is the last request, and go on sending: how many seconds that goes well."""
+    with Client(port) as client:
+        client.send(REQUEST[:-2] + b"Connection: close\r\n\r\nand more")
+        assert client.read_to_end()
+        start = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < start + KEPT_S:
+                client.send(bytes(65536))
+        return time.monotonic() - start
+
+
+@pytest.mark.parametrize(("engine", "lanes"), [("python", 1), ("native", 2)])
+def test_deadlines_are_kept_beside_clients_that_flood(start: Callable[..., Server], engine: str, lanes: int) -> None:
+    port = start(engine, lanes, head=0.3, idle=0.3, linger=0.3).port
+    over = threading.Event()
+    with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
+        floods = [pool.submit(flood, port, over) for _ in range(2)]
+        try:
+            endless = [pool.submit(until_it_is_reset, port) for _ in range(2)]
+            quiet = [stack.enter_context(Client(port)) for _ in range(9)]  # of each kind some in each lane
+            for idle, half, _ in zip(*[iter(quiet)] * 3, strict=True):
+                assert idle.get("/page").status == 200
+                half.send(REQUEST[:9])
+            for half in quiet[1::3]:
+                assert half.read().status == 408
+            assert all(client.at_end() for client in quiet)
+            assert max(one.result() for one in endless) < KEPT_S
+        finally:
+            over.set()
+        for one in floods:
+            one.result()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tests.support.waiting import WaitUntil
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n%b\r\n"
 
 FORKS = """
-import os, time
+import os, socket, time
 from zcserve import servlet
 
 @servlet("/fork")
@@ -35,6 +37,28 @@ def fork(request):
         os._exit(0)
     return str(child)
 
+def connections():
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(number))) as one:
+                found += [one] if one.family == socket.AF_INET else []
+        except OSError:  # it is no socket
+            pass
+    return found
+
+@servlet("/kept", thread=True)
+def kept(request):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(write, b"%d" % len(connections()))
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with open(read, "rb") as file:
+        return file.read()
+
 @servlet("/come-back")
 def come_back(request):
     return str(os.fork())
@@ -44,6 +68,11 @@ def wait(request):
     time.sleep(0.3)
     return b"waited"
 """
+
+# Clients that come and go while so many children are forked: of 30 to 100, one kept a connection before it looked at
+# what it has.
+COMING = 4
+FORKED = 25
 
 # Where no registration is left behind.
 ENGINES = ["python", "native"]
@@ -103,6 +132,33 @@ def test_a_forked_child_keeps_no_connection_and_no_port(
                 Client(server.port)
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_forked_child_keeps_no_connection_that_comes_while_it_is_forked(
+    site: Site, command: StartCommand, tmp_path: Path, lanes: int
+) -> None:
+    site.write("page", b"a page")
+    (tmp_path / "servlets").mkdir()
+    (tmp_path / "servlets" / "forks.py").write_text(FORKS)
+    engine = ("--engine", "native", "--lanes", str(lanes)) if lanes else ("--engine", "python")
+    server = command(site.root, *engine, "--servlets", str(tmp_path / "servlets"))
+    is_over = threading.Event()
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            with Client(server.port) as one:
+                assert one.get("/page", "Connection: close").status == 200
+
+    with ThreadPoolExecutor(COMING) as pool, Client(server.port) as client:
+        coming = [pool.submit(come_and_go) for _ in range(COMING)]
+        try:
+            found = {client.get("/kept").body for _ in range(FORKED)}
+        finally:
+            is_over.set()
+        for one in coming:
+            one.result()
+    assert found == {b"0"}
 
 
 @pytest.mark.parametrize("engine", ENGINES)

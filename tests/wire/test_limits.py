@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import lanes
 from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.connections import connections_of
@@ -49,8 +48,7 @@ def test_at_the_connection_limit_the_idlest_makes_room(root: Path, serve: Serve)
     with Client(server.port) as newcomer:
         assert newcomer.get("/page").status == 200
         assert clients[0].at_end()
-        # Known, and open: on a busy machine two lanes close all that are idle, twice in sixty times, and not half.
-        assert lanes.IS_WANTED or is_served(clients[3])
+        assert is_served(clients[3])  # half of them go, and one
     for client in clients:
         client.close()
 

@@ -192,6 +192,33 @@ def test_the_idlest_connections_of_all_lanes_make_room(
     assert all(clients[number].at_end() for number in gone)
 
 
+@pytest.mark.parametrize("lanes", [2, 3, 4])
+def test_no_more_make_room_than_are_to_though_many_are_idle_since_the_same_turn(
+    root: Path, serve: Serve, come: Come, wait_until: WaitUntil, lanes: int
+) -> None:
+    server = serve(root, lanes=lanes, connections_max=8)
+    clients = [come(server) for _ in range(8)]
+    with held(server):
+        for client in clients:
+            client.send(GET_PAGE)
+        wait_until(lambda: sum(is_readable(client.socket) for client in clients) == sum(loads_of(server)[1:]))
+        others = [client for client in clients if is_readable(client.socket)]
+        for client in others:
+            client.read()
+    together = [client for client in clients if client not in others]
+    for client in together:  # the first lane answers them in one turn
+        client.read()
+    older, younger = others[:4], others[4:]
+    for client in younger:
+        ask(client)
+    come(server)
+    wait_until(lambda: server.service.count() == 4)  # half of them go, and one
+    assert all(client.at_end() for client in older)
+    assert sum(is_readable(client.socket) for client in together) == 5 - len(older)
+    for client in younger:
+        ask(client)
+
+
 def test_a_newcomer_waits_while_connections_of_all_lanes_are_busy(root: Path, serve: Serve, come: Come) -> None:
     server = serve(root, lanes=2, connections_max=4)
     come(server).close()

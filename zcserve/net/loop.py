@@ -31,7 +31,7 @@ from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.net.calling import CALLING_S, Calling
 from zcserve.net.counts import SHORT_TURN_S, Times
-from zcserve.net.forks import Ended, end, keep_in_children, let_go_in_children
+from zcserve.net.forks import Ended, end, keep_in_children, kin, let_go_in_children
 from zcserve.net.front import Front, Kind
 from zcserve.net.timers import Timers
 from zcserve.net.wake import Wake
@@ -76,7 +76,6 @@ class Loop:
         self._calls: deque[Callable[[], object]] = deque()
         self._wake: Wake | None = Wake()
         self._stopped = False
-        self._noted: list[int] = []  # the front's descriptors before a fork
         self.add(self._wake.fd, self._woken)
         let_go_in_children(self)
 
@@ -218,15 +217,12 @@ class Loop:
             except Exception:
                 _log.exception("what a failed handler belongs to could not be closed")
 
-    def note(self) -> None:
-        """As `Holder.note`."""
-        self._noted = self.front.descriptors() if self.front.lanes > 1 else []
-
     def let_go(self, null: int) -> None:
         """In a forked child: give up all descriptors that are waited for. Their numbers lead to where `null` leads, and
         the rest of the turn at hand, and of the lane's, finds nothing to do. Another lane may have closed one and not
         have noted that yet: `null` has its number then, perhaps."""
-        for fd in {*self.handlers, *self._noted, *self.front.descriptors()} - {null}:
+        known = {*self.handlers, *self.front.descriptors()}
+        for fd in (known | kin(known)) - {null}:
             os.dup2(null, fd, inheritable=False)
         self.front = Ended()
         self.each_turn, self.handed_over = Event(end), Event()

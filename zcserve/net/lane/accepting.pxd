@@ -306,6 +306,7 @@ cdef inline void take_in(Conns *conns, int fd, const sockaddr_storage *address) 
     elif address.ss_family == AF_INET6:
         memcpy(conn.address, &(<const sockaddr_in6 *> address).sin6_addr, 16)
     conn.fresh = conn.readable = True
+    conn.born = monotonic()
     conns.count += 1
     count_client(&conns.clients)
     show(conns)

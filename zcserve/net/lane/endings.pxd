@@ -177,10 +177,10 @@ cdef inline void sweep(Conns *conns) noexcept nogil:
         if conn.owner != OWNER_LANE:
             continue
         note_state(&found, conn)
-        if conn.queued:
-            continue
-        if conn.lingering:
+        if conn.lingering:       # where the client never stops sending, it always has more to do
             sweep_lingering(conns, fd, conn)
+        elif conn.queued:
+            continue
         elif conn.pending.record != NULL:
             sweep_sending(conns, fd, conn)
         elif conns.now - conn.since > (conns.timeouts.idle if conn.answered else conns.timeouts.head):

@@ -41,7 +41,7 @@ cdef enum:                       # orders
     DRAIN = 2                    # each answer is its connection's last, or not any more, as `Lanes.draining` says
     END_IDLE = 4                 # close what owes nothing, too
     END_ALL = 8                  # close everything in order
-    SHED = 16                    # close what is idle up to `Lanes.shed_up_to`, and tell which are the idlest then
+    SHED = 16                    # close its `share` of what is idle up to `Lanes.shed_up_to`, and tell which are the idlest then
     ACCEPT = 32                  # clients wait, and the taker has the fewest (accepting.pxd)
     LEAVE = 64                   # give up the listeners that are `closed`
     TELL = 128                   # send the log's lines at once
@@ -59,7 +59,8 @@ cdef struct Station:
     void *log                    # its `Log` (log.pxd), NULL for none: Python's when the lane has `ended`
     char before[64]
     int asked                    # how often others told it to accept; they write it
-    char between[60]             # what follows is written by the lane alone
+    int share                    # of what is to be shed, at most; the first lane writes it
+    char between[56]             # what follows is written by the lane alone
     uint64_t seen                # the epoch of its turn, or QUIET
     uint64_t lost                # lines of the log that found no room
     uint64_t written             # an epoch from before which all lines were sent

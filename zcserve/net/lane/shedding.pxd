@@ -3,8 +3,9 @@
 """Shedding: which connections are closed when there are too many.
 
 Room is made where connections were idle longest, in whatever lane. Each lane but the first lets the others see the ranks of those that it would
-close first, when it is told to look. The first lane finds the rank up to which there are as many in all as are to go, closes its own up to
-there, and has the others do so. A rank that was seen long ago does no harm: what was asked for since has a later one, and is spared.
+close first, when it is told to look. The first lane finds the rank up to which there are as many in all as are to go, and how many of them
+each lane has; it closes its own, and has the others close theirs. The rank alone would not do: those that were answered in one turn
+have the same. A rank that was seen long ago does no harm: what was asked for since has a later one, and is spared.
 Python is told when all lanes have looked, and asks again then: at the first time nothing may have been seen yet, at the second they close
 what the first has shown. Only where nothing was closed at the third, there is none that may be.
 
@@ -31,6 +32,11 @@ cdef enum:
     PENDING = -1                 # others look for connections to close; Python is told when they have
     SHEDDINGS = 2                # one shows the ranks, the next one closes up to one of them
 
+cdef struct Choice:              # what is to go, of all lanes, in this order
+    int count
+    double ranks[IDLEST_MAX]
+    int lanes[IDLEST_MAX]
+
 
 cdef inline int shed(Conns *conns, int most) noexcept nogil:
     """The first lane's. Close up to `most` connections, those that have ended first, then the longest idle; how many were closed. Other
@@ -40,22 +46,20 @@ cdef inline int shed(Conns *conns, int most) noexcept nogil:
     Not one whose first request may be on its way, or that was answered in this turn; and not one that has sent what was not read yet,
     or to which not all has left: closing would reset it."""
     cdef Lanes *lanes = conns.lanes
+    cdef Choice choice
     cdef int victims[IDLEST_MAX]
     cdef int found, done
-    cdef double last
     cdef bint looking = acquire_int(&lanes.still_shed) > 0
     done = shed_elsewhere(lanes)
     most = min(most, IDLEST_MAX)
     if done or not most or looking:
         return done if done or not most else PENDING
     found = find_victims(conns, most, victims)
-    last = last_rank(conns, most, victims, found)
+    choose(conns, most, victims, found, &choice)
     if is_to_ask(lanes):
         looking = True
-        set_double(&lanes.shed_up_to, last)
-        release_int(&lanes.still_shed, lanes.count - 1)
-        order_others(lanes, SHED)
-    done = close_victims(conns, victims, found, last)
+        tell_shares(lanes, &choice)
+    done = close_victims(conns, victims, found, last_rank(&choice), share_of(&choice, 0))
     if done:
         lanes.sheddings = 0
     return PENDING if looking and not done else done
@@ -77,48 +81,72 @@ cdef inline bint is_to_ask(Lanes *lanes) noexcept nogil:
     return True
 
 
-cdef inline double last_rank(const Conns *conns, int most, const int *victims, int found) noexcept nogil:
-    """Up to which rank connections are to be closed, in all lanes: so many, as far as they have told."""
+cdef inline void choose(const Conns *conns, int most, const int *victims, int found, Choice *choice) noexcept nogil:
+    """Which connections are to be closed, in all lanes: `most`, as far as they have told, and none while one has not."""
     cdef const Lanes *lanes = conns.lanes
     cdef const Station *station
-    cdef double ranks[IDLEST_MAX]
-    cdef int i, j, told, count = 0
-    for i in range(found):
-        put_in_order(ranks, &count, most, rank(conns, victims[i]))
+    cdef int i, j, told
+    choice.count = 0
     for i in range(1, lanes.count):
         station = lanes.stations[i]
         told = acquire_int(&station.idlest_told) - 1
         if told < 0:
-            return NO_RANK       # it looks for them now
+            choice.count = 0     # it looks for them now
+            return
         for j in range(told):
-            put_in_order(ranks, &count, most, look_double(&station.idlest[j]))
-    if lanes.count > 1 and count and ranks[0] < 0:
-        while ranks[count - 1] >= 0:
-            count -= 1           # those that have ended are room enough
-    return ranks[count - 1] if count else NO_RANK
+            put_in_order(choice, most, look_double(&station.idlest[j]), i)
+    for i in range(found):
+        put_in_order(choice, most, rank(conns, victims[i]), 0)
+    if lanes.count > 1 and choice.count and choice.ranks[0] < 0:
+        while choice.ranks[choice.count - 1] >= 0:
+            choice.count -= 1    # those that have ended are room enough
 
 
-cdef inline void put_in_order(double *ranks, int *count, int most, double one) noexcept nogil:
+cdef inline void put_in_order(Choice *choice, int most, double one, int lane) noexcept nogil:
     """Into the first `most` of those that were put."""
-    cdef int i = count[0]
+    cdef int i = choice.count
     if i == most:
-        if not most or ranks[i - 1] <= one:
+        if choice.ranks[i - 1] <= one:
             return
         i -= 1
     else:
-        count[0] += 1
-    while i > 0 and ranks[i - 1] > one:
-        ranks[i] = ranks[i - 1]
+        choice.count += 1
+    while i > 0 and choice.ranks[i - 1] > one:
+        choice.ranks[i] = choice.ranks[i - 1]
+        choice.lanes[i] = choice.lanes[i - 1]
         i -= 1
-    ranks[i] = one
+    choice.ranks[i] = one
+    choice.lanes[i] = lane
 
 
-cdef inline int close_victims(Conns *conns, const int *victims, int found, double last) noexcept nogil:
-    """Close those that have a rank up to the `last`, and may be closed; how many it were."""
+cdef inline double last_rank(const Choice *choice) noexcept nogil:
+    return choice.ranks[choice.count - 1] if choice.count else NO_RANK
+
+
+cdef inline int share_of(const Choice *choice, int lane) noexcept nogil:
+    """How many of them a lane has."""
+    cdef int i, count = 0
+    for i in range(choice.count):
+        count += choice.lanes[i] == lane
+    return count
+
+
+cdef inline void tell_shares(Lanes *lanes, const Choice *choice) noexcept nogil:
+    """Have the others close theirs."""
+    cdef int i
+    set_double(&lanes.shed_up_to, last_rank(choice))
+    for i in range(1, lanes.count):
+        set_int(&lanes.stations[i].share, share_of(choice, i))
+    release_int(&lanes.still_shed, lanes.count - 1)
+    order_others(lanes, SHED)
+
+
+cdef inline int close_victims(Conns *conns, const int *victims, int found, double last, int most) noexcept nogil:
+    """Close the first ones, up to `most`, that have a rank up to the `last`, and may be closed; how many it were."""
     cdef int i, done = 0
     cdef bint ended = found > 0 and conns.all[victims[0]].lingering
     for i in range(found):
-        if rank(conns, victims[i]) > last or done and ended and not conns.all[victims[i]].lingering:
+        if done == most or rank(conns, victims[i]) > last or done and ended and not conns.all[victims[i]].lingering:
             break                # those that have ended are room enough
         if not wait_for_unread(conns, victims[i]) and not unsent(victims[i]):
             end(conns, victims[i])
@@ -131,7 +159,7 @@ cdef inline void shed_as_told(Conns *conns) noexcept nogil:
     cdef Station *station = conns.station
     cdef int victims[IDLEST_MAX]
     cdef int i, found = find_victims(conns, IDLEST_MAX, victims)
-    cdef int done = close_victims(conns, victims, found, look_double(&conns.lanes.shed_up_to))
+    cdef int done = close_victims(conns, victims, found, look_double(&conns.lanes.shed_up_to), look_int(&station.share))
     if done:
         set_int(&station.shed, station.shed + done)
         found = find_victims(conns, IDLEST_MAX, victims)
@@ -184,6 +212,7 @@ cdef inline bint is_idle(const Conns *conns, int fd, double young) noexcept nogi
 
 
 cdef inline double rank(const Conns *conns, int fd) noexcept nogil:
-    """Of two connections the one with the lower rank is shed first. Those that have ended have ranks below 0."""
+    """Of two connections the one with the lower rank is shed first. Those that have ended have ranks below 0. The turn in which one was
+    answered may have begun long before it came."""
     cdef const Conn *conn = &conns.all[fd]
-    return conn.since - FOREVER_S if conn.lingering else conn.since
+    return conn.since - FOREVER_S if conn.lingering else max(conn.since, conn.born)
