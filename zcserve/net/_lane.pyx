@@ -303,6 +303,7 @@ cdef class Lane:
         self.forget_quick(site)
         led.void_leads(&its.table)
         owning.own(&its.owned, look_up is not None or owned is not None, owned)
+        led.void_leads(&its.table)               # once more: another lane may have found out meanwhile who owned what before
         its.look_up = <PyObject *> look_up if look_up is not None else NULL
         self.taught[site][2] = look_up, owned
 

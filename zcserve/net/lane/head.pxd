@@ -17,9 +17,9 @@ from zcserve.net.lane.conditions cimport (
 )
 from zcserve.net.lane.counts cimport DELETE, GET, HEAD, PATCH, POST, PUT
 from zcserve.net.lane.grammar cimport (
-    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
+    CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
 )
-from zcserve.net.lane.judged cimport Judged, means, means_as_last
+from zcserve.net.lane.judged cimport Judged, accepts, means, site_of
 from zcserve.net.lane.records cimport CODINGS
 from zcserve.net.lane.scan cimport name_end, target_end, value_end
 from zcserve.net.lane.sites cimport Site
@@ -260,12 +260,6 @@ cdef inline bint heed_host(Judged *judged, Text value, Head *head) noexcept nogi
     return True
 
 
-cdef inline Site *site_of(Judged *judged, Text host) noexcept nogil:
-    """The site that a host is for; NULL where it is none, or Python is to answer."""
-    cdef int64_t meaning[NUMBERS_MAX]
-    return <Site *> meaning[0] if means_as_last(judged, KIND_HOST, host, meaning) else NULL
-
-
 cdef inline bint heed_length(Text value, Head *head) noexcept nogil:
     """Where the next request begins depends on it: one, in one spelling, of a method that has a body, or it is Python's."""
     cdef int64_t length = read_length(value)
@@ -280,7 +274,7 @@ cdef inline bint heed_accept(Judged *judged, Text value, Head *head) noexcept no
     if head.has_accept:
         return False
     head.has_accept = True
-    return means_as_last(judged, KIND_ACCEPT, value, head.accept)
+    return accepts(judged, value, head.accept)
 
 
 cdef inline void heed_proxy(Text name, Text value, Head *head) noexcept nogil:
