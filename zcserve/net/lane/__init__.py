@@ -1,7 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic growing  <  scan dates gil steady requests mail parcels counts memos  <  seconds lanes mapped records
-        <  withdrawn grammar choice uses owners leads
+    system text atomic growing  <  scan dates gil steady requests mail parcels counts memos
+        <  seconds lanes mapped records  <  withdrawn grammar choice uses owners leads
         <  numbers  <  hashes ranges sightings table  <  conditions absent led  <  owned  <  sites
         <  finding hosts  <  judged  <  head  <  proxies log_fields
         <  log output  <  timed  <  connections parts news  <  servlets shared

@@ -153,10 +153,9 @@ cdef inline Record *find_known(Answering *lane, Head *head) noexcept nogil:
     if head.for_servlet:
         return record
     if record == NULL:
-        record = known_absent(lane, head)
-        if record != NULL:
-            return record
         record = find_path(&head.site.table, head.place)
+        if record == NULL:
+            return known_absent(lane, head)
     if record != NULL and record.front:
         record = follow(head.site, record, head.place, &head.said)
     return NULL if record != NULL and head.is_absolute and not record.count else record

@@ -2,9 +2,10 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Memos: what was found out about a text, kept by the text, where it takes longer to find out than to compare.
 
-A `Memo` is one lane's. It has PLACES, so it takes no memory for what comes later. A text stands in one of TRIES places from the one that its
-hash tells; where all of these are taken, it takes the place of another one. What a place says holds for one `version`: a number that only
-grows with each change of what it was found out from. So nothing is taken out, and a text of an older version is found out again.
+A `Memo` is one lane's. It has PLACES, so it takes no memory for what comes later. A text stands in one of TRIES places from the one that
+its hash tells: where that is taken, in any of them, whatever stood there. So texts that take turns find places beside each other. What a
+place says holds for one `version`: a number that only grows with each change of what it was found out from. So nothing is taken out, and a
+text of an older version is found out again.
 
 Clients choose the texts. A flood of new ones drives out what is in use, which is found out once more when it comes next: that costs what it
 costs without a memo. So the hash has no secret, and texts of one hash do no other harm.
@@ -17,7 +18,7 @@ from libc.string cimport memcmp, memcpy
 from zcserve.net.lane.text cimport Text
 
 cdef enum:
-    PLACES = 4096                # four for each of 1,000 texts that take turns: one in a thousand of these finds none
+    PLACES = 4096                # four for each of 1,000 texts that take turns
     TRIES = 4
     MEMO_TEXT_MAX = 104          # a place is two lines of cache, of which short texts take one; longer ones are found out each time
 
@@ -30,7 +31,7 @@ cdef struct Place:
 
 cdef struct Memo:
     Place *places
-    uint32_t taken               # how often one took the place of another
+    uint32_t taken               # how often the first one was: which is next
 
 
 cdef inline int open_memo(Memo *memo) except -1:
@@ -60,16 +61,11 @@ cdef inline void *recall(const Memo *memo, Text text, uint32_t hash, uint64_t ve
 
 
 cdef inline void note(Memo *memo, Text text, uint32_t hash, uint64_t version, void *what) noexcept nogil:
-    """What was found out about a text, in the place of what was before. It is not NULL."""
-    cdef Place *place
-    cdef uint32_t at
+    """What was found out about a text, which `recall` has nothing of. It is not NULL."""
+    cdef Place *place = &memo.places[hash & (PLACES - 1)]
     if text.len > MEMO_TEXT_MAX:
         return
-    for at in range(TRIES):
-        place = &memo.places[(hash + at) & (PLACES - 1)]
-        if not place.version or (place.hash == hash and place.len == text.len):
-            break
-    else:
+    if place.version:
         memo.taken += 1
         place = &memo.places[(hash + memo.taken % TRIES) & (PLACES - 1)]
     place.version = version
