@@ -64,7 +64,8 @@ def test_what_is_remembered_of_a_host_is_of_its_very_spelling(lane: Any) -> None
     lane.set_hosts({b"a.test": 1, b"*.a.test": 2, b"a.test.test": 3}, 0, None)
     said = {
         b"a.test": 1, b"A.test": 1, b"a.test.": 1, b"a.test:80": 1, b"A.TEST.:8080": 1,
-        b"a.test..": None, b"a.test:65536": None, b"b.a.test": 2, b".a.test": None, b"a.test.test": 3, b"a.tes": None, b"a.testt": None, b"a test": None, b"": 0,
+        b"a.test..": None, b"a.test:65536": None, b"b.a.test": 2, b".a.test": None,
+        b"a.test.test": 3, b"a.tes": None, b"a.testt": None, b"a test": None, b"": 0,
     }  # fmt: skip
     for _ in range(3):
         assert {host: lane.site_of(get(host)) for host in said} == said
