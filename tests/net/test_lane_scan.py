@@ -20,6 +20,7 @@ UNIT = Path(__file__).parents[2] / "zcserve" / "net" / "lane" / "scan.pxd"
 CLASSES = {
     "zc_value_end": bytes(byte for byte in range(256) if (byte >= 0x20 or byte == 9) and byte != 0x7F),
     "zc_target_end": bytes(range(0x21, 0x7F)),
+    "zc_query_end": bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"#<>[\\]^`{|}'),
     "zc_tag_end": bytes(byte for byte in range(256) if byte > 0x20 and byte not in b'"\x7f'),
     "zc_plain_name_end": bytes(byte for byte in range(128) if chr(byte).isalpha() or byte == 0x2D),
 }

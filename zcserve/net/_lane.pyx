@@ -301,8 +301,8 @@ cdef class Lane:
         """Ask an `Application`'s `look_up` about what nothing was put for, if it may be `owned`; None: all may. Without both there is none."""
         cdef Site *its = site_of(&self.shared.sites, site)
         self.forget_quick(site)
-        led.void_leads(&its.table)
         owning.own(&its.owned, look_up is not None or owned is not None, owned)
+        led.void_leads(&its.table)       # behind it: till then another lane may remember what was not owned before
         its.look_up = <PyObject *> look_up if look_up is not None else NULL
         self.taught[site][2] = look_up, owned
 

@@ -1,7 +1,7 @@
 """The units of the compiled lane: `net/_lane.pyx` is compiled with these `.pxd` files into one extension module.
 
-    system text atomic growing  <  scan dates gil steady requests mail parcels counts  <  seconds lanes mapped records
-        <  withdrawn grammar choice uses owners leads
+    system text atomic growing  <  scan dates gil steady requests mail parcels counts memos
+        <  seconds lanes mapped records  <  withdrawn grammar choice uses owners leads
         <  numbers  <  hashes ranges sightings table  <  conditions absent led  <  owned  <  sites
         <  finding hosts  <  judged  <  head  <  proxies log_fields
         <  log output  <  timed  <  connections parts news  <  servlets shared
@@ -28,6 +28,7 @@
 | grammar     | what the value of a field means                                             |
 | hashes      | a set of hashes, which any lane may ask what is not in it                   |
 | hosts       | which site a host is for                                                    |
+| memos       | what was found out about a text, kept by the text                           |
 | judged      | what a value means, as the grammar says it or else Python                   |
 | steady      | arrays that grow where they are                                             |
 | growing     | lists that may lie elsewhere when they have grown                           |

@@ -18,13 +18,13 @@ from zcserve.net.lane.records cimport Record, free_record, record_of_page
 from zcserve.net.lane.text cimport Text
 from zcserve.net.lane.withdrawn cimport withdraw
 
-# 1 for what stands for itself in a canonical path: `http._CANONICAL_BYTES`.
+# 1 for what stands for itself in a segment of a canonical path, 2 for what begins one: `http._CANONICAL_BYTES`.
 cdef extern from * nogil:
     """
     static const unsigned char zc_key[256] = {
         ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
         ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['!'] = 1, ['$'] = 1, ['&'] = 1, ['\\''] = 1, ['('] = 1, [')'] = 1,
-        ['*'] = 1, ['+'] = 1, [','] = 1, [';'] = 1, ['='] = 1, [':'] = 1, ['@'] = 1, ['/'] = 1,
+        ['*'] = 1, ['+'] = 1, [','] = 1, [';'] = 1, ['='] = 1, [':'] = 1, ['@'] = 1, ['/'] = 2,
     };
     """
     const uint8_t *KEY "zc_key"
@@ -68,9 +68,9 @@ cdef inline bint is_own_key(Text path) noexcept nogil:
     if p == end or p[0] != c'/':
         return False
     while p < end:
-        if p[0] == c'/' and is_segment_left_out(p + 1, end):
-            return False
-        if KEY[<uint8_t> p[0]]:
+        if KEY[<uint8_t> p[0]] == 1:
+            p += 1
+        elif p[0] == c'/' and not is_segment_left_out(p + 1, end):
             p += 1
         elif p[0] == c'%' and end - p > 2 and is_escaped(p[1], p[2]):
             p += 3

@@ -7,13 +7,13 @@ to pipelined requests are gathered and sent together. Whatever the lane cannot a
 from there on, but not before all that was answered is out.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from zcserve.net.lane.absent cimport page_of
 from zcserve.net.lane.asking cimport (
     PRESSING, QUIET, UNKNOWN, Question, fill_question, let_question_go, new_question, put_question, was_told,
 )
-from zcserve.net.lane.atomic cimport look_int
+from zcserve.net.lane.atomic cimport acquire, acquire_pointer, look_int
 from zcserve.net.lane.choice cimport choose
 from zcserve.net.lane.conditions cimport decide
 from zcserve.net.lane.connections cimport (
@@ -26,6 +26,7 @@ from zcserve.net.lane.grammar cimport CLOSE, UNSURE
 from zcserve.net.lane.head cimport Head, find_place, key_of, parse_request_line, parse_rest
 from zcserve.net.lane.log cimport SERVLET, TURN, is_log_filling, log_line, may_log
 from zcserve.net.lane.log_fields cimport own_id
+from zcserve.net.lane.memos cimport note, recall
 from zcserve.net.lane.output cimport (
     DONE, ELSEWHERE, ENOUGH, GONE, HAND_OVER, NOT_MODIFIED, NOT_YET, OK, Answer, add_answer, add_text, code_of, has_room, is_redirect,
     begin_site, is_for,
@@ -37,7 +38,7 @@ from zcserve.net.lane.ranges cimport Part
 from zcserve.net.lane.records cimport Record, Rep, key_at, reps_of
 from zcserve.net.lane.sending cimport Answering, flush, hand_over, put_off
 from zcserve.net.lane.servlets cimport Asked, ask, discard_made, let_said_go, look_up, servlet_of, settle
-from zcserve.net.lane.sightings cimport is_sampling, sight
+from zcserve.net.lane.sightings cimport SITE_STEP, is_sampling, sight
 from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.system cimport expect_bytes, monotonic
 from zcserve.net.lane.table cimport find, find_path, hash_of
@@ -95,7 +96,7 @@ cdef inline int answer(Answering *lane, int fd, const char *data, size_t length)
             if result != DONE or conn.inbox_len:
                 return result
             batch = 0
-        record = find_known(&head)
+        record = find_known(lane, &head)
         if record == NULL:
             if not may_find(&lane.finder):
                 return put_off(lane, fd, p, end, ENOUGH)
@@ -143,9 +144,9 @@ cdef inline int begin_other_site(Answering *lane, int fd, const Head *head, cons
     return DONE
 
 
-cdef inline Record *find_known(Head *head) noexcept nogil:
-    """What the table has for a request. A servlet is told its target as it was sent, so one in absolute-form has a record of its
-    own (`find_first`)."""
+cdef inline Record *find_known(Answering *lane, Head *head) noexcept nogil:
+    """What the table has for a request, or is known to be absent. A servlet is told its target as it was sent, so one in absolute-form has a
+    record of its own (`find_first`)."""
     cdef Text key = key_of(head)
     cdef Record *record = find(&head.site.table, key.at, key.len, head.hash)
     head.said = OK
@@ -153,6 +154,8 @@ cdef inline Record *find_known(Head *head) noexcept nogil:
         return record
     if record == NULL:
         record = find_path(&head.site.table, head.place)
+        if record == NULL:
+            return known_absent(lane, head)
     if record != NULL and record.front:
         record = follow(head.site, record, head.place, &head.said)
     return NULL if record != NULL and head.is_absolute and not record.count else record
@@ -164,9 +167,12 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
     cdef Site *site = head.site
     cdef Record *record = NULL
     cdef Text place = head.place
+    cdef uint64_t version = version_of(site)
     cdef bint is_owned = head.for_servlet or may_own(&site.owned, place)
     if not is_owned:
         record = page_of(&site.absent, place)
+        if record != NULL:
+            note(&lane.absences, place, memo_hash(head), version, site)
         if record != NULL and not is_fresh(lane, site):
             return &lane.asking.unknown if lane.number else NULL
     if lane.number:
@@ -185,6 +191,24 @@ cdef inline Record *find_first(Answering *lane, Head *head) noexcept nogil:
         record = find_out(&lane.finder, site, place, &head.said)
         lane.requests_left -= FIND_REQUESTS - 1
     return record
+
+
+cdef inline Record *known_absent(Answering *lane, const Head *head) noexcept nogil:
+    """The page for what is absent, where that was found of the same target, and nothing has come since; else NULL."""
+    cdef Site *site = head.site
+    if recall(&lane.absences, head.place, memo_hash(head), version_of(site)) != site or not is_fresh(lane, site):
+        return NULL
+    return <Record *> acquire_pointer(<void * const *> &site.absent.page)
+
+
+cdef inline uint32_t memo_hash(const Head *head) noexcept nogil:
+    """Of what many sites are asked for, and lack."""
+    return head.hash ^ head.site.table.site * <uint32_t> SITE_STEP
+
+
+cdef inline uint64_t version_of(const Site *site) noexcept nogil:
+    """Of what tells whether a target is absent: both only grow. What is read behind it is of this version, or a later one."""
+    return 1 + acquire(&site.absent.keys.version) + acquire(&site.table.version)
 
 
 cdef inline bint is_fresh(Answering *lane, Site *site) noexcept nogil:

@@ -17,20 +17,10 @@ from libc.string cimport memchr
 from zcserve.net.lane.atomic cimport acquire_pointer, look_64
 from zcserve.net.lane.leads cimport Lead, lead_of, note_use, target_of
 from zcserve.net.lane.records cimport QUERY_PLAIN, Record
+from zcserve.net.lane.scan cimport BEHIND_TARGET, query_end
 from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.table cimport find, find_key, moved
 from zcserve.net.lane.text cimport Text
-
-# 1 for what stands for itself in a query: `targets._QUERY_BYTES`.
-cdef extern from * nogil:
-    """
-    static const unsigned char zc_query[256] = {
-        ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
-        ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['/'] = 1, ['?'] = 1, [':'] = 1, ['@'] = 1, ['!'] = 1, ['$'] = 1, ['&'] = 1,
-        ['\\''] = 1, ['('] = 1, [')'] = 1, ['*'] = 1, ['+'] = 1, [','] = 1, [';'] = 1, ['='] = 1, ['%'] = 1,
-    };
-    """
-    const uint8_t *QUERY "zc_query"
 
 cdef enum:
     FINDS_MAX = 64               # for the events of a turn, and again for what was left of others: some 2 us each
@@ -105,10 +95,6 @@ cdef inline Record *follow(Site *site, Record *record, Text target, uint8_t *sai
 
 cdef inline bint is_plain_query(Text target) noexcept nogil:
     """Whether a target has no query, or one in which nothing is to be escaped: `targets.escape_query`."""
-    cdef const char *p = <const char *> memchr(target.at, c'?', target.len)
+    cdef const char *query = <const char *> memchr(target.at, c'?', target.len)
     cdef const char *end = target.at + target.len
-    while p != NULL and p < end:
-        if not QUERY[<uint8_t> p[0]]:
-            return False
-        p += 1
-    return True
+    return query == NULL or query_end(query, end + BEHIND_TARGET) == end         # a blank stands there

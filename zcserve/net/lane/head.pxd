@@ -17,18 +17,17 @@ from zcserve.net.lane.conditions cimport (
 )
 from zcserve.net.lane.counts cimport DELETE, GET, HEAD, PATCH, POST, PUT
 from zcserve.net.lane.grammar cimport (
-    CLOSE, KEEP, KIND_ACCEPT, KIND_CONNECTION_10, KIND_CONNECTION_11, KIND_HOST, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
+    CLOSE, KEEP, KIND_CONNECTION_10, KIND_CONNECTION_11, NUMBERS_MAX, UNSURE, UPGRADE, read_length,
 )
-from zcserve.net.lane.judged cimport Judged, means, means_as_last
+from zcserve.net.lane.judged cimport Judged, accepts, means, site_of
 from zcserve.net.lane.records cimport CODINGS
-from zcserve.net.lane.scan cimport name_end, target_end, value_end
+from zcserve.net.lane.scan cimport BEHIND_TARGET, name_end, target_end, value_end
 from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.table cimport expect
 from zcserve.net.lane.text cimport Text, same_name
 
 cdef enum:
     HEAD_BYTES_MIN = 18          # GET / HTTP/1.1 and two line ends; no less than BLOCK_MAX (scan.pxd)
-    VERSION_LEN = 11             # with the blank before it and the line end
 
 cdef enum:                       # `Head.forwarded`: fields that name the client, to be listened to where the peer is trusted
     FORWARDED = 1                # Forwarded
@@ -94,7 +93,7 @@ cdef inline const char *parse_request_line(const Rules *rules, const char *start
     head.target.at = p
     p = target_end(p, end)
     head.target.len = p - head.target.at
-    if head.target.len == 0 or head.target.len > rules.target_bytes_max or end - p < VERSION_LEN:
+    if head.target.len == 0 or head.target.len > rules.target_bytes_max or end - p < BEHIND_TARGET:
         return NULL
     return p
 
@@ -165,11 +164,11 @@ cdef inline bint parse_rest(
     const Rules *rules, Judged *judged, const char *start, const char *p, const char *end, Head *head
 ) noexcept nogil:
     """The version at `p`, all fields, what they mean together, and whether all of the body is there; `start` is the head's."""
-    if memcmp(p, b" HTTP/1.1\r\n", VERSION_LEN) == 0:
+    if memcmp(p, b" HTTP/1.1\r\n", BEHIND_TARGET) == 0:
         head.minor = 1
-    elif memcmp(p, b" HTTP/1.0\r\n", VERSION_LEN) != 0:
+    elif memcmp(p, b" HTTP/1.0\r\n", BEHIND_TARGET) != 0:
         return False
-    p += VERSION_LEN
+    p += BEHIND_TARGET
     while end - p >= 2 and p[0] != c'\r':
         p = parse_field(rules, judged, p, end, head)
         if p == NULL:
@@ -260,12 +259,6 @@ cdef inline bint heed_host(Judged *judged, Text value, Head *head) noexcept nogi
     return True
 
 
-cdef inline Site *site_of(Judged *judged, Text host) noexcept nogil:
-    """The site that a host is for; NULL where it is none, or Python is to answer."""
-    cdef int64_t meaning[NUMBERS_MAX]
-    return <Site *> meaning[0] if means_as_last(judged, KIND_HOST, host, meaning) else NULL
-
-
 cdef inline bint heed_length(Text value, Head *head) noexcept nogil:
     """Where the next request begins depends on it: one, in one spelling, of a method that has a body, or it is Python's."""
     cdef int64_t length = read_length(value)
@@ -280,7 +273,7 @@ cdef inline bint heed_accept(Judged *judged, Text value, Head *head) noexcept no
     if head.has_accept:
         return False
     head.has_accept = True
-    return means_as_last(judged, KIND_ACCEPT, value, head.accept)
+    return accepts(judged, value, head.accept)
 
 
 cdef inline void heed_proxy(Text name, Text value, Head *head) noexcept nogil:

@@ -5,7 +5,7 @@
     a name of a site's own -> that site; else the longest `*.` that it lies below; else what stands for unknown ones
 
 The twin of site/hosts.py. The names are one block that never changes: Python's thread publishes another one, and withdraws the one before. A lane
-reads either, and knows by the `version` when what it remembers (judged.pxd) is of one that is gone. Clients choose the hosts
+reads either, and remembers what one says (judged.pxd) with its `version`. Clients choose the hosts
 that are looked for: a look takes as many steps as the longest wildcard has labels, and remembers nothing.
 
 Odd: a wildcard stands in the table as what is behind its star, `.example.org`. A name with an empty label lies below none, and is looked

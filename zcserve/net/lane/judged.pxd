@@ -6,9 +6,9 @@ Such answers are remembered. Clients choose values, so their number and their le
 drive out what is in use: a value is remembered when it is seen for the second time (`sights` has the hashes of what was
 seen once, the latest first), and in the place of the one of a few that is used least.
 
-Odd: a Host or an Accept-Encoding takes longer to read than to compare, and most requests say what others said. So the last one of each
-length is kept, too. With a Host's goes the site that it is for (hosts.pxd), until there are other hosts: so a request of the same one
-has nothing looked up.
+Odd: a Host or an Accept-Encoding takes longer to read than to compare, and most requests say what others said. So the last
+Accept-Encoding of each length is kept, too, and of each Host the site that it is for (memos.pxd), until there are other hosts: behind a
+proxy each request of a connection may name another one.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -18,9 +18,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memmove
 
 from zcserve.net.lane.gil cimport Gil, hold_gil
-from zcserve.net.lane.grammar cimport KIND_HOST, NUMBERS_MAX, numbers_of, read_value
+from zcserve.net.lane.grammar cimport KIND_ACCEPT, KIND_HOST, NUMBERS_MAX, numbers_of, read_value
 from zcserve.net.lane.hosts cimport Hosts, site_of_host
-from zcserve.net.lane.text cimport Text, murmur3
+from zcserve.net.lane.memos cimport Memo, close_memo, note, open_memo, recall
+from zcserve.net.lane.sites cimport Site
+from zcserve.net.lane.text cimport Text, murmur3, sampled_hash
 
 cdef enum:
     SETS = 256                   # a value's hash chooses a set
@@ -28,8 +30,7 @@ cdef enum:
     SIGHT_SETS = 1024
     USES_MAX = 0xFFFF
     JUDGED_VALUE_MAX = 512       # longer values are judged each time
-    LENGTHS = 32                 # of Hosts and of Accept-Encodings: the last one of each; those that are longer are read each time
-    LASTS = 2                    # KIND_HOST, KIND_ACCEPT
+    LENGTHS = 32                 # of Accept-Encodings: the last one of each; those that are longer are read each time
 
 cdef struct Meaning:
     uint32_t hash
@@ -49,10 +50,10 @@ cdef struct Judged:
     PyObject *judge              # of `Lane`; NULL: what C is unsure about is the general lane's
     Gil *gil
     const Hosts *hosts           # of this turn
-    uint64_t version             # theirs
+    Memo sites                   # by the value of Host: what they say
     Meaning *meanings
     uint32_t sights[SIGHT_SETS * WAYS]
-    Last lasts[LASTS][LENGTHS]
+    Last lasts[LENGTHS]
 
 
 cdef inline int open_judged(Judged *judged, uint32_t seed) except -1:
@@ -60,7 +61,7 @@ cdef inline int open_judged(Judged *judged, uint32_t seed) except -1:
     judged.meanings = <Meaning *> calloc(SETS * WAYS, sizeof(Meaning))
     if judged.meanings == NULL:
         raise MemoryError
-    return 0
+    return open_memo(&judged.sites)
 
 
 cdef inline void close_judged(Judged *judged) noexcept:
@@ -68,6 +69,7 @@ cdef inline void close_judged(Judged *judged) noexcept:
     for i in range(SETS * WAYS if judged.meanings != NULL else 0):
         free(judged.meanings[i].value)
     free(judged.meanings)
+    close_memo(&judged.sites)
 
 
 cdef inline bint means(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:
@@ -75,16 +77,14 @@ cdef inline bint means(Judged *judged, int kind, Text value, int64_t *numbers) n
     return read_value(kind, value, numbers) or (judged.judge != NULL and recall_or_ask(judged, kind, value, numbers))
 
 
-cdef inline bint means_as_last(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:
-    """As `means`, of an Accept-Encoding, or a Host: the address of its `Site`, 0 where it is none, or Python is to answer."""
-    cdef Last *last = &judged.lasts[kind][value.len % LENGTHS]
+cdef inline bint accepts(Judged *judged, Text value, int64_t *numbers) noexcept nogil:
+    """As `means`, of an Accept-Encoding."""
+    cdef Last *last = &judged.lasts[value.len % LENGTHS]
     if last.len == value.len and value.len and memcmp(last.value, value.at, value.len) == 0:
         memcpy(numbers, last.numbers, sizeof(last.numbers))
         return True
-    if not means(judged, kind, value, numbers):
+    if not means(judged, KIND_ACCEPT, value, numbers):
         return False
-    if kind == KIND_HOST and numbers[0]:
-        numbers[0] = <int64_t> site_of_host(judged.hosts, value)
     if value.len < LENGTHS:
         last.len = value.len
         memcpy(last.value, value.at, value.len)
@@ -94,13 +94,30 @@ cdef inline bint means_as_last(Judged *judged, int kind, Text value, int64_t *nu
 
 cdef inline void follow_hosts(Judged *judged, const Hosts *hosts) noexcept nogil:
     """Which sites hosts are for, until this is called again: at the start of each turn, as the ones before may be gone by then."""
-    cdef int length
     judged.hosts = hosts
-    if judged.version == hosts.version:
-        return
-    judged.version = hosts.version
-    for length in range(LENGTHS):
-        judged.lasts[KIND_HOST][length].len = 0
+
+
+cdef inline Site *site_of(Judged *judged, Text host) noexcept nogil:
+    """The site that a Host is for; NULL where it is none, or Python is to answer."""
+    cdef uint32_t hash
+    cdef Site *site
+    if not host.len:
+        return judged.hosts.unnamed
+    hash = sampled_hash(host.at, host.len)
+    site = <Site *> recall(&judged.sites, host, hash, judged.hosts.version)
+    return site if site != NULL else find_site(judged, host, hash)
+
+
+cdef inline Site *find_site(Judged *judged, Text host, uint32_t hash) noexcept nogil:
+    """As `site_of`, of a host that is not remembered."""
+    cdef int64_t numbers[NUMBERS_MAX]
+    cdef Site *site
+    if not means(judged, KIND_HOST, host, numbers) or not numbers[0]:
+        return NULL
+    site = site_of_host(judged.hosts, host)
+    if site != NULL:
+        note(&judged.sites, host, hash, judged.hosts.version, site)
+    return site
 
 
 cdef inline bint recall_or_ask(Judged *judged, int kind, Text value, int64_t *numbers) noexcept nogil:

@@ -8,7 +8,7 @@ What is put here is put while Python is asked where a path leads (finding.pxd), 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
-from zcserve.net.lane.atomic cimport set_64
+from zcserve.net.lane.atomic cimport release
 from zcserve.net.lane.counts cimport CODES
 from zcserve.net.lane.leads cimport (
     LEAD_BYTES_MAX, LEADS_BYTES_MAX, Lead, Leads, lead_of, link, next_to_go, record_of_lead, unlink,
@@ -20,7 +20,7 @@ from zcserve.net.lane.text cimport Text
 
 cdef inline void void_leads(Table *table) noexcept nogil:
     """A key leads elsewhere from now on, or rules may: told before anything is put that does."""
-    set_64(&table.version, table.version + 1)
+    release(&table.version, table.version + 1)
 
 
 cdef inline int lead_to_file(Table *table, bytes key, bytes target, tuple entries, int status, int any_query) except -1:

@@ -20,6 +20,7 @@ from zcserve.net.lane.letters cimport read_mail
 from zcserve.net.lane.loop cimport Loop, run
 from zcserve.net.lane.mail cimport Letter, Mailbox, close_mail, open_mail, see_letter, take_letter
 from zcserve.net.lane.mapped cimport map_file, unmap
+from zcserve.net.lane.memos cimport close_memo, open_memo
 from zcserve.net.lane.moving cimport Given, drop_given
 from zcserve.net.lane.news cimport close_news, open_news
 from zcserve.net.lane.numbers cimport count_too
@@ -62,6 +63,7 @@ cdef inline int open_lane(Loop *loop, uint32_t seed, config, bint log_on) except
     open_conns(&lane.conns)
     open_uses(&lane.uses)
     open_judged(&lane.judged, seed)
+    open_memo(&lane.absences)
     open_sightings(&lane.sightings)
     open_counts(&lane.output.answered)
     lane.output.site = -1
@@ -191,6 +193,7 @@ cdef inline void close_lane(Loop *loop) noexcept:
     close_servlets(&lane.servlets)
     close_asking(&lane.asking)
     close_judged(&lane.judged)
+    close_memo(&lane.absences)
     close_sightings(&lane.sightings)
     close_log(&lane.log)
     close_news(&loop.station)

@@ -118,7 +118,7 @@ cdef inline int answer_question(Answering *lane, Question *question) noexcept no
             break
         if question.requests and <int> head.site.account != question.account:    # the lane looks again
             break
-        record = find_known(&head)
+        record = find_known(lane, &head)
         if record == NULL:
             if not may_find(&lane.finder):
                 result = ENOUGH

@@ -1,13 +1,14 @@
 # cython: language_level=3
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Scanning: where a target, a field's name, its value or a tag in that ends, a block of bytes at a time.
+"""Scanning: where a target, a part of one, a field's name, its value or a tag in that ends, a block of bytes at a time.
 
 A block is what one register holds: 16 bytes with SSE2 or NEON, 8 in a plain word elsewhere (and with ZC_WORDS, for the test of
 that twin). Of each block all bytes are judged at once, and the first that does not belong is where the text ends. A block that would
 reach beyond `end` is read so that it ends there, and what is before `p` is shifted out: so BLOCK_MAX bytes before `end` must be
 readable, whatever `p` is.
 
-The classes are RFC 9110 sections 5.5 (field value), 5.6.2 (token) and 8.8.3 (entity tag), and RFC 9112 section 3.2 (target).
+The classes are RFC 9110 sections 5.5 (field value), 5.6.2 (token) and 8.8.3 (entity tag), and RFC 9112 section 3.2 (target); of a query what
+`targets.escape_query` leaves as it is.
 """
 
 from zcserve.net.lane.text cimport is_token
@@ -76,6 +77,12 @@ cdef extern from * nogil:
     static inline zc_block zc_odd_tag(zc_block a) {      /* what stands in no tag: controls, blanks, quotes */
         return zc_or(zc_or(zc_up_to(a, 0x20), zc_is(a, '"')), zc_is(a, 0x7F));
     }
+    static inline zc_block zc_odd_query(zc_block a) {    /* what no URL has: controls, blanks, and " # < > [ \\ ] ^ ` { | } */
+        zc_block lower = zc_or(a, zc_all(0x20));         /* of these [ \\ ] are { | } */
+        zc_block odd = zc_or(zc_odd_target(a), zc_but(zc_up_to(lower, '}'), zc_up_to(lower, 'z')));
+        odd = zc_or(odd, zc_or(zc_is(a, '^'), zc_is(a, '`')));
+        return zc_or(odd, zc_or(zc_is(zc_or(a, zc_all(1)), '#'), zc_is(zc_or(a, zc_all(2)), '>')));
+    }
     static inline __attribute__((always_inline)) const char *zc_skip(
         const char *p, const char *end, zc_block (*odd)(zc_block)
     ) {
@@ -94,15 +101,18 @@ cdef extern from * nogil:
     static inline const char *zc_value_end(const char *p, const char *end) { return zc_skip(p, end, zc_odd_value); }
     static inline const char *zc_target_end(const char *p, const char *end) { return zc_skip(p, end, zc_odd_target); }
     static inline const char *zc_tag_end(const char *p, const char *end) { return zc_skip(p, end, zc_odd_tag); }
+    static inline const char *zc_query_end(const char *p, const char *end) { return zc_skip(p, end, zc_odd_query); }
     static inline const char *zc_plain_name_end(const char *p, const char *end) { return zc_skip(p, end, zc_odd_name); }
     """
     const char *value_end "zc_value_end" (const char *p, const char *end)      # the first byte that no value may hold
     const char *target_end "zc_target_end" (const char *p, const char *end)    # likewise of a target
     const char *tag_end "zc_tag_end" (const char *p, const char *end)          # of what stands between the quotes of a tag
+    const char *query_end "zc_query_end" (const char *p, const char *end)      # of what stands for itself in a query
     const char *plain_name_end "zc_plain_name_end" (const char *p, const char *end)
 
 cdef enum:
     BLOCK_MAX = 16
+    BEHIND_TARGET = 11           # bytes that stand behind a target: the blank and the version. Before it stands a method of 4 at least
 
 
 cdef inline const char *name_end(const char *p, const char *end) noexcept nogil:

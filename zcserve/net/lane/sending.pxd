@@ -15,6 +15,7 @@ from zcserve.net.lane.finding cimport Finder
 from zcserve.net.lane.gil cimport Gil
 from zcserve.net.lane.head cimport Rules
 from zcserve.net.lane.judged cimport Judged
+from zcserve.net.lane.memos cimport Memo
 from zcserve.net.lane.log cimport Log, forget_one, take_lines_back
 from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.output cimport BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, is_error, send_answers, send_pending, unpin
@@ -56,6 +57,7 @@ cdef struct Answering:
     Rules rules
     Finder finder
     Judged judged
+    Memo absences                # targets that were found absent (answering.pxd)
     Proxies proxies
     Sightings sightings
     Log log
