@@ -55,8 +55,8 @@ if lanes.IS_WANTED:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: tests wait for deadlines and processes two fifths of their time, so three share two cores."""
-    return max(len(os.sched_getaffinity(0)) * 3 // 2, 1)
+    """`-n auto`: tests wait for deadlines and processes half of their time, so two share a core."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
