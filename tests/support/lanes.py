@@ -15,11 +15,12 @@ import pytest
 
 from zcserve import Config
 
-# These are about the start, the walk, what is compressed, and applications' modules: no lane has a part in it.
+# These are about the start, the walk, what is compressed, applications' modules and what a request means to them: no
+# lane has a part in it.
 _WITHOUT_LANES = {
     "test_compress_live", "test_environment", "test_examples", "test_hanging", "test_large_index", "test_memory_limit",
-    "test_mounts_reload", "test_mounts_told", "test_odd_names", "test_siblings", "test_soak", "test_types",
-    "test_unseen_changes",
+    "test_mounts_reload", "test_mounts_told", "test_odd_names", "test_servlets_against_werkzeug", "test_siblings",
+    "test_soak", "test_types", "test_unseen_changes",
 }  # fmt: skip
 # The same of single tests: what ends before it serves.
 _TESTS_WITHOUT_LANES = {
