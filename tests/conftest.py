@@ -55,8 +55,8 @@ if lanes.IS_WANTED:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: tests wait for deadlines and processes two fifths of their time, so three share two cores."""
-    return max(len(os.sched_getaffinity(0)) * 3 // 2, 1)
+    """`-n auto`: tests wait for deadlines and processes half of their time, so two share a core."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -107,13 +107,14 @@ def _descriptors() -> list[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """A test that leaves descriptors open fails, and not one that has too few of them an hour later."""
     yield
     for param in item.callspec.params.values() if hasattr(item, "callspec") else ():
         if isinstance(param, BaseException):  # it lives as long as the run does, and would hold the frames it went by
             param.__traceback__ = param.__context__ = None
-    collector.hide_what_lasts()
+    if nextitem is None or nextitem.path != item.path:  # what the module had is gone
+        collector.hide_what_lasts()
     if len(os.listdir("/proc/self/fd")) > DESCRIPTORS_MAX:
         gc.collect()
         gc.collect()  # the first one's finalizers leave some for the second

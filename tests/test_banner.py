@@ -88,7 +88,7 @@ def test_the_banner_says_why_there_is_no_fast_lane(
     site: Site, command: StartCommand, tmp_path: Path, file: str | None, told: str
 ) -> None:
     package = Path(zcserve.__file__).parent
-    shutil.copytree(package, tmp_path / "copy" / "zcserve", ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
+    shutil.copytree(package, tmp_path / "copy" / "zcserve", ignore=shutil.ignore_patterns("*.so", "*.c"))
     if file is not None:
         (tmp_path / "copy/zcserve/net" / file).write_bytes(b"")
     here: dict[str, Any] = {"cwd": tmp_path / "copy", "environ": {"PYTHONPATH": str(tmp_path / "copy")}}

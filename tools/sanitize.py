@@ -114,7 +114,8 @@ def watched(sanitizer: str) -> dict[str, str]:
 
 
 def test(copy: Path, tests: Sequence[str], fuzz_seconds: float) -> int:
-    """Run tests and the fuzzing of a copy that watches memory; the exit code is the first that is not 0."""
+    """Run tests of a copy that watches memory, and the fuzzing beside them; the exit code is the first that is not
+    0."""
     environ = os.environ | watched(MEMORY)
     environ |= {
         "PYTHONPATH": str(copy),
@@ -126,7 +127,7 @@ def test(copy: Path, tests: Sequence[str], fuzz_seconds: float) -> int:
     commands = [[sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]]
     if fuzz_seconds:
         commands.append([sys.executable, "-m", "tests.support.fuzz_parse", "--seconds", str(fuzz_seconds)])
-    codes = (subprocess.run(command, cwd=copy, env=environ).returncode for command in commands)
+    codes = [process.wait() for process in [subprocess.Popen(command, cwd=copy, env=environ) for command in commands]]
     return next((code if code > 0 else 1 for code in codes if code), 0)
 
 

@@ -6,6 +6,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
+from math import isqrt
 
 import mmh3
 import pytest
@@ -21,28 +22,22 @@ Trace = list[tuple[int, int]]
 
 
 def true_distances(trace: Trace) -> list[int]:
-    """The reuse distances in bytes, sorted; a Fenwick tree over time holds the size of each object at its last use."""
-    tree = [0] * (len(trace) + 1)
+    """The reuse distances in bytes, sorted. `sizes` has the size of each object at its last use, and `sums` what it is
+    of each block of them: what was used since is the blocks up to now, and a piece of one."""
+    long = isqrt(len(trace))
+    sizes = [0] * len(trace)
+    sums = [0] * (len(trace) // long + 1)
     last: dict[int, int] = {}
     distances = []
-    total = 0
-
-    def add(at: int, size: int) -> None:
-        while at < len(tree):
-            tree[at] += size
-            at += at & -at
-
-    for now, (key, size) in enumerate(trace, 1):
+    for now, (key, size) in enumerate(trace):
         if (before := last.get(key)) is not None:
-            older, at = 0, before
-            while at:
-                older += tree[at]
-                at &= at - 1
-            distances.append(total - older + size)
-            add(before, -size)
-            total -= size
-        add(now, size)
-        total += size
+            block = before // long
+            since = sum(sums[block + 1 : now // long + 1]) + sum(sizes[before + 1 : (block + 1) * long])
+            distances.append(since + size)
+            sums[block] -= sizes[before]
+            sizes[before] = 0
+        sizes[now] = size
+        sums[now // long] += size
         last[key] = now
     return sorted(distances)
 

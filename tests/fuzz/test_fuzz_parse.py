@@ -13,8 +13,8 @@ pytest.importorskip("zcserve.net._lane")
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_lane_takes_nothing_that_the_parser_reads_otherwise(seed: int) -> None:
-    law = run(seed, count=20_000)
-    assert law.accepted > 5_000
+    law = run(seed, count=8_000)  # .ci/run has a minute of it
+    assert law.accepted > 2_000
 
 
 def test_the_corpus_has_heads_that_are_accepted_and_heads_that_are_not() -> None:

@@ -230,7 +230,7 @@ def test_what_the_lane_decides_is_what_its_twin_decides(lane: Any) -> None:
     fields = st.dictionaries(st.sampled_from(NAMES), st.one_of(value, spoilt), max_size=4)
     moment = st.sampled_from([None, MODIFIED, MODIFIED - 1, 0, -1, 1 << 40])
 
-    @hypothesis.settings(max_examples=300, database=None, deadline=None)
+    @hypothesis.settings(database=None, deadline=None)
     @hypothesis.given(fields, moment, st.sampled_from([0, 1, SIZE]), st.sampled_from([b"GET", b"HEAD"]))
     def law(fields: Fields, modified: int | None, size: int, method: bytes) -> None:
         decided = by_lane(lane, fields, modified, size, NOW, method)

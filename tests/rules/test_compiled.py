@@ -208,7 +208,7 @@ def test_whatever_the_rules_a_plain_reading_of_them_says_the_same() -> None:
     def says_origins(rule: HeaderRule) -> int:
         return sum(name == ALLOW_ORIGIN for name, _ in (*rule.set, *rule.add))
 
-    @hypothesis.settings(max_examples=200, database=None, deadline=None)
+    @hypothesis.settings(database=None, deadline=None)
     @hypothesis.given(st.lists(rule, max_size=6).map(tuple), st.sampled_from(["", "max-age=1"]))
     def law(written: tuple[HeaderRule, ...], cache_control: str) -> None:
         rules = Rules(written, cache_control)

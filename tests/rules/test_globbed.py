@@ -70,7 +70,7 @@ def test_whatever_the_globs_they_say_what_each_says() -> None:
         lambda some: "/" + "".join(some)
     )
 
-    @hypothesis.settings(max_examples=300, database=None, deadline=None)
+    @hypothesis.settings(database=None, deadline=None)
     @hypothesis.given(st.lists(glob, max_size=8), st.lists(path, min_size=1, max_size=5))
     def law(globs: list[str], paths: list[str]) -> None:
         table = GlobTable((glob, number) for number, glob in enumerate(globs))

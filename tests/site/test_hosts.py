@@ -106,7 +106,7 @@ def test_the_lane_finds_the_site_that_python_finds(tmp_path: Path) -> None:
     for _ in range(4):
         lane.add_site()
 
-    @hypothesis.settings(max_examples=300, deadline=None)
+    @hypothesis.settings(deadline=None)
     @hypothesis.given(st.lists(written, max_size=4, unique_by=parsed), st.lists(asked, min_size=1, max_size=8))
     def law(texts: list[str], values: list[str]) -> None:
         names = [(name,) for text in texts if (name := parsed(text))]

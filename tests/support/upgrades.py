@@ -17,6 +17,7 @@ from tests.support.processes import end, is_alive, started_by
 from tests.support.waiting import WaitUntil
 
 WITHIN_S = 20.0
+PAUSE_S = 0.002
 
 
 def join(threads: Iterable[threading.Thread]) -> None:
@@ -84,8 +85,8 @@ class StartLine(Protocol):
 
 
 class Load:
-    """Clients that never pause, of a server at a port or an address. `faults` are the answers that are not as
-    expected."""
+    """Clients that ask hundreds of times a second each, of a server at a port or an address: without their pause the
+    processes that they look at would wait for them. `faults` are the answers that are not as expected."""
 
     def __init__(self, where: int | tuple[str, int], expected: dict[str, bytes]) -> None:
         self.faults: list[str] = []
@@ -118,6 +119,7 @@ class Load:
         if (response.status, response.body) != (200, self._expected[target]):
             self.faults.append(f"{target}: {response.status}, {response.body[:20]!r}")
         self.counts[which] += 1
+        self._ended.wait(PAUSE_S)
 
     def _anew(self, which: int) -> None:
         """A connection for each request."""

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from tests.support import collector
 from tests.support.servlets import servlets_of
 from tests.support.site import Serve, Site
 from tests.support.stage import JOURNAL, StageClient, write_servlets
@@ -338,6 +337,8 @@ def circles() -> Counter[str]:
 
 @pytest.fixture
 def server(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    gc.collect()
+    gc.freeze()  # what was there before is not looked at; the server is, and goes
     site.write("page", b"a page" * 100)
     site.write("large", bytes(3_000_000))
     site.write("cold", bytes(9_000_000))  # more than half of the memory
@@ -361,11 +362,9 @@ def server(live: Serve, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     gc.collect()
-    gc.freeze()  # what was there before is not looked at
     gc.disable()
     yield
     gc.enable()
-    collector.show()  # the server, too, is to go
 
 
 def is_quiet(server: Server) -> bool:

@@ -196,7 +196,7 @@ def waits(server: Command, client: Client, seconds: float, target: str = "/small
         with Waited(server) as waited:
             assert client.get(target).status == 200
         took.append(waited.seconds)
-        time.sleep(0.005)
+        time.sleep(0.002)
     return took
 
 
@@ -234,12 +234,12 @@ def test_nobody_starves(
     site.write("large", bytes(65536))
     folder = write_servlets(site.root.parent, hello=HELLO, quiet=QUIET)
     small: Path = site.write("small", b"old")
-    server = command(site.root, "--engine", engine, "--grace", "0.3s", "--servlets", str(folder))
+    server = command(site.root, "--engine", engine, "--grace", "0.1s", "--servlets", str(folder))
     with Client(server.port) as client:
         assert client.get("/small").body == b"old"
         with flooding(server.port, count, kind):
             for target in ("/small", "/csp?quiet"):
-                took = waits(server, client, 0.15, target)
+                took = waits(server, client, 0.05, target)
                 assert statistics.median(took) < MEDIAN_S
                 assert max(took) < LONGEST_S
             small.write_bytes(b"newer")

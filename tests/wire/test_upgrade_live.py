@@ -204,6 +204,7 @@ def test_a_release_that_comes_during_an_upgrade_stays(
     def follow() -> None:
         while not done.is_set():
             seen.append(get(server.port, "/page").body)
+            time.sleep(0.001)
 
     server.signal(signal.SIGUSR2)
     server.await_said(r"(\d+) resident files taken over")
