@@ -108,3 +108,14 @@ def test_a_request_that_is_gone_is_not_told(house: House, wait_until: WaitUntil)
     other = house.request("alice", ALICE)
     assert house.verdict(other, wait_until) is True
     assert told == []
+
+
+def test_an_application_is_told_nothing_that_names_a_user_but_the_one_that_was_checked(
+    house: House, wait_until: WaitUntil
+) -> None:
+    line = basic("alice", ALICE).encode().partition(b": ")
+    lines = ((b"Host", b"a"), (b"AUTHORIZATION", line[2]), (b"Remote-User", b"x"), (b"remote_user", b"y"))
+    admission = Admission(house.keeper, "a", HeadLines(b"HTTP/1.0", lines))
+    assert admission.head.lines == lines
+    assert house.verdict(admission, wait_until) is True
+    assert admission.head == HeadLines(b"HTTP/1.0", lines[:1])

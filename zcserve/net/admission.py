@@ -7,6 +7,10 @@
 Both may, by two rules, and then the credentials must be right for both. What an application answers is its own affair
 once its path is admitted: a servlet that sends a protected file has looked itself at the client.
 
+An application is told the user whose password was right, and not what the client says of itself besides: Authorization
+has the password, which RFC 3875 (section 4.1.18) says a script should not see where the server has checked it, and
+Remote-User may name another user. Where no password is asked for, both are an application's own affair.
+
 A preflight (OPTIONS, which browsers send without credentials: Fetch standard, "CORS-preflight fetch") is let through to
 the rules, and to no application. It tells nothing of what is there.
 """
@@ -24,10 +28,13 @@ from zcserve.cache.index import Generation
 from zcserve.net.fields import Fields
 from zcserve.rules.protected import Protection
 from zcserve.site import reply
-from zcserve.site.exchange import Head, Stored
+from zcserve.site.exchange import Head, HeadLines, Stored
 from zcserve.site.listings import Listed
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
+
+# Fields that name a user, in lower case; Django reads the latter two as one (howto/auth-remote-user).
+_OF_USERS = frozenset((b"authorization", b"remote-user", b"remote_user"))
 
 
 class Keeper:
@@ -77,6 +84,14 @@ class Admission:
     def _told(self) -> Credentials | None:
         """Read where it is asked for: most paths of a site ask for nothing."""
         return credentials_of(self._head.lines)
+
+    @property
+    def head(self) -> Head:
+        """What an application is told of the head."""
+        if not self.user:
+            return self._head
+        lines = tuple([one for one in self._head.lines if one[0].lower() not in _OF_USERS])
+        return HeadLines(self._head.version, lines)
 
     @property
     def shows(self) -> bool:
