@@ -24,7 +24,13 @@ def test_what_was_right_is_known_for_its_time_and_no_longer() -> None:
     assert not memory.knows("hash", b"bob", digest)
     now = REMEMBERED_S
     assert not memory.knows("hash", b"alice", digest)
-    assert len(memory) == 0
+    assert memory.knew("hash", b"alice", digest)  # it is no guess
+    assert not memory.knew("hash", b"alice", memory.digest_of(Credentials(b"alice", b"other")))
+    assert not memory.knew("another hash", b"alice", digest)
+    assert not memory.knew("hash", b"bob", digest)
+    memory.add("hash", b"alice", digest)
+    assert memory.knows("hash", b"alice", digest)
+    assert len(memory) == 1
 
 
 def test_the_one_that_was_used_longest_ago_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:

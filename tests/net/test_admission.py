@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.passwords import ALICE, ALICE_BCRYPT, BOB, basic
 from tests.support.waiting import WaitUntil
+from zcserve.auth.remembered import REMEMBERED_S
 from zcserve.auth.users import Users
 from zcserve.config.tables import Table
 from zcserve.net.admission import Admission, Keeper
@@ -23,10 +24,10 @@ RULE = Protection(("/**",), "Here", Users({b"alice": ALICE_BCRYPT}), Table({}, (
 class House:
     """A keeper whose loop turns when it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrong_max: int = 0) -> None:
         self.calls: deque[Callable[[], object]] = deque()
         self.now = 0.0
-        self.keeper = Keeper(self.calls.append, lambda: self.now)
+        self.keeper = Keeper(self.calls.append, lambda: self.now, wrong_max, 60.0)
         self.asked = 0
         check = self.keeper.checks.check
 
@@ -36,9 +37,9 @@ class House:
 
         self.keeper.checks.check = counted
 
-    def request(self, name: str, password: str) -> Admission:
+    def request(self, name: str, password: str, client: str = "a") -> Admission:
         line = basic(name, password).partition(": ")
-        return Admission(self.keeper, "a", HeadLines(b"HTTP/1.1", ((line[0].encode(), line[2].encode()),)))
+        return Admission(self.keeper, client, HeadLines(b"HTTP/1.1", ((line[0].encode(), line[2].encode()),)))
 
     def verdict(self, admission: Admission, wait_until: WaitUntil) -> bool | None:
         """What comes of it, now or later."""
@@ -94,7 +95,7 @@ def test_a_right_password_beside_an_unknown_name_is_two_questions(house: House, 
 
 def test_a_request_that_names_nobody_is_not_asked_about(house: House) -> None:
     admission = Admission(house.keeper, "a", HeadLines(b"HTTP/1.1"))
-    assert not admission.shows
+    assert admission.may_pass_now(RULE) is False
     assert admission.may_pass(RULE, lambda: None) is False
     assert house.asked == 0
 
@@ -119,3 +120,28 @@ def test_an_application_is_told_nothing_that_names_a_user_but_the_one_that_was_c
     assert admission.head.lines == lines
     assert house.verdict(admission, wait_until) is True
     assert admission.head == HeadLines(b"HTTP/1.0", lines[:1])
+
+
+def test_a_client_that_was_wrong_too_often_is_not_looked_at_and_no_other_feels_it(wait_until: WaitUntil) -> None:
+    house = House(wrong_max=3)
+    assert house.verdict(house.request("alice", ALICE), wait_until) is True  # remembered from now on
+    for number in range(3):
+        for _ in range(3):  # one that is told again costs no check
+            assert house.verdict(house.request(("alice", "nobody")[number % 2], f"{number}"), wait_until) is False
+    assert house.asked == 1 + 3
+    assert house.keeper.counts == {"right": 1, "wrong": 9, "busy": 0, "limited": 0}
+    assert house.request("alice", "4").may_pass(RULE, lambda: None) is False
+    assert house.request("nobody", "1").may_pass(RULE, lambda: None) is False
+    assert house.request("alice", ALICE).may_pass(RULE, lambda: None) is True
+    assert house.keeper.counts == {"right": 1, "wrong": 10, "busy": 0, "limited": 1}
+    assert house.keeper.retry_after_s("a") == 60
+    house.now = 59.5
+    assert house.keeper.retry_after_s("a") == 1
+    house.now = REMEMBERED_S + 30
+    for number in range(3):
+        assert house.verdict(house.request("alice", f"{number}"), wait_until) is False
+    assert house.request("nobody", ALICE).may_pass(RULE, lambda: None) is False
+    assert house.verdict(house.request("nobody", ALICE, client="b"), wait_until) is False  # the stand-in's own password
+    asked = house.asked
+    assert house.verdict(house.request("alice", ALICE), wait_until) is True  # it is checked: it was right once
+    assert house.asked == asked + 1

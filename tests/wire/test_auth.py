@@ -372,7 +372,7 @@ def test_a_flood_of_wrong_passwords_holds_up_nobody_but_those_that_are_unknown(
     live: Serve, site: Site, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
     write_site(site)
-    server = live(site.root, auth=({"path": "/in/**", "users": USERS},))
+    server = live(site.root, auth=({"path": "/in/**", "users": USERS},), wrong_passwords_max=0)
     go_on = threading.Event()
     with Client(server.port) as client:
         assert client.get("/in/a.txt", AS_ALICE).status == 200

@@ -1,7 +1,8 @@
 """Passwords that were right are remembered for a while, so that a page with thirty pictures costs one check.
 
 Kept is no password, but a digest of it with a key that only this process has. One is kept for each user: whoever logs
-in with the right one has the same. Wrong passwords are not remembered. All in the loop's thread.
+in with the right one has the same. One that is not remembered any more is still known as no guess, so that what others
+at the same address have got wrong does not keep its user out (attempts.py). All in the loop's thread.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ class Remembered:
     def knows(self, hashed: str, name: bytes, digest: bytes) -> bool:
         """Whether this was right lately, for this hash."""
         known = self._known.get((hashed, name))
-        if known is None:
-            return False
-        if known[1] <= self._now():
-            del self._known[hashed, name]
-            return False
-        if not hmac.compare_digest(known[0], digest):
+        if known is None or known[1] <= self._now() or not hmac.compare_digest(known[0], digest):
             return False
         self._known.move_to_end((hashed, name))
         return True
+
+    def knew(self, hashed: str, name: bytes, digest: bytes) -> bool:
+        """Whether this was right for this hash at some time."""
+        known = self._known.get((hashed, name))
+        return known is not None and hmac.compare_digest(known[0], digest)
 
     def add(self, hashed: str, name: bytes, digest: bytes) -> None:
         """It was right just now."""
