@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zcserve.auth import attempts
-from zcserve.auth.attempts import Attempts, Question, network_of
+from zcserve.auth.attempts import Attempts, Question, is_local, network_of
 
 MOST, WITHIN_S = 3, 60.0
 
@@ -105,3 +105,8 @@ def test_what_is_old_goes_and_there_is_room_for_the_youngest(house: House, monke
 )
 def test_an_ipv6_client_is_its_network(client: str, network: str) -> None:
     assert network_of(client) == network
+
+
+def test_a_client_of_this_machine_may_be_a_proxy() -> None:
+    assert all(map(is_local, ("127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.1", "unix:")))
+    assert not any(map(is_local, ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "fe80::1", "")))

@@ -19,6 +19,8 @@ from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import NamedTuple
 
+from zcserve.forwarded import UNIX
+
 # So many are kept for all clients together, each in some 250 bytes. Where there are more, the client is forgotten whose
 # last one is the oldest: a limit for each address does not stop an attacker who has thousands.
 KEPT_MAX = 20_000
@@ -106,3 +108,13 @@ def network_of(client: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return f"{IPv6Address(int(address) >> (128 - NETWORK_BITS) << (128 - NETWORK_BITS))}/{NETWORK_BITS}"
+
+
+def is_local(client: str) -> bool:
+    """Whether a client is of this machine: a proxy in front of the server is, and then it stands for all clients."""
+    if client == UNIX:
+        return True
+    try:
+        return (ip_address(network_of(client)) if "." in client else ip_address(client)).is_loopback
+    except ValueError:
+        return False

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 
-from zcserve.auth.attempts import Attempts, Question, network_of
+from zcserve.auth.attempts import Attempts, Question, is_local, network_of
 from zcserve.auth.checks import Checks, Verdict
 from zcserve.auth.credentials import Credentials, credentials_of
 from zcserve.auth.remembered import Remembered
@@ -176,7 +176,8 @@ class Admission:
             tell("answered 503, as many passwords wait to be checked as may")
             return site.failed(503)
         if verdict is Verdict.LIMITED:
-            tell(f"answered 429, a client has told as many wrong passwords as {self._keeper.limit}")
+            hint = "; as a proxy it stands for all clients, without --proxy-headers" if is_local(self._client) else ""
+            tell(f"answered 429, a client has told as many wrong passwords as {self._keeper.limit}{hint}")
             return reply.limited(self._keeper.retry_after_s(self._client), _more_of_answer(site, key, fields))
         return unauthorized(site, protection, key, fields)
 
