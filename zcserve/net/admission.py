@@ -62,9 +62,10 @@ class Keeper:
 
     def verdict_now(self, protection: Protection, told: Credentials, client: str) -> Verdict | None:
         """What is known without a check; None: `ask`."""
-        question, client = self._question(protection, told), network_of(client)
+        question = self._question(protection, told)
         if question.is_known and self.remembered.knows(question.hashed, told.name, question.digest):
             return Verdict.RIGHT
+        client = network_of(client)
         if self.attempts.was_wrong(client, question):
             return self._count(Verdict.WRONG)
         if self.attempts.wait_s(client) and not self._is_free(question, told):
