@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.passwords import ALICE, ALICE_BCRYPT, BOB, basic
 from tests.support.waiting import WaitUntil
-from zcserve.auth.remembered import REMEMBERED_S
+from zcserve.auth.remembered import GUESSES_MAX, REMEMBERED_S
 from zcserve.auth.users import Users
 from zcserve.config.tables import Table
 from zcserve.net.admission import Admission, Keeper
@@ -145,3 +145,27 @@ def test_a_client_that_was_wrong_too_often_is_not_looked_at_and_no_other_feels_i
     asked = house.asked
     assert house.verdict(house.request("alice", ALICE), wait_until) is True  # it is checked: it was right once
     assert house.asked == asked + 1
+
+
+def test_what_is_remembered_is_no_way_to_try_passwords_without_a_limit(wait_until: WaitUntil) -> None:
+    house = House(wrong_max=3)
+    assert house.verdict(house.request("alice", ALICE), wait_until) is True
+
+    def now(password: str, client: str) -> bool | None:
+        return house.request("alice", password, client).may_pass(RULE, lambda: None)
+
+    for client in ("a", "b"):
+        for number in range(3):
+            assert house.verdict(house.request("nobody", f"{number}", client), wait_until) is False
+    # Where alice never was, the right password gets what each other gets.
+    assert [now(password, "b") for password in ("guess", ALICE)] == [False, False]
+    assert house.keeper.counts["limited"] == 2
+    # At her own address she is known, until too many others were told for her.
+    for number in range(GUESSES_MAX):
+        assert now(ALICE, "a") is True
+        assert now(f"guess {number}", "a") is False
+    assert now(ALICE, "a") is False
+    assert now(ALICE, "c") is True
+    house.now = 60
+    assert now(ALICE, "a") is True  # the address may ask again
+    assert house.asked == 1 + 6

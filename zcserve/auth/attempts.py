@@ -7,7 +7,7 @@ moment ago is wrong without another check, so it costs nothing, and counts once.
     nothing --wrong--> 1 --wrong--> ... --wrong--> most: LIMITED until the first of them is `within_s` old
 
 A client is an address, or the /64 of an IPv6 address: one has as many addresses as it likes in there (RFC 6177). Where
-many people share an address, one of them may use up all: so who was right once is checked all the same
+many people share an address, one of them may use up all: so what was right there before is right all the same
 (remembered.py). Kept are digests, as of right passwords. All in the loop's thread.
 """
 
@@ -15,14 +15,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import NamedTuple
 
 from zcserve.forwarded import UNIX
 
-# So many are kept for all clients together, each in some 250 bytes. Where there are more, the client is forgotten whose
-# last one is the oldest: a limit for each address does not stop an attacker who has thousands.
+# So many are kept for all clients together, each in 240 bytes, and 640 where a client has but one. Where there are more,
+# the client is forgotten whose last one is the oldest: a limit for each address does not stop an attacker with thousands.
 KEPT_MAX = 20_000
 NETWORK_BITS = 64
 
@@ -96,6 +97,7 @@ class Attempts:
         return next(reversed(wrong.values())) <= self._now() - self._within_s
 
 
+@lru_cache(maxsize=1024)  # a client asks again
 def network_of(client: str) -> str:
     """What a client cannot change at will."""
     if ":" not in client:

@@ -1,8 +1,11 @@
 """Passwords that were right are remembered for a while, so that a page with thirty pictures costs one check.
 
 Kept is no password, but a digest of it with a key that only this process has. One is kept for each user: whoever logs
-in with the right one has the same. One that is not remembered any more is still known as no guess, so that what others
-at the same address have got wrong does not keep its user out (attempts.py). All in the loop's thread.
+in with the right one has the same. All in the loop's thread.
+
+What is remembered is also a quick way to try passwords: no hash is checked for it. So a client that has told too many
+wrong ones (attempts.py) is told of it only where this very password was right at its own address before: what others do
+there does not keep the user out. And there only until so many others were told for that user.
 """
 
 from __future__ import annotations
@@ -14,20 +17,43 @@ from collections.abc import Callable
 
 from zcserve.auth.credentials import Credentials
 
-# So many users are remembered; the one that was used longest ago goes first. Each takes some 400 bytes.
+# So many users are remembered; the one that was used longest ago goes first. Each takes some 600 bytes.
 REMEMBERED_MAX = 10_000
 # In seconds. After it the hash is checked again, while requests wait; a hash that a reload replaces counts at once.
 REMEMBERED_S = 300.0
+# So many addresses of a user are known; it is at home, at work and on its way. The one that is used again stays.
+CLIENTS_MAX = 8
+# So many others may be told for a user at its own address, while nothing is checked there: then none is right there
+# until the address may ask again. That is a guess in three seconds, if the user is there all the time.
+GUESSES_MAX = 100
+
+
+class _Known:
+    """What was right for one user: `until` when, at which `clients` (the last is last), and how many `guesses` there
+    were."""
+
+    __slots__ = ("clients", "digest", "guesses", "until")
+
+    def __init__(self, digest: bytes, until: float) -> None:
+        self.digest = digest
+        self.until = until
+        self.clients: tuple[str, ...] = ()
+        self.guesses = 0
+
+    def note(self, client: str) -> None:
+        if self.clients[-1:] != (client,):
+            others = [one for one in self.clients if one != client]
+            self.clients = (*others[1 - CLIENTS_MAX :], client)
 
 
 class Remembered:
-    """By the hash and the name: a hash that a reload replaces is another user's. `now` is the loop's time, in
-    seconds."""
+    """By the hash and the name: a hash that a reload replaces is another user's. `now` is the loop's time, in seconds.
+    A client is named as by `network_of`."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._key = os.urandom(32)
-        self._known: OrderedDict[tuple[str, bytes], tuple[bytes, float]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, bytes], _Known] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -36,22 +62,34 @@ class Remembered:
         """What stands for a name and a password."""
         return hmac.digest(self._key, b"%d:%b%b" % (len(told.name), told.name, told.password), "sha256")
 
-    def knows(self, hashed: str, name: bytes, digest: bytes) -> bool:
-        """Whether this was right lately, for this hash."""
+    def knows(self, hashed: str, name: bytes, digest: bytes, client: str) -> bool:
+        """Whether this was right lately, for this hash; from now on it was right at this client's, too. For a client
+        that may ask as much as it likes."""
         known = self._known.get((hashed, name))
-        if known is None or known[1] <= self._now() or not hmac.compare_digest(known[0], digest):
+        if known is None or known.until <= self._now() or not hmac.compare_digest(known.digest, digest):
             return False
+        known.note(client)
         self._known.move_to_end((hashed, name))
         return True
 
-    def knew(self, hashed: str, name: bytes, digest: bytes) -> bool:
-        """Whether this was right for this hash at some time."""
+    def was_right_at(self, hashed: str, name: bytes, digest: bytes, client: str) -> bool:
+        """Whether this was right for this hash at this very client's, at some time: it is no guess."""
         known = self._known.get((hashed, name))
-        return known is not None and hmac.compare_digest(known[0], digest)
+        return known is not None and client in known.clients and hmac.compare_digest(known.digest, digest)
 
-    def add(self, hashed: str, name: bytes, digest: bytes) -> None:
-        """It was right just now."""
-        self._known[hashed, name] = digest, self._now() + REMEMBERED_S
-        self._known.move_to_end((hashed, name))
+    def note_guess(self, hashed: str, name: bytes, client: str) -> None:
+        """What was not right there was told for the user by a client that may not ask."""
+        known = self._known.get((hashed, name))
+        if known is not None and client in known.clients:
+            known.guesses += 1
+            if known.guesses >= GUESSES_MAX:
+                known.clients = ()
+
+    def add(self, hashed: str, name: bytes, digest: bytes, client: str) -> None:
+        """It was right just now, as a check says."""
+        before = self._known.pop((hashed, name), None)
+        known = self._known[hashed, name] = _Known(digest, self._now() + REMEMBERED_S)
+        for one in (*(before.clients if before is not None else ()), client):
+            known.note(one)
         while len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)

@@ -62,23 +62,30 @@ class Keeper:
 
     def verdict_now(self, protection: Protection, told: Credentials, client: str) -> Verdict | None:
         """What is known without a check; None: `ask`."""
-        question = self._question(protection, told)
-        if question.is_known and self.remembered.knows(question.hashed, told.name, question.digest):
-            return Verdict.RIGHT
-        client = network_of(client)
+        question, client = self._question(protection, told), network_of(client)
         if self.attempts.was_wrong(client, question):
             return self._count(Verdict.WRONG)
-        if self.attempts.wait_s(client) and not self._is_free(question, told):
-            return self._count(Verdict.LIMITED)
-        return None
+        if self.attempts.wait_s(client):
+            return self._verdict_of_limited(question, told, client)
+        is_right = question.is_known and self.remembered.knows(question.hashed, told.name, question.digest, client)
+        return Verdict.RIGHT if is_right else None
+
+    def _verdict_of_limited(self, question: Question, told: Credentials, client: str) -> Verdict | None:
+        """As `verdict_now`, of a client that was wrong as often as it may be."""
+        if self._is_free(question, told, client):
+            known = self.remembered.knows(question.hashed, told.name, question.digest, client)
+            return Verdict.RIGHT if known else None
+        if question.is_known:
+            self.remembered.note_guess(question.hashed, told.name, client)
+        return self._count(Verdict.LIMITED)
 
     def ask(
         self, protection: Protection, told: Credentials, client: str, then: Callable[[Verdict], None]
     ) -> Callable[[], None]:
         """Have the password checked: `then` is called later with the verdict; what is returned takes the wish back."""
-        question = self._question(protection, told)
-        done, is_free = partial(self._checked, question, told.name, then), self._is_free(question, told)
-        return self.checks.ask(question, told.password, network_of(client), done, is_free=is_free)
+        question, client = self._question(protection, told), network_of(client)
+        done, is_free = partial(self._checked, question, told.name, client, then), self._is_free(question, told, client)
+        return self.checks.ask(question, told.password, client, done, is_free=is_free)
 
     def _question(self, protection: Protection, told: Credentials) -> Question:
         users = protection.users
@@ -87,13 +94,17 @@ class Keeper:
         hashed = own if own is not None else users.stand_in(told.name)
         return Question(hashed, own is not None, self.remembered.digest_of(told))
 
-    def _is_free(self, question: Question, told: Credentials) -> bool:
+    def _is_free(self, question: Question, told: Credentials, client: str) -> bool:
         """Whether no limit holds for it: it is no guess."""
-        return question.is_known and self.remembered.knew(question.hashed, told.name, question.digest)
+        if not question.is_known:
+            return False
+        return self.remembered.was_right_at(question.hashed, told.name, question.digest, client)
 
-    def _checked(self, question: Question, name: bytes, then: Callable[[Verdict], None], verdict: Verdict) -> None:
+    def _checked(
+        self, question: Question, name: bytes, client: str, then: Callable[[Verdict], None], verdict: Verdict
+    ) -> None:
         if verdict is Verdict.RIGHT:
-            self.remembered.add(question.hashed, name, question.digest)
+            self.remembered.add(question.hashed, name, question.digest, client)
         then(self._count(verdict))
 
     def _count(self, verdict: Verdict) -> Verdict:
