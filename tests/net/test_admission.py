@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support.passwords import ALICE, ALICE_BCRYPT, BOB, basic
 from tests.support.waiting import WaitUntil
+from zcserve.auth.checks import WAITING_MAX
 from zcserve.auth.remembered import GUESSES_MAX, REMEMBERED_S
 from zcserve.auth.users import Users
 from zcserve.config.tables import Table
@@ -47,13 +49,12 @@ class House:
         if (now := admission.may_pass(RULE, lambda: told.append(True))) is not None:
             return now
 
-        def turn() -> bool:
-            while self.calls:
-                self.calls.popleft()()
-            return bool(told)
-
-        wait_until(turn)
+        wait_until(lambda: self.turn() or told)
         return admission.may_pass(RULE, lambda: None)
+
+    def turn(self) -> None:
+        while self.calls:
+            self.calls.popleft()()
 
 
 @pytest.fixture
@@ -165,7 +166,28 @@ def test_what_is_remembered_is_no_way_to_try_passwords_without_a_limit(wait_unti
         assert now(ALICE, "a") is True
         assert now(f"guess {number}", "a") is False
     assert now(ALICE, "a") is False
-    assert now(ALICE, "c") is True
-    house.now = 60
-    assert now(ALICE, "a") is True  # the address may ask again
     assert house.asked == 1 + 6
+    house.now = 60
+    for client in ("a", "b", "c"):  # once for each
+        assert house.verdict(house.request("alice", ALICE, client), wait_until) is True
+        assert now(ALICE, client) is True
+    assert house.asked == 1 + 6 + 3
+
+
+def test_what_is_remembered_is_no_way_to_try_passwords_while_there_is_no_room(wait_until: WaitUntil) -> None:
+    house = House(wrong_max=3)
+    assert house.verdict(house.request("alice", ALICE), wait_until) is True
+    real, go_on = house.keeper.checks.check, threading.Event()
+    house.keeper.checks.check = lambda hashed, password: go_on.wait(30) and real(hashed, password)
+    told: list[None] = []
+    asked = 0
+    for client in ("b", "a"):
+        for number in range(WAITING_MAX):
+            request = house.request("alice", f"guess {number}", client)
+            assert request.may_pass(RULE, lambda: told.append(None)) is None
+            asked += 1
+    # Where alice never was, the right password waits, or has no room, as each other.
+    assert house.request("alice", ALICE, "b").may_pass(RULE, lambda: told.append(None)) is None
+    assert house.request("alice", ALICE, "a").may_pass(RULE, lambda: None) is True
+    go_on.set()
+    wait_until(lambda: house.turn() or len(told) == asked + 1)

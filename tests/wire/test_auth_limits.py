@@ -98,7 +98,7 @@ def test_who_guesses_gets_429_and_no_other_client_feels_it(
         assert guess(guesser, 0, target="/out.txt").body == b"free"
         assert len(house.checked) == 1 + MOST
         assert other.get("/in/a.txt", AS_BOB).body == b"secret"
-        assert guesser.get("/in/a.txt", AS_BOB).status == 429  # remembered, but it was right elsewhere
+        assert guesser.get("/in/a.txt", AS_BOB).status == 429  # it was right elsewhere
         for number in range(MOST):
             assert guess(other, number).status == 401
         assert guess(other, MOST).status == 429

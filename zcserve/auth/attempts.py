@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from zcserve.forwarded import UNIX
 
-# So many are kept for all clients together, each in 240 bytes, and 640 where a client has but one. Where there are more,
-# the client is forgotten whose last one is the oldest: a limit for each address does not stop an attacker with thousands.
+# So many are kept for all clients together, each in 240 bytes, or 640 where a client has but one. Where there are more,
+# the client is forgotten whose last one is the oldest: a limit for each address does not stop whoever has thousands.
 KEPT_MAX = 20_000
 NETWORK_BITS = 64
 
@@ -55,6 +55,11 @@ class Attempts:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a client may not be wrong as often as it likes."""
+        return self._most > 0
 
     def add(self, client: str, question: Question) -> None:
         """The client's password was wrong just now."""

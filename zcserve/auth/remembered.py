@@ -3,9 +3,9 @@
 Kept is no password, but a digest of it with a key that only this process has. One is kept for each user: whoever logs
 in with the right one has the same. All in the loop's thread.
 
-What is remembered is also a quick way to try passwords: no hash is checked for it. So a client that has told too many
-wrong ones (attempts.py) is told of it only where this very password was right at its own address before: what others do
-there does not keep the user out. And there only until so many others were told for that user.
+What is remembered is also a quick way to try passwords: no hash is checked for it, and it is told from others while
+these are refused unchecked (checks.py, attempts.py). So it is known by address: somewhere else the password is checked
+once more. And at an address that others share it is known until they have told so many wrong ones for the user.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from zcserve.auth.credentials import Credentials
 REMEMBERED_MAX = 10_000
 # In seconds. After it the hash is checked again, while requests wait; a hash that a reload replaces counts at once.
 REMEMBERED_S = 300.0
-# So many addresses of a user are known; it is at home, at work and on its way. The one that is used again stays.
-CLIENTS_MAX = 8
-# So many others may be told for a user at its own address, while nothing is checked there: then none is right there
-# until the address may ask again. That is a guess in three seconds, if the user is there all the time.
+# So many addresses of a user are known; the one that was used longest ago goes first. People have a few, and a mobile
+# network that gives a connection now this one and now that has more.
+CLIENTS_MAX = 16
+# So many wrong ones may be told for a user at its own addresses between two checks that were right. Then it is unknown
+# there: a guess in three seconds, where the user is there all the time.
 GUESSES_MAX = 100
 
 
@@ -63,22 +64,26 @@ class Remembered:
         return hmac.digest(self._key, b"%d:%b%b" % (len(told.name), told.name, told.password), "sha256")
 
     def knows(self, hashed: str, name: bytes, digest: bytes, client: str) -> bool:
-        """Whether this was right lately, for this hash; from now on it was right at this client's, too. For a client
-        that may ask as much as it likes."""
-        known = self._known.get((hashed, name))
-        if known is None or known.until <= self._now() or not hmac.compare_digest(known.digest, digest):
+        """Whether this was right lately, for this hash and at this client's."""
+        known = self._right_at(hashed, name, digest, client)
+        if known is None or known.until <= self._now():
             return False
         known.note(client)
         self._known.move_to_end((hashed, name))
         return True
 
-    def was_right_at(self, hashed: str, name: bytes, digest: bytes, client: str) -> bool:
-        """Whether this was right for this hash at this very client's, at some time: it is no guess."""
+    def knew(self, hashed: str, name: bytes, digest: bytes, client: str) -> bool:
+        """Whether this was right for this hash and at this client's at some time: it is no guess."""
+        return self._right_at(hashed, name, digest, client) is not None
+
+    def _right_at(self, hashed: str, name: bytes, digest: bytes, client: str) -> _Known | None:
         known = self._known.get((hashed, name))
-        return known is not None and client in known.clients and hmac.compare_digest(known.digest, digest)
+        if known is None or client not in known.clients or not hmac.compare_digest(known.digest, digest):
+            return None
+        return known
 
     def note_guess(self, hashed: str, name: bytes, client: str) -> None:
-        """What was not right there was told for the user by a client that may not ask."""
+        """What is not known was told for the user at this client's."""
         known = self._known.get((hashed, name))
         if known is not None and client in known.clients:
             known.guesses += 1

@@ -65,27 +65,31 @@ class Keeper:
         question, client = self._question(protection, told), network_of(client)
         if self.attempts.was_wrong(client, question):
             return self._count(Verdict.WRONG)
-        if self.attempts.wait_s(client):
-            return self._verdict_of_limited(question, told, client)
-        is_right = question.is_known and self.remembered.knows(question.hashed, told.name, question.digest, client)
-        return Verdict.RIGHT if is_right else None
-
-    def _verdict_of_limited(self, question: Question, told: Credentials, client: str) -> Verdict | None:
-        """As `verdict_now`, of a client that was wrong as often as it may be."""
-        if self._is_free(question, told, client):
-            known = self.remembered.knows(question.hashed, told.name, question.digest, client)
-            return Verdict.RIGHT if known else None
-        if question.is_known:
-            self.remembered.note_guess(question.hashed, told.name, client)
-        return self._count(Verdict.LIMITED)
+        if self._knows(self.remembered.knows, question, told, client):
+            return Verdict.RIGHT
+        if self.attempts.wait_s(client) and not self._knows(self.remembered.knew, question, told, client):
+            self._note_guess(question, told, client)
+            return self._count(Verdict.LIMITED)
+        return None
 
     def ask(
         self, protection: Protection, told: Credentials, client: str, then: Callable[[Verdict], None]
     ) -> Callable[[], None]:
         """Have the password checked: `then` is called later with the verdict; what is returned takes the wish back."""
         question, client = self._question(protection, told), network_of(client)
-        done, is_free = partial(self._checked, question, told.name, client, then), self._is_free(question, told, client)
+        if not (is_free := self._knows(self.remembered.knew, question, told, client)):
+            self._note_guess(question, told, client)
+        done = partial(self._checked, question, told.name, client, then)
         return self.checks.ask(question, told.password, client, done, is_free=is_free)
+
+    def _knows(
+        self, knows: Callable[[str, bytes, bytes, str], bool], question: Question, told: Credentials, client: str
+    ) -> bool:
+        return question.is_known and knows(question.hashed, told.name, question.digest, client)
+
+    def _note_guess(self, question: Question, told: Credentials, client: str) -> None:
+        if question.is_known and self.attempts.is_limited:
+            self.remembered.note_guess(question.hashed, told.name, client)
 
     def _question(self, protection: Protection, told: Credentials) -> Question:
         users = protection.users
@@ -93,12 +97,6 @@ class Keeper:
         own = users.get(told.name)
         hashed = own if own is not None else users.stand_in(told.name)
         return Question(hashed, own is not None, self.remembered.digest_of(told))
-
-    def _is_free(self, question: Question, told: Credentials, client: str) -> bool:
-        """Whether no limit holds for it: it is no guess."""
-        if not question.is_known:
-            return False
-        return self.remembered.was_right_at(question.hashed, told.name, question.digest, client)
 
     def _checked(
         self, question: Question, name: bytes, client: str, then: Callable[[Verdict], None], verdict: Verdict
