@@ -52,7 +52,8 @@ def test_what_is_no_guess_is_known_by_the_addresses_where_it_was_right() -> None
 
 
 def test_so_many_guesses_for_a_user_at_its_address_and_nothing_is_right_there_until_a_check_says_so() -> None:
-    memory = Remembered(lambda: 0.0)
+    now = 1000.0
+    memory = Remembered(lambda: now)
     digest = memory.digest_of(TOLD)
     memory.add("hash", b"alice", digest, "a")
     for _ in range(2 * GUESSES_MAX):
@@ -62,7 +63,14 @@ def test_so_many_guesses_for_a_user_at_its_address_and_nothing_is_right_there_un
         assert memory.knew("hash", b"alice", digest, "a")
         memory.note_guess("hash", b"alice", "a")
     assert not memory.knew("hash", b"alice", digest, "a")
+    for _ in range(2):  # as often as it is checked, and no hundred more each time
+        memory.add("hash", b"alice", digest, "a")
+        assert memory.knew("hash", b"alice", digest, "a")
+        memory.note_guess("hash", b"alice", "a")
+        assert not memory.knew("hash", b"alice", digest, "a")
+    now += REMEMBERED_S
     memory.add("hash", b"alice", digest, "a")
+    memory.note_guess("hash", b"alice", "a")
     assert memory.knew("hash", b"alice", digest, "a")
 
 

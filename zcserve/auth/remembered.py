@@ -24,20 +24,20 @@ REMEMBERED_S = 300.0
 # So many addresses of a user are known; the one that was used longest ago goes first. People have a few, and a mobile
 # network that gives a connection now this one and now that has more.
 CLIENTS_MAX = 16
-# So many wrong ones may be told for a user at its own addresses between two checks that were right. Then it is unknown
-# there: a guess in three seconds, where the user is there all the time.
+# So many wrong ones may be told for a user at its own addresses in the time of REMEMBERED_S: a guess in three seconds.
+# At each one more it is unknown there, until a check says anew that it is right.
 GUESSES_MAX = 100
 
 
 class _Known:
-    """What was right for one user: `until` when, at which `clients` (the last is last), and how many `guesses` there
-    were."""
+    """What was right for one user: `until` when, and at which `clients` (the last is last); and how many `guesses`
+    there were since the time `counted_from`."""
 
-    __slots__ = ("clients", "digest", "guesses", "until")
+    __slots__ = ("clients", "counted_from", "digest", "guesses", "until")
 
-    def __init__(self, digest: bytes, until: float) -> None:
-        self.digest = digest
-        self.until = until
+    def __init__(self) -> None:
+        self.digest = b""
+        self.until = self.counted_from = 0.0
         self.clients: tuple[str, ...] = ()
         self.guesses = 0
 
@@ -86,15 +86,17 @@ class Remembered:
         """What is not known was told for the user at this client's."""
         known = self._known.get((hashed, name))
         if known is not None and client in known.clients:
+            if known.counted_from <= self._now() - REMEMBERED_S:
+                known.counted_from, known.guesses = self._now(), 0
             known.guesses += 1
             if known.guesses >= GUESSES_MAX:
                 known.clients = ()
 
     def add(self, hashed: str, name: bytes, digest: bytes, client: str) -> None:
         """It was right just now, as a check says."""
-        before = self._known.pop((hashed, name), None)
-        known = self._known[hashed, name] = _Known(digest, self._now() + REMEMBERED_S)
-        for one in (*(before.clients if before is not None else ()), client):
-            known.note(one)
+        known = self._known.setdefault((hashed, name), _Known())
+        known.digest, known.until = digest, self._now() + REMEMBERED_S
+        known.note(client)
+        self._known.move_to_end((hashed, name))
         while len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
