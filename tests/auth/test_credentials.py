@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import unicodedata
+from typing import Literal
 
 import pytest
 
@@ -73,3 +75,20 @@ def test_one_line_is_read_and_of_several_none() -> None:
 def test_a_name_has_no_colon() -> None:
     with pytest.raises(ValueError, match="no colon"):
         normal_name("a:b")
+
+
+def test_what_is_too_long_is_not_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Combining marks are sorted for the normal form, in a time that grows by the square of their number."""
+    sorted_: list[int] = []
+
+    def noted(form: Literal["NFC"], text: str) -> str:
+        sorted_.append(len(text.encode()))
+        return normalize(form, text)
+
+    normalize = unicodedata.normalize
+    monkeypatch.setattr(unicodedata, "normalize", noted)
+    marks = "\u0301\u0316" * 3000
+    assert parse_basic(basic(f"a:{marks}".encode())) is None
+    assert parse_basic(basic(f"a{marks}:b".encode())) is None
+    assert parse_basic(basic(("a:" + "\u0958" * 300).encode())) is None  # grows in normal form
+    assert max(sorted_) <= PASSWORD_BYTES_MAX

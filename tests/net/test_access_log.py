@@ -64,6 +64,8 @@ def test_a_user_is_one_word_of_the_line() -> None:
     assert line.startswith(r"127.0.0.1 - a\x20\x22b\x22\x0d\x0a-\x20[\xc3\xa9 [09/Sep")
     assert json.loads(as_json(record(fields_of(), user="é".encode())))["user"] == "é"
     assert "user" not in json.loads(as_json(record(fields_of())))
+    assert as_combined(record(fields_of(), user=b"-")).startswith(r"127.0.0.1 - \x2d [")
+    assert as_combined(record(fields_of())).startswith("127.0.0.1 - - [")
 
 
 def test_a_line_of_json_has_the_same_facts() -> None:

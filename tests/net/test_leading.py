@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.passwords import ALICE_BCRYPT
 from tests.support.trees import Tree
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation
@@ -168,3 +169,39 @@ def test_what_an_older_release_has_does_not_last(tree: Tree) -> None:
         assert site.find(path)[1] is not None
         assert lasts(site, path) is None
     assert lasts(site, b"/none") == (404, b"", Queries.ANY, False)
+
+
+def test_each_key_is_asked_for_a_password_once_and_none_that_asks_is_taught(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bcrypt")
+    tree.plant({"in.html": b"i"})
+    auth = ({"path": ["/in.html", "/410.html", "/secret/**"], "users": {"alice": ALICE_BCRYPT}},)
+    leads = ({"from": "/rewritten", "to": "/in.html", "status": 200},)
+    site = site_of(tree, auth=auth, redirects=(*REDIRECTS, *leads), clean_urls=True)
+    asked: list[bytes] = []
+    asks = Site.asks
+
+    def noted(self: Site, key: bytes) -> object:
+        asked.append(key)
+        return asks(self, key)
+
+    monkeypatch.setattr(Site, "asks", noted)
+    for path, keys, is_taught in (
+        (b"/a.html", [b"/a.html"], True),
+        (b"/old", [b"/old"], True),
+        (b"/", [b"/", b"/index.html"], True),
+        (b"/a", [b"/a", b"/a.html"], True),
+        (b"/dir", [b"/dir"], True),
+        (b"/none", [b"/none"], True),
+        (b"/moved/a", [b"/moved/a"], True),
+        (b"/forced", [b"/forced", b"/a.html"], True),
+        (b"/in", [b"/in", b"/in.html"], False),
+        (b"/in.html", [b"/in.html"], False),
+        (b"/rewritten", [b"/rewritten", b"/in.html"], False),
+        (b"/gone", [b"/gone", b"/410.html"], False),
+        (b"/secret", [b"/secret"], False),
+        (b"/secret/none", [b"/secret/none"], False),
+    ):
+        asked.clear()
+        assert ((lasting(site, path) is not None), asked) == (is_taught, keys), path

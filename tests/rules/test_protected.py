@@ -12,7 +12,8 @@ from zcserve.config.tables import Source, tables_of
 from zcserve.errors import UsageError
 from zcserve.rules.book import Rulebook
 from zcserve.rules.compiled import Rules
-from zcserve.rules.protected import Protections, kept_private, written_protections
+from zcserve.rules.globbed import GlobTable
+from zcserve.rules.protected import NAME_BYTES_MAX, Protections, kept_private, written_protections
 from zcserve.rules.rule import HeaderRule
 
 pytest.importorskip("bcrypt")
@@ -178,3 +179,25 @@ def test_users_are_read_when_a_root_is_and_heads_do_not_depend_on_them(tmp_path:
     users.symlink_to(tmp_path / "www" / "users")
     with pytest.raises(UsageError, match="which is served"):
         book.rules()
+
+
+def test_a_sibling_of_siblings_is_protected_as_long_as_a_file_can_have_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    protections = read(f"path = '*.csv'\n{USERS}")
+    asked: list[str] = []
+    numbers = GlobTable.numbers
+
+    def noted(self: GlobTable, path: str) -> tuple[int, ...]:
+        asked.append(path)
+        return numbers(self, path)
+
+    monkeypatch.setattr(GlobTable, "numbers", noted)
+    endings = b".gz" * ((NAME_BYTES_MAX - 5) // 3)
+    for key in (b"/a.csv", b"/deep/er/a.csv", b"/a.csv.br.zst.gz", b"/deep/a.csv" + endings):
+        assert protections.of(key) is not None, key
+    assert protections.of(b"/a.txt" + endings) is None
+    asked.clear()
+    # A target has room for thousands, and each costs a look at the whole of it.
+    assert protections.of(b"/a.csv" + b".gz" * 2600) is None
+    assert len(asked) < 5

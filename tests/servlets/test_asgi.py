@@ -17,7 +17,7 @@ from zcserve.cache.entry import ForeignSpan
 from zcserve.errors import UsageError
 from zcserve.servlets import asgi
 from zcserve.servlets.asgi import DISCARDED_MAX, Asgi
-from zcserve.servlets.gateway import ClientGoneError
+from zcserve.servlets.gateway import ClientGoneError, GatewayRequest
 
 PLAIN = [(b"content-type", b"text/plain")]
 
@@ -368,6 +368,15 @@ def zerocopysend(file: Any, more: bool = False, **more_keys: Any) -> dict[str, A
 
 def test_the_extensions_are_offered(side: Side) -> None:
     assert scope_of(side)["extensions"] == {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+
+
+def test_the_user_is_an_extension_where_the_server_has_checked_a_password(side: Side) -> None:
+    asgi = mounted(side, sending(start(), body(b"")))
+    asked = side.exchange()
+    asked.exchange.user = "josé".encode()
+    scope = asgi.scope(GatewayRequest(asgi.prefix, asked.exchange))
+    assert scope["extensions"]["zcserve.auth"] == {"type": "Basic", "user": "josé"}
+    assert "user" not in scope
 
 
 def test_pathsend_sends_a_file_and_its_length(side: Side, file: Path) -> None:

@@ -213,6 +213,12 @@ FAMILIES = (
         "Times when new clients were left in the queue of the kernel, by what was short.",
         _each("connections.waits_total", "reason", always=_SHORT_OF),
     ),
+    Family(
+        "zcserve_password_verdicts",
+        "counter",
+        "Requests whose password was not remembered, by what came of it: right, wrong; busy and limited: not checked.",
+        _each("passwords.verdicts_total", "verdict"),
+    ),
     Family("zcserve_lane_connections", "gauge", "Connections of each lane.", _lanes("connections")),
     Family("zcserve_lane_requests", "counter", "Requests that each lane has answered.", _lanes("requests_total")),
     # Content.

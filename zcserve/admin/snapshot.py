@@ -80,6 +80,7 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
         "sites": _sites(node, service, counts, uses) if counts and service and uses else [],
         "loop": _loop(node, counts),
         "queues": _queues(node, service) if service is not None else None,
+        "passwords": _passwords(service) if service is not None else None,
         "servlets": _servlets(node, counts),
         "log": _log(node),
         "lanes_detail": _lanes(counts) if counts is not None else [],
@@ -281,6 +282,11 @@ def _queues(node: Node, service: Service) -> Told:
         "bodies_bytes": service.bodies.held,
         "bodies_max_bytes": service.bodies.bytes_max,
     }
+
+
+def _passwords(service: Service) -> Told:
+    keeper = service.keeper
+    return {"verdicts_total": dict(keeper.counts), "checks_waiting": keeper.checks.waiting}
 
 
 def _servlets(node: Node, counts: Counts | None) -> Told | None:

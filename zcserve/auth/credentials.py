@@ -7,16 +7,19 @@ is told how to ask, as a client that sends nothing is.
 from __future__ import annotations
 
 import binascii
+import re
 import unicodedata
 from typing import NamedTuple
 
 from zcserve.http import FieldLines
 
-# In bytes. A name stands in the access log's line; a password is hashed, and people and managers make none so long.
+# In bytes, as they are told and as they are kept. A name stands in the access log's line; a password is hashed, and
+# people and managers make none so long. What is longer is not brought into a normal form: to sort six thousand marks
+# takes 56 ms.
 NAME_BYTES_MAX = 255
 PASSWORD_BYTES_MAX = 1024
-# Of a control character (RFC 7617 section 2): category Cc.
-_CONTROL = "Cc"
+# Control characters (RFC 7617 section 2): category Cc.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Credentials(NamedTuple):
@@ -52,22 +55,23 @@ def parse_basic(value: bytes) -> Credentials | None:
 
 def normal_name(text: str) -> bytes:
     """A name as it is kept and compared. Raises ValueError for what is none: without a colon, 1 to NAME_BYTES_MAX."""
-    raw = _normal(text)
-    if not 1 <= len(raw) <= NAME_BYTES_MAX or b":" in raw:
+    if not text or ":" in text:
         raise ValueError(f"a name has 1 to {NAME_BYTES_MAX} bytes, and no colon")
-    return raw
+    return _normal(text, NAME_BYTES_MAX)
 
 
 def normal_password(text: str) -> bytes:
     """A password as it is hashed and compared. Raises ValueError for what is none."""
-    raw = _normal(text)
-    if len(raw) > PASSWORD_BYTES_MAX:
-        raise ValueError(f"a password has {PASSWORD_BYTES_MAX} bytes at most")
-    return raw
+    return _normal(text, PASSWORD_BYTES_MAX)
 
 
-def _normal(text: str) -> bytes:
+def _normal(text: str, bytes_max: int) -> bytes:
     """In normal form C: keyboards of two systems write one letter in two ways (RFC 8265 section 4.2)."""
-    if any(unicodedata.category(one) == _CONTROL for one in text):
+    if _CONTROLS.search(text):
         raise ValueError("a control character")
-    return unicodedata.normalize("NFC", text).encode()
+    raw = text.encode()
+    if len(raw) <= bytes_max:
+        raw = unicodedata.normalize("NFC", text).encode()
+    if len(raw) > bytes_max:
+        raise ValueError(f"it has {bytes_max} bytes at most")
+    return raw

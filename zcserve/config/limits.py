@@ -116,6 +116,24 @@ class Limits:
         bounds=(0, 1000),
         why="RFC 9110 section 14.2 lets a server ignore abuse (CVE-2011-3192); Apache's MaxRanges is 200",
     )
+    wrong_passwords_max: int = _key(
+        10,
+        COUNT,
+        "wrong passwords that a client (an address, or the /64 of an IPv6 address) may tell within "
+        "--wrong-passwords-time; then none is checked; 0 for any number",
+        status=429,
+        bounds=(0, 1000),
+        why="a guess takes a core for 0.1 s, and people are wrong a few times; fail2ban's maxretry is 5; "
+        "RFC 6585 section 4",
+    )
+    wrong_passwords_time_s: float = _key(
+        60.0,
+        DURATION,
+        "time for which a wrong password counts",
+        status=429,
+        bounds=(1, DAY_S),
+        why="a person can wait for a minute, and all can that share an address; fail2ban's findtime is 10 min",
+    )
 
     # Threads that answer what is in memory.
     lanes: int = _key(

@@ -7,55 +7,111 @@
 Both may, by two rules, and then the credentials must be right for both. What an application answers is its own affair
 once its path is admitted: a servlet that sends a protected file has looked itself at the client.
 
+An application is told the user whose password was right, and not what the client says of itself besides: Authorization
+has the password, which RFC 3875 (section 4.1.18) says a script should not see where the server has checked it, and
+Remote-User may name another user. Where no password is asked for, both are an application's own affair.
+
 A preflight (OPTIONS, which browsers send without credentials: Fetch standard, "CORS-preflight fetch") is let through to
 the rules, and to no application. It tells nothing of what is there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 
+from zcserve.auth.attempts import Attempts, Question, is_local, network_of
 from zcserve.auth.checks import Checks, Verdict
 from zcserve.auth.credentials import Credentials, credentials_of
 from zcserve.auth.remembered import Remembered
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
+from zcserve.http import FieldLines
 from zcserve.net.fields import Fields
 from zcserve.rules.protected import Protection
 from zcserve.site import reply
-from zcserve.site.exchange import Head, Stored
+from zcserve.site.exchange import Head, HeadLines, Stored
 from zcserve.site.listings import Listed
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
 
+# Fields that name a user, in lower case; Django reads the latter two as one (howto/auth-remote-user).
+_OF_USERS = frozenset((b"authorization", b"remote-user", b"remote_user"))
+
 
 class Keeper:
-    """What a server remembers of passwords, and what checks them. In the loop's thread."""
+    """What a server remembers of passwords, and what checks them. In the loop's thread.
 
-    def __init__(self, call_soon: Callable[[Callable[[], object]], None], now: Callable[[], float]) -> None:
+    counts   requests that were told something, but for what was remembered: by `Verdict.value`
+    """
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], object]], None],
+        now: Callable[[], float],
+        wrong_max: int = 0,
+        wrong_time_s: float = 60.0,
+    ) -> None:
+        """The latter two as of `Attempts`."""
         self.remembered = Remembered(now)
-        self.checks = Checks(call_soon, now)
+        self.attempts = Attempts(wrong_max, wrong_time_s, now)
+        self.checks = Checks(call_soon, now, self.attempts)
+        self.counts = dict.fromkeys((one.value for one in Verdict), 0)
+        self.limit = f"--wrong-passwords-max ({wrong_max}) allows within --wrong-passwords-time ({wrong_time_s:g} s)"
+
+    def verdict_now(self, protection: Protection, told: Credentials, client: str) -> Verdict | None:
+        """What is known without a check; None: `ask`."""
+        question, client = self._question(protection, told), network_of(client)
+        if self.attempts.was_wrong(client, question):
+            return self._count(Verdict.WRONG)
+        if self._knows(self.remembered.knows, question, told, client):
+            return Verdict.RIGHT
+        if self.attempts.wait_s(client) and not self._knows(self.remembered.knew, question, told, client):
+            self._note_guess(question, told, client)
+            return self._count(Verdict.LIMITED)
+        return None
 
     def ask(
         self, protection: Protection, told: Credentials, client: str, then: Callable[[Verdict], None]
-    ) -> bool | Callable[[], None]:
-        """True: admitted. Else `then` is called later with the verdict; what is returned takes the wish back."""
-        assert protection.users is not None
-        own = protection.users.get(told.name)
-        digest = self.remembered.digest_of(told)
-        if own is not None and self.remembered.knows(own, told.name, digest):
-            return True
-        hashed = own if own is not None else protection.users.stand_in(told.name)
-        done = partial(self._checked, own, told.name, digest, then)
-        return self.checks.ask((hashed, own is not None, digest), hashed, told.password, client, done)
+    ) -> Callable[[], None]:
+        """Have the password checked: `then` is called later with the verdict; what is returned takes the wish back."""
+        question, client = self._question(protection, told), network_of(client)
+        if not (is_free := self._knows(self.remembered.knew, question, told, client)):
+            self._note_guess(question, told, client)
+        done = partial(self._checked, question, told.name, client, then)
+        return self.checks.ask(question, told.password, client, done, is_free=is_free)
+
+    def _knows(
+        self, knows: Callable[[str, bytes, bytes, str], bool], question: Question, told: Credentials, client: str
+    ) -> bool:
+        return question.is_known and knows(question.hashed, told.name, question.digest, client)
+
+    def _note_guess(self, question: Question, told: Credentials, client: str) -> None:
+        if question.is_known and self.attempts.is_limited:
+            self.remembered.note_guess(question.hashed, told.name, client)
+
+    def _question(self, protection: Protection, told: Credentials) -> Question:
+        users = protection.users
+        assert users is not None
+        own = users.get(told.name)
+        hashed = own if own is not None else users.stand_in(told.name)
+        return Question(hashed, own is not None, self.remembered.digest_of(told))
 
     def _checked(
-        self, own: str | None, name: bytes, digest: bytes, then: Callable[[Verdict], None], verdict: Verdict
+        self, question: Question, name: bytes, client: str, then: Callable[[Verdict], None], verdict: Verdict
     ) -> None:
-        if verdict and own is not None:
-            self.remembered.add(own, name, digest)
-        then(verdict if verdict is None else verdict and own is not None)
+        if verdict is Verdict.RIGHT:
+            self.remembered.add(question.hashed, name, question.digest, client)
+        then(self._count(verdict))
+
+    def _count(self, verdict: Verdict) -> Verdict:
+        self.counts[verdict.value] += 1
+        return verdict
+
+    def retry_after_s(self, client: str) -> int:
+        """When a client may ask again whose question was not looked at."""
+        return max(math.ceil(self.attempts.wait_s(network_of(client))), 1)
 
 
 class Admission:
@@ -79,47 +135,60 @@ class Admission:
         return credentials_of(self._head.lines)
 
     @property
-    def shows(self) -> bool:
-        """Whether the request names somebody; else it is not admitted to anything that asks."""
-        return self._told is not None
+    def head(self) -> Head:
+        """What an application is told of the head."""
+        if not self.user:
+            return self._head
+        lines = tuple([one for one in self._head.lines if one[0].lower() not in _OF_USERS])
+        return HeadLines(self._head.version, lines)
 
     def may_pass(self, protection: Protection, then: Callable[[], None]) -> bool | None:
         """Whether the request may be answered. None: `then` is called when that is known."""
+        if (now := self.may_pass_now(protection)) is not None:
+            return now
+        assert self._told is not None
+        done = partial(self._checked, protection, then)
+        self._withdraw = self._keeper.ask(protection, self._told, self._client, done)
+        return None
+
+    def may_pass_now(self, protection: Protection) -> bool | None:
+        """As `may_pass`; None: a check tells it."""
         if protection in self._admitted:
             return True
         if self._told is None or protection in self._refused:
             return False
-        asked = self._keeper.ask(protection, self._told, self._client, partial(self._checked, protection, then))
-        if asked is True:
-            self._admit(protection)
-            return True
-        assert not isinstance(asked, bool)
-        self._withdraw = asked
-        return None
+        verdict = self._keeper.verdict_now(protection, self._told, self._client)
+        return None if verdict is None else self._note(protection, verdict)
 
     def _checked(self, protection: Protection, then: Callable[[], None], verdict: Verdict) -> None:
         self._withdraw = None
-        if verdict:
-            self._admit(protection)
-        else:
-            self._refused[protection] = verdict
+        self._note(protection, verdict)
         then()
 
-    def _admit(self, protection: Protection) -> None:
+    def _note(self, protection: Protection, verdict: Verdict) -> bool:
+        """Whether the request may be answered."""
+        if verdict is not Verdict.RIGHT:
+            self._refused[protection] = verdict
+            return False
         assert self._told is not None
         self._admitted.append(protection)
         self.user = self._told.name
+        return True
 
-    def why_unknown(self, protection: Protection) -> str:
-        """Why the password was not looked at; "": it was."""
-        is_unknown = self._refused.get(protection, False) is None
-        return "as many passwords wait to be checked as may" if is_unknown else ""
-
-    def refusal(self, site: Site, protection: Protection, key: bytes, fields: Fields) -> Reply:
-        """What is said to a request that may not pass: 401, or 503 where its password was not looked at."""
+    def refusal(
+        self, site: Site, protection: Protection, key: bytes, fields: Fields, tell: Callable[[str], None]
+    ) -> Reply:
+        """What is said to a request that may not pass: 401, or why its password was not looked at, which the log says,
+        too."""
         self.user = b""
-        if self.why_unknown(protection):
+        verdict = self._refused.get(protection, Verdict.WRONG)
+        if verdict is Verdict.BUSY:
+            tell("answered 503, as many passwords wait to be checked as may")
             return site.failed(503)
+        if verdict is Verdict.LIMITED:
+            hint = "; as a proxy it stands for all clients, without --proxy-headers" if is_local(self._client) else ""
+            tell(f"answered 429, a client has told as many wrong passwords as {self._keeper.limit}{hint}")
+            return reply.limited(self._keeper.retry_after_s(self._client), _more_of_answer(site, key, fields))
         return unauthorized(site, protection, key, fields)
 
     def cancel(self) -> None:
@@ -143,13 +212,13 @@ class Gate:
 
     def look(self, method: bytes, keys: Iterable[bytes]) -> bool:
         """Of these keys the first that asks for something is `key`. False: no application may hear of the request."""
-        key = next((one for one in keys if self._site.asks(one) is not None), b"")
-        if not key:
+        key, asks = next(((one, asks) for one in keys if (asks := self._site.asks(one)) is not None), (b"", None))
+        if asks is None:
             return True
         if is_preflight(method, self._fields):
             return False  # the rules answer
         self.key = key
-        return self.admission.shows
+        return self.admission.may_pass_now(asks) is not False
 
     def admit(
         self,
@@ -168,9 +237,7 @@ class Gate:
             return None
         if may_pass:
             return then()
-        if why := self.admission.why_unknown(asks):
-            tell(f"answered 503, {why}")
-        return self.admission.refusal(self._site, asks, self.key or key, self._fields)
+        return self.admission.refusal(self._site, asks, self.key or key, self._fields, tell)
 
 
 def key_of(found: Stored | Listed | tuple[Generation, Entry]) -> bytes:
@@ -186,12 +253,17 @@ def is_preflight(method: bytes, fields: Fields) -> bool:
 
 
 def unauthorized(site: Site, protection: Protection, key: bytes, fields: Fields) -> Reply:
-    """The answer to a request that shows no right password. A page of another origin that may read the path may read
-    it, too."""
+    """The answer to a request that shows no right password."""
+    return reply.unauthorized(protection.challenge, site.live.error_pages.get(401), _more_of_answer(site, key, fields))
+
+
+def _more_of_answer(site: Site, key: bytes, fields: Fields) -> FieldLines:
+    """What rules say of an answer that is not what is at the key. A page of another origin that may read the path may
+    read it, too."""
     rules = site.root.rules
     more = rules.everywhere
     cors = rules.fields_of_answer(key).cors
-    if cors is not None:
-        known = {name.lower() for name, _ in more}
-        more += tuple(line for line in (*cors.lines, *cors.lines_for(fields.origin)) if line[0].lower() not in known)
-    return reply.unauthorized(protection.challenge, site.live.error_pages.get(401), more)
+    if cors is None:
+        return more
+    known = {name.lower() for name, _ in more}
+    return more + tuple(line for line in (*cors.lines, *cors.lines_for(fields.origin)) if line[0].lower() not in known)

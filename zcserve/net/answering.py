@@ -399,7 +399,7 @@ class Answering:
             target,
             path,
             query,
-            asker.head(),
+            asker.head() if self._gate is None else self._gate.admission.head,
             body,
             asker.client,
             asker.addresses,

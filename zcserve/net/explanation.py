@@ -242,7 +242,10 @@ class Explainer:
             _send(told, unauthorized(site, asks[0], key, fields), fields)
             return
         if asks:
-            told.notes.append("the password is not checked here: this is for the right one; else it is 401")
+            told.notes.append(
+                "the password is not checked here: this is for the right one; else it is 401, and 429 to a client that "
+                "has told too many wrong ones (--wrong-passwords-max)"
+            )
         place = place_of(site, method, target)
         if place is not None and self._source.has_application(site):
             _tell_of_application(told, site, Sent(method, target, fields, place))

@@ -160,10 +160,12 @@ def lasting(site: Site, path: bytes) -> Lasting | None:
     request itself can tell, as where it must show a password, or the path is another spelling of a key. Raises
     HttpError 400."""
     rules, resource = site.root.rules, site.live.resources.get(path)
-    if site.asks(path) is not None or (isinstance(resource, Entry) and site.asks(resource.key) is not None):
+    if site.asks(path) is not None:
         return None
     is_own = not _stands_back(resource) and not rules.may_force(path)
     if is_own and isinstance(resource, Entry):
+        if resource.key != path and site.asks(resource.key) is not None:
+            return None
         reads_origin = rules.reads_origin and rules.fields_of(resource.key).reads_origin
         return None if reads_origin else Lasting(resource, True, Queries.ANY)
     if path[:1] != b"/" or canonical_path(path) != path or site.is_nowhere:
@@ -180,7 +182,7 @@ def lasting(site: Site, path: bytes) -> Lasting | None:
     if trail.action is None or not trail.action.location:
         queries = min(queries, Queries.ANY)  # no rule has a query go along
     if not isinstance(found, Reply):
-        return _lasting_file(site, found, queries)
+        return _lasting_file(site, path, found, queries)
     if trail.action is None and found.status == 301:  # a directory's; where it is none of the live ones, it goes soon
         queries = Queries.SENT if queries else Queries.NONE
         return Lasting(found, is_own, queries) if resource is not None else None
@@ -193,13 +195,16 @@ def _may_be_applications(site: Site, action: Action | None, found: Led) -> bool:
     return is_rewritten and site.application is not None and isinstance(found, Reply)
 
 
-def _lasting_file(site: Site, found: Stored | tuple[Generation, Entry], queries: Queries) -> Lasting | None:
-    """As `lasting`, of a file that rules lead to: one that the front may know by its own key."""
+def _lasting_file(
+    site: Site, path: bytes, found: Stored | tuple[Generation, Entry], queries: Queries
+) -> Lasting | None:
+    """As `lasting`, of a file that rules lead a path to, which asks for nothing itself: one that the front may know by
+    its own key."""
     generation, entry = (found.generation, found.entry) if isinstance(found, Stored) else found
     live, own = site.live, entry.key
     if generation is not live or live.resources.get(own) is not entry or live.root.rules.may_force(own):
         return None
-    if site.asks(own) is not None:
+    if own != path and site.asks(own) is not None:
         return None
     return Lasting(entry, False, queries, found.status if isinstance(found, Stored) else 200)
 

@@ -134,7 +134,8 @@ class Service:
         self.shortage = Shortage(self.loop.timers)
         self.failures = Failures(self.loop.timers)
         loop = self.loop
-        self.keeper = Keeper(loop.call_soon, lambda: loop.now)
+        most, time_s = self.config.wrong_passwords_max, self.config.wrong_passwords_time_s
+        self.keeper = Keeper(loop.call_soon, lambda: loop.now, most, time_s)
         hosts = Hosts(self.sites, refuses_unknown=self.config.unknown_host == "421")
         self.hosts = None
         if not hosts.is_one:

@@ -44,6 +44,8 @@ DEFAULT_REALM = "Restricted"
 REALM_CHARACTERS_MAX = 100
 # A path ends in them where a sibling is asked for by its own name, which has the content of its base.
 CODING_ENDINGS = (".br", ".zst", ".gz")
+# Of a file (NAME_MAX, limits.h): a longer segment is no sibling of anything, and has room for thousands of endings.
+NAME_BYTES_MAX = 255
 
 # The endings of a base, its siblings and theirs. What is absent with more of them answers 404 at the top of a root.
 _CODED = ("", *CODING_ENDINGS, *map("".join, product(CODING_ENDINGS, repeat=2)))
@@ -110,7 +112,8 @@ class Protections:
         if exact is not None and exact.users is not None:
             return exact
         base = path
-        while base.endswith(CODING_ENDINGS):  # a sibling may have siblings
+        # A sibling may have siblings, as many as a name has room for.
+        while base.endswith(CODING_ENDINGS) and len(path) - path.rfind("/") <= NAME_BYTES_MAX + 1:
             base = base[: base.rindex(".")]
             if (its := self._first(base)) is not None:
                 return its if its.users is not None else None

@@ -101,6 +101,8 @@ class Asgi:
         }
         if request.exchange.original is not None:
             scope["extensions"]["zcserve.original_target"] = {"target": request.exchange.original}
+        if request.exchange.user:  # not scope["user"]: Channels and Starlette keep an object of theirs there
+            scope["extensions"]["zcserve.auth"] = {"type": "Basic", "user": request.exchange.user.decode()}
         if self.lifespan.running:
             scope["state"] = self.lifespan.state.copy()
         return scope

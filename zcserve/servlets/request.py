@@ -156,9 +156,11 @@ class Request:
 
     __slots__ = (*SLOTS, "__dict__", "__weakref__")
 
-    # The target's path and query, where they were read already (`of`), and the target that a rule has rewritten.
+    # The target's path and query, where they were read already (`of`), the target that a rule has rewritten, and the
+    # user; the fast lane gives none of them, and has no request with a user.
     _place: tuple[SentPath, bytes | None] | None = None
     _original: bytes | None = None
+    _user = b""
 
     def __init__(
         self,
@@ -186,6 +188,7 @@ class Request:
         )
         request._place = exchange.path, exchange.query
         request._original = exchange.original
+        request._user = exchange.user
         return request
 
     def __repr__(self) -> str:
@@ -205,6 +208,12 @@ class Request:
     def original_target(self) -> str:
         """The request target as sent, also where a rule has led the request elsewhere (a rewrite)."""
         return (self._original or self._target).decode("latin-1")
+
+    @property
+    def user(self) -> str:
+        """The user of whom the server has checked the password (`[[auth]]`); "" where the path asks for none. No field
+        of the request changes it."""
+        return self._user.decode()
 
     @lazy
     def version(self) -> str:

@@ -202,6 +202,13 @@ def unauthorized(challenge: bytes, site_page: bytes | None, fields: FieldLines =
     return page(401, more) if site_page is None else Reply(401, HTML_FIELDS + more, site_page)
 
 
+def limited(wait_s: int, fields: FieldLines = ()) -> Reply:
+    """429 (RFC 6585 section 4): the client is to come again in so many seconds. No cache keeps it."""
+    more = (*fields, (b"Retry-After", b"%d" % wait_s), (b"Cache-Control", b"no-store"))
+    said = f"<p>There were too many wrong passwords. Please wait for {wait_s} s.</p>"
+    return new_page(429, more, said)
+
+
 def kept_private(answer: Reply) -> Reply:
     """The answer to a request with a password: no shared cache may keep it. One that has a file's head has that said
     there, or it is said besides."""
