@@ -102,22 +102,21 @@ class Protections:
     def of(self, key: bytes) -> Protection | None:
         """What a key of an index, or the path of a request, asks for; None: nothing.
 
-        Nothing protected has another name that is not: a directory without its slash is asked for what lies in it, and
-        a sibling in a coding (`/a.csv.gz`) for its base, unless a rule says otherwise of that very path.
+        Nothing protected has another name that is not. A sibling in a coding (`/a.csv.gz`) has its base's content: where
+        no rule asks for something of the sibling itself, it asks for what its base does, though a rule opens it. So it
+        is open where both are. A directory without its slash asks for what lies in it, unless a rule opens that very
+        path, which tells no more than that the directory is there.
         """
         path = decoded(key)
         exact = self._first(path)
-        if exact is not None and exact.users is not None:
-            return exact
         base = path
-        while base.endswith(CODING_ENDINGS):  # a sibling may have siblings
+        rule = exact
+        while (rule is None or rule.users is None) and base.endswith(CODING_ENDINGS):  # a sibling may have siblings
             base = base[: base.rindex(".")]
-            if (its := self._first(base)) is not None:
-                return its if its.users is not None else None
-        if exact is None and not path.endswith("/"):
-            below = self._first(path + "/")
-            return below if below is not None and below.users is not None else None
-        return None
+            rule = self._first(base)
+        if rule is None and exact is None and not path.endswith("/"):
+            rule = self._first(path + "/")
+        return rule if rule is not None and rule.users is not None else None
 
     def idle(self, keys: Iterable[bytes]) -> Iterator[str]:
         """Rules that protect none of these files, a line each: a slip in a path leaves open what it was to protect."""
