@@ -7,6 +7,7 @@ import gzip
 import os
 import re
 import select
+import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -206,6 +207,17 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
     greedy = replace(table, memory_min=64 << 20)
     with pytest.raises(UsageError, match="memory_min"):
         check(Config(root=site.root, memory=32 << 20, sites=(greedy,)))
+
+
+def test_the_verdict_stands_behind_all_warnings_where_both_go_to_one_pipe(site: Site, tmp_path: Path) -> None:
+    site.write("index.html")
+    rules = "".join(f'[[rules]]\npath = "/none/{number}"\nset = {{ X-A = "1" }}\n' for number in range(200))
+    (tmp_path / "web.toml").write_text(f'root = "{site.root}"\n{rules}')
+    command = [sys.executable, "-m", "zcserve", "check", "--config", str(tmp_path / "web.toml")]
+    told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60).stdout
+    assert told.count("matches no file") == 200
+    assert told.splitlines()[-1] == "configuration is valid"
+    assert told.index("matches no file") < told.rindex("matches no file") < told.index(f"root {site.root}")
 
 
 def test_a_root_of_the_file_that_is_missing_is_told_with_its_place(tmp_path: Path) -> None:

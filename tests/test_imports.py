@@ -76,7 +76,7 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "merging", "garbage", "news"),
+        ("told", "missed", "merging", "garbage", "news"),
         ("builder", "crews"),
         ("renewals", "jobs", "live"),
         ("releases", "rechecks", "filling", "warming", "readiness"),

@@ -4,7 +4,7 @@ Nothing is left behind."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import filterfalse
 
@@ -24,10 +24,10 @@ from zcserve.config.site import ALL, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
-from zcserve.content.builder import missed_by_rules
+from zcserve.content.missed import idle_pin, idle_rules, missed_by_rules
 from zcserve.content.told import report_problems
 from zcserve.errors import UsageError, reason_of
-from zcserve.log import Log, printable
+from zcserve.log import Log, await_out, printable
 from zcserve.net.access_log import try_to_open
 from zcserve.net.fastlane import lanes_of
 from zcserve.rules.book import Rulebook
@@ -67,10 +67,10 @@ def check(config: Config) -> int:
                 if isinstance(error, RootError):
                     raise own.refuse_root(error) from None
                 raise
-    print(f"lanes: {lanes}")
+    _say(f"lanes: {lanes}")
     faults = [fault for name, own in sites.items() for fault in _check_applications(own, nowhere[name])]
     faults += _check_logs(config)
-    print("configuration is not valid" if faults else "configuration is valid")
+    _say("configuration is not valid" if faults else "configuration is valid")
     return 1 if faults else 0
 
 
@@ -86,7 +86,8 @@ def _check_content(
     book = Rulebook(config)
     root = open_root(config.directory, book, site)
     generation = walk(root, index=config.index)
-    for line in (*book.told, *root.rules.findings(generation.has_file), *missed_by_rules(generation, config)):
+    warned = (*book.told, *root.rules.findings(generation.has_file), *missed_by_rules(generation, config))
+    for line in (*warned, *idle_rules(generation, config)):
         _log.warning("%s%s", label, line)
     try_to_open_files(generation)
     store.count_index(site, generation.index_bytes)
@@ -95,24 +96,24 @@ def _check_content(
     judge_siblings(generation, loader, entries)
     report_problems(generation.problems)
     for glob in pinned.newly_idle(generation):
-        _log.warning("%s--pin %s matches no file", label, glob)
+        _log.warning("%s%s", label, idle_pin(config, glob))
     found = [one for entry in entries for one in representations(entry)]
     first = list(filter(pinned, entries))
     rounds = [first, *in_rounds(root.rules, list(filterfalse(pinned, entries)))]
     taken = _taken(rounds, store, pinned, before)
     left_out = len(found) - len(taken)
-    print(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
-    print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
+    _say(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
+    _say(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
     files = sum(not one.encoding for one in found)  # as the server counts them
     if left_out and (told := eaten(store, files, _bytes(found))):
-        print(told)
+        _say(told)
     if root.rules.has_listings:
         listed = sum(isinstance(one, Listing) for one in generation.resources.values())
-        print(f"listings: {counted(listed, 'directory', 'directories')} without an index")
+        _say(f"listings: {counted(listed, 'directory', 'directories')} without an index")
     if config.compress:
         coded = [entry for entry in entries if loader.codings.may_apply(entry)]
-        print(f"compress: {_counted(coded)}, would get variants besides")
-    print(f"not served as they lie there: {len(generation.problems)}")
+        _say(f"compress: {_counted(coded)}, would get variants besides")
+    _say(f"not served as they lie there: {len(generation.problems)}")
     return before + _cost(taken, store), lambda has: [
         label + line for line in root.rules.nowhere(generation.has_file, has)
     ]
@@ -143,7 +144,7 @@ def _check_logs(config: Config) -> list[str]:
     ]
     faults = list(filter(None, own))
     for fault in faults:
-        print(printable(fault))
+        _say(printable(fault))
     return faults
 
 
@@ -164,10 +165,17 @@ def _check_applications(config: Config, nowhere: Nowhere) -> list[str]:
 
     told, faults, missed = check_servlets(config, nowhere)
     _warn(missed)
-    print(f"servlets: {told}")
+    _say(f"servlets: {told}")
     for fault in faults:
-        print(f"does not load: {printable(fault)}")
+        _say(f"does not load: {printable(fault)}")
     return faults
+
+
+def _say(line: str) -> None:
+    """Print a line, behind the warnings before it."""
+    await_out()
+    with suppress(OSError):  # as `zcserve check | head`
+        print(line, flush=True)
 
 
 def _warn(lines: Iterable[str]) -> None:

@@ -116,6 +116,22 @@ A = '[sites.a]\nhosts = ["a.example"]\nroot = "a"\n'
         (A + 'rot = "x"', (4, 1), "unknown key 'rot'; the nearest known is root"),
         (A + 'host = "x"', (4, 1), "host is an address to listen at, which no site has; accepted: hosts"),
         ('[sites]\nhosts = ["x"]', (2, 1), "sites.hosts: is no table; accepted: a table for each site: [sites.blog]"),
+        (A + "[[sites.c.rules]]\npath = '/x'", (4, 1), "sites.c has no hosts"),  # no typo of `a`
+        (
+            "[sites.blog]\nhosts = ['x']\nroot = 'w'\n[[sites.blgo.rules]]\npath = '*'\n",
+            (4, 1),
+            "sites.blgo.rules: no site is called blgo, which has neither root nor hosts; the nearest known is blog",
+        ),
+        (
+            "[sites.blog]\nhosts = ['x']\nroot = 'w'\n[sites.Blog]\nspa = true\n",
+            (4, 1),
+            "sites.Blog.spa: no site is called Blog, which has neither root nor hosts; the nearest known is blog",
+        ),
+        (
+            "[sites.bolg]\nhosts = ['x']\nroot = 'w'\n[sites.blog.error_pages]\n404 = '/x'\n",
+            (4, 1),
+            "sites.blog.error_pages: no site is called blog, which has neither root nor hosts; the nearest known is bo",
+        ),
         (A + "memory = 1", (4, 1), "memory is the server's key, and no site's"),
         (A + "  memory-max = 1", (4, 3), "unknown key 'memory-max'; the nearest known is memory_max"),
         (A + 'memory_max = "120%"', (4, 1), "memory_max: '120%' is not a size"),

@@ -202,9 +202,10 @@ def test_a_root_that_is_missing_is_told_with_its_place_in_the_file_and_what_to_d
     file.write_text("port = 1\n")
     with pytest.raises(UsageError, match=r'web\.toml:1:1: no root given: .*; accepted: root = "DIR" there, above'):
         load({}, {}, file)
-    assert load({"root": "w"}, {}, file).where == ""
+    assert load({"root": "w"}, {}, file).places == {"port": f"{file}:1:1: "}
     file.write_text('port = 1\nroot = "nothing"\n')
     config = load({}, {}, file)
     assert str(config.refuse_root(UsageError("no"))).startswith(f"{file}:2:1: no; accepted: a directory that is there")
-    assert load({}, {"ZCSERVE_ROOT": "w"}, file).where == ""
+    assert load({}, {"ZCSERVE_ROOT": "w"}, file).named("root") == "--root"
+    assert config.named("root") == f"{file}:2:1: root:"
     assert config == load({"root": "nothing", "port": 1}, {})

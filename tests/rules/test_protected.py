@@ -105,12 +105,16 @@ def test_a_rule_that_never_matches_is_told() -> None:
     ]
 
 
-def test_a_rule_that_protects_no_file_is_told() -> None:
+def test_a_path_that_protects_no_file_is_told() -> None:
     some = read(f"path = '/in/'\n{USERS}", f"path = ['/privat/**', '/in']\n{USERS}", "path = '/none'\nopen = true")
-    assert list(some.idle([b"/in/a", b"/b"])) == [
-        "site.toml:4:1: auth[1]: protects no file: path '/privat/**', '/in' (/directory/** is all below a directory)"
-    ]
-    assert list(some.idle([b"/in/a", b"/privat/x.gz"])) == []
+    told = "protects no file (/directory/** is all below a directory)"
+    first, second = (
+        f"site.toml:5:9: auth[1].path[0]: '/privat/**' {told}",
+        f"site.toml:5:23: auth[1].path[1]: '/in' {told}",
+    )
+    assert list(some.idle([b"/in/a", b"/b"])) == [first, second]
+    assert list(some.idle([b"/in/a", b"/privat/x.gz"])) == [second]
+    assert list(some.idle([b"/in/a", b"/b"], heads=["/privat"])) == [second]
 
 
 def test_a_realm_stands_in_quotes() -> None:

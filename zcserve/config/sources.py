@@ -42,7 +42,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     layers = [_from_file(toml_path)] if toml_path is not None else []
     layers += [_from_environ(environ), _from_flags(flags)]
     if toml_path is not None:
-        _place_root(layers, toml_path)
+        _require_root(layers, toml_path)
+        _place(layers)
     merged: dict[str, Any] = {}
     for layer in layers:
         if "listen" not in layer and ("host" in layer or "port" in layer):
@@ -53,15 +54,17 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     return Config(**merged)
 
 
-def _place_root(layers: list[dict[str, Any]], path: str | Path) -> None:
-    """Have errors about the root name the file where that has it. Raises UsageError where it is nowhere, and there are
-    no sites."""
-    first, *others = layers
-    if any("root" in layer for layer in others):
-        first.pop("where", None)
-    elif "root" not in first and SITES not in first:
+def _require_root(layers: list[dict[str, Any]], path: str | Path) -> None:
+    """Raises UsageError where the root is nowhere, and there are no sites."""
+    if not any("root" in layer for layer in layers) and SITES not in layers[0]:
         accepted = 'root = "DIR" there, above all tables; or zcserve --root DIR'
         raise UsageError(f"{path}:1:1: no root given: the file has none, and no sites; accepted: {accepted}")
+
+
+def _place(layers: list[dict[str, Any]]) -> None:
+    """Have lines about a key name the file where its value is the file's."""
+    first, *others = layers
+    first["places"] = {key: where for key, where in first["places"].items() if not any(key in one for one in others)}
 
 
 def look_up(names: Collection[str], toml_path: str | Path) -> dict[str, Any]:
@@ -113,8 +116,7 @@ def _from_file(path: str | Path) -> dict[str, Any]:
         from zcserve.config.sites import read_sites  # late: most servers have one
 
         tables[SITES] = read_sites(values.pop(SITES), source)
-    if "root" in values:
-        tables["where"] = f"{source.where(('root',))}: "
+    tables["places"] = {BY_WORD[word].name: f"{source.where((word,))}: " for word in values if word in BY_WORD}
     return _by_key(values, BY_WORD, unknown, where=lambda word: f"{source.where((word,))}: ") | tables
 
 

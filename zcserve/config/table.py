@@ -239,7 +239,8 @@ class Config(Limits):
     auth: tuple[Mapping[str, Any], ...] = ()
     error_pages: tuple[Mapping[str, Any], ...] = ()  # the site's own, and behind it what it has from the server
     sites: tuple[SiteTable, ...] = ()  # `[sites.NAME]`
-    where: str = field(default="", compare=False, repr=False)  # begins an error about a `root` that a file has
+    # Of keys that a file has, what begins a line about one: "site.toml:3:1: ".
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, read in TABLES.items():
@@ -257,7 +258,12 @@ class Config(Limits):
     def refuse_root(self, error: UsageError) -> UsageError:
         """The error about the root, with its place and what to do, where a file has it."""
         accepted = "a directory that is there; a relative path starts at the working directory"
-        return UsageError(f"{self.where}{error}; accepted: {accepted}") if self.where else error
+        return UsageError(f"{where}{error}; accepted: {accepted}") if (where := self.places.get("root")) else error
+
+    def named(self, key: str) -> str:
+        """A key as a line about its value calls it: with its place in the file, or as the flag."""
+        where = self.places.get(key)
+        return f"{where}{key}:" if where else f"--{key.replace('_', '-')}"
 
     @property
     def directory(self) -> Path | str:
