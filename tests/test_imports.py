@@ -58,7 +58,7 @@ FLOORS_WITHIN = {
         ("option",),
         ("tables", "limits"),
         ("table",),
-        ("keys",),
+        ("keys", "slips"),
         ("sites",),
         ("sources",),
     ),

@@ -35,7 +35,12 @@ class ZcserveError(Exception):
 
 
 class UsageError(ZcserveError):
-    """The user asked for something that cannot be: the message says what, where, and what to do."""
+    """The user asked for something that cannot be: the message says what, where, and what to do.
+
+    excerpt  lines that show the place, for people who see the message on a terminal
+    """
+
+    excerpt: tuple[str, ...] = ()
 
 
 class LoadError(UsageError):

@@ -5,6 +5,7 @@ The only module of this package that reads a file: the one that it is told to re
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -146,15 +147,28 @@ def _read_toml(path: str | Path) -> tuple[dict[str, Any], Source]:
     import tomllib  # late: most starts read no file
 
     try:
-        text = Path(path).read_bytes().decode()
+        text = _decoded(Path(path).read_bytes(), path)
         return tomllib.loads(text), Source(path, text)
     except OSError as error:
         raise UsageError(f"cannot read the configuration file {path}: {reason_of(error)}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: byte {error.start} is not UTF-8; accepted: a TOML file") from None
     except tomllib.TOMLDecodeError as error:
-        # The position stands only in the message, and there "at end of document" where something is cut off.
-        message, _, place = str(error).partition(" (at ")
-        found = re.match(r"line (\d+), column (\d+)", place)
-        where = f"{found[1]}:{found[2]}" if found else str(len(text.splitlines()))
-        raise UsageError(f"{path}:{where}: {message}; accepted: a TOML file") from None
+        from zcserve.config.slips import slip_in  # late: most files have none
+
+        found = slip_in(text, str(error))
+        refused = UsageError(f"{path}:{found.place}: {found.text}")
+        refused.excerpt = found.excerpt
+        raise refused from None
+
+
+def _decoded(data: bytes, path: str | Path) -> str:
+    """The text of a file, without the mark that some editors put at its beginning. Raises UsageError."""
+    accepted = "a TOML file in UTF-8: have the editor save it so"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{path}:1:1: this is UTF-16; accepted: {accepted}")
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].removeprefix(codecs.BOM_UTF8)
+        line, column = before.count(b"\n") + 1, len(before[before.rfind(b"\n") + 1 :].decode()) + 1
+        told = f"byte {data[error.start]:#04x} is not UTF-8"
+        raise UsageError(f"{path}:{line}:{column}: {told}; accepted: {accepted}") from None
