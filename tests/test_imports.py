@@ -58,7 +58,7 @@ FLOORS_WITHIN = {
         ("option",),
         ("tables", "limits"),
         ("table",),
-        ("keys", "slips"),
+        ("keys", "slips", "words"),
         ("sites",),
         ("sources",),
     ),

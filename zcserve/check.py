@@ -20,11 +20,11 @@ from zcserve.cache.ruled import open_root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.keys import of_no_use
-from zcserve.config.site import ALL, check_shares, memory_of
+from zcserve.config.site import ALL, SiteTable, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
-from zcserve.content.missed import idle_pin, idle_rules, missed_by_rules
+from zcserve.content.missed import doubts_about_rules, idle_pin, missed_by_rules
 from zcserve.content.told import report_problems
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log, await_out, printable
@@ -62,11 +62,10 @@ def check(config: Config) -> int:
                 label = "" if len(sites) == 1 else f"site {name}: "
                 taken, nowhere[name] = _check_content(label, own, store, number, pins[name], taken)
             except UsageError as error:
-                if name in tables:
-                    raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
+                where = tables.get(name, own)
                 if isinstance(error, RootError):
-                    raise own.refuse_root(error) from None
-                raise
+                    raise where.refuse_root(error) from None
+                raise (where.refuse(error) if isinstance(where, SiteTable) else error) from None
     _say(f"lanes: {lanes}")
     faults = [fault for name, own in sites.items() for fault in _check_applications(own, nowhere[name])]
     faults += _check_logs(config)
@@ -87,7 +86,7 @@ def _check_content(
     root = open_root(config.directory, book, site)
     generation = walk(root, index=config.index)
     warned = (*book.told, *root.rules.findings(generation.has_file), *missed_by_rules(generation, config))
-    for line in (*warned, *idle_rules(generation, config)):
+    for line in (*warned, *doubts_about_rules(generation, config)):
         _log.warning("%s%s", label, line)
     try_to_open_files(generation)
     store.count_index(site, generation.index_bytes)
@@ -136,7 +135,8 @@ def _taken(rounds: Iterable[list[Entry]], store: Store, pinned: Pinned, before: 
 
 def _check_logs(config: Config) -> list[str]:
     """Whether the access logs could be written, a line for each that could not."""
-    own = [_fault_of_log(config.access_log)]
+    fault = _fault_of_log(config.access_log)
+    own = [config.places.get("access_log", "") + fault if fault else ""]
     own += [
         str(table.refuse(UsageError(fault), "access_log"))
         for table in config.sites

@@ -137,7 +137,7 @@ A = '[sites.a]\nhosts = ["a.example"]\nroot = "a"\n'
         (A + 'memory_max = "120%"', (4, 1), "memory_max: '120%' is not a size"),
         (A + 'memory_min = "50%"\nmemory_max = "20%"', (4, 1), "memory_min: 50% is more than memory_max"),
         (A + 'index = ["a",\n  "b/c"]', (5, 3), "index: 'b/c' is not a file name"),
-        (A + "pin = [1]", (4, 8), "pin: (1,) holds more than texts"),
+        (A + "pin = [1]", (4, 8), "pin: 1 is an integer, not text"),
         (A + "keep_generations = 17", (4, 1), "keep_generations: 17 is out of range"),
         (A + "keep_for = 1\nkeep_for_s = 2", (5, 1), "keep_for and keep_for_s are the same key"),
         (A + 'charset = "klingon"', (4, 1), "charset: "),

@@ -127,7 +127,7 @@ def test_no_root_at_all_says_how_to_give_one() -> None:
         ("host = 5", "host: 5 is an integer, not text"),
         ("memory = 1979-05-27", "is a date, not a size"),
         ("memory = {a = 1}", "is a table, not a size"),
-        ("index = [1]", "index: (1,) holds more than texts"),
+        ("index = [1]", "index: 1 is an integer, not text"),
         ("compress = 1", "compress: 1 is an integer, not a switch"),
         ("head_timeout_s = -1", "head_timeout_s: -1 is out of range"),
         ("head_timeout_s = nan", "head_timeout_s: nan is out of range"),

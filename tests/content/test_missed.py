@@ -14,7 +14,7 @@ from zcserve.cache.ruled import open_root
 from zcserve.cache.walk import walk
 from zcserve.config.sources import load
 from zcserve.config.table import Config
-from zcserve.content.missed import idle_pin, idle_rules, missed_by_rules
+from zcserve.content.missed import doubts_about_rules, idle_pin, missed_by_rules
 from zcserve.rules.book import Rulebook
 
 Look = Callable[..., tuple[Generation, Config]]
@@ -71,7 +71,7 @@ status = 200
 
 
 def test_a_path_of_a_rule_where_nothing_is_has_its_place_and_what_may_be_meant(site: Site, look: Look) -> None:
-    assert list(idle_rules(*look(RULES))) == []  # an empty root
+    assert list(doubts_about_rules(*look(RULES))) == []  # an empty root
     for name in ("assets/a.css", "assets/fonts/a.woff2", "files/sub/a", "index.html"):
         site.write(name)
     file = site.root.parent / "site.toml"
@@ -82,17 +82,17 @@ def test_a_path_of_a_rule_where_nothing_is_has_its_place_and_what_may_be_meant(s
         f"{file}:11:44: rules[2].path[3]: '/app/*.json' matches no file",
         f"{file}:11:59: rules[2].path[4]: '/new/**' matches no file",  # a rewrite has the fields of its file
     ]
-    told = list(idle_rules(*look(RULES)))
+    told = list(doubts_about_rules(*look(RULES)))
     assert told == expected
-    mounted = list(idle_rules(*look(RULES, mount=("/app=wsgi:x:y",))))
+    mounted = list(doubts_about_rules(*look(RULES, mount=("/app=wsgi:x:y",))))
     assert [line for line in told if line not in mounted] == [expected[3]]
-    assert list(idle_rules(*look(RULES, servlets="s"))) == []
+    assert list(doubts_about_rules(*look(RULES, servlets="s"))) == []
 
 
 def test_a_block_of_headers_at_which_nothing_is_has_its_place(site: Site, look: Look) -> None:
     site.write("about.html")
     site.write("_headers", b"/abut\n  X-A: 1\n/about\n  X-A: 2\n/*\n  X-B: 1\n")
-    assert list(idle_rules(*look())) == ["_headers:1:1: '/abut' matches no file; did you mean '/about.html'?"]
+    assert list(doubts_about_rules(*look())) == ["_headers:1:1: this path matches no file; did you mean '/about.html'?"]
 
 
 def test_a_path_that_protects_no_file_is_told_unless_an_application_is_there(site: Site, look: Look) -> None:
@@ -111,3 +111,23 @@ def test_a_pin_is_named_by_its_flag_or_its_place(look: Look) -> None:
     assert idle_pin(look(pin=("*.x",))[1], "*.x") == "--pin *.x matches no file"
     assert idle_pin(look('pin = "*.x"')[1], "*.x").endswith("site.toml:2:1: pin: *.x matches no file")
     assert idle_pin(look('pin = "*.y"', pin=("*.x",))[1], "*.x") == "--pin *.x matches no file"
+
+
+def test_an_index_that_no_directory_has_and_a_redirect_that_no_file_lets_through_are_told(
+    site: Site, look: Look
+) -> None:
+    site.write("index.htm")
+    site.write("page.html")
+    text = """index = ["index.html, index.htm", "index.htm"]
+clean_urls = true
+[[redirects]]
+from = "/page"
+to = "/index.htm"
+"""
+    file = site.root.parent / "site.toml"
+    assert list(doubts_about_rules(*look(text))) == [
+        f"{file}:4:1: '/page' never answers: a file is at /page, and goes before; force has the rule hold",
+        f"{file}:2:1: index: no directory has 'index.html, index.htm'",
+    ]
+    assert list(doubts_about_rules(*look(index=("none",)))) == ["--index no directory has 'none'"]
+    assert list(doubts_about_rules(*look())) == []  # of what nobody has said nothing is told

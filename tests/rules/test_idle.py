@@ -39,6 +39,9 @@ def test_a_glob_that_matches_something_is_not_idle(glob: str) -> None:
         ("*.wof2", "*.woff2"),
         ("indx.html", ""),  # of a name its ending alone is looked at, and that is there
         ("/kafé/a.js", "/café/a.js"),
+        ("/blog.html", ""),  # an ending alone is no likeness
+        ("/indx.html", "/index.html"),
+        ("^/assets/.*", ""),
         ("/docs/*.pdf", ""),
         ("/nothing/like/it", ""),
         ("*.[x]", ""),
@@ -73,8 +76,13 @@ def test_the_words_are_a_line_for_each_place() -> None:
         Place("a", ("/x/**",)),
     ]
     assert list(told(places, lambda: KEYS)) == [
-        "_headers:2:1: '/asets' matches no file; did you mean '/assets'?",
+        "_headers:2:1: this path matches no file; did you mean '/assets'?",
         "a: '/x/**' matches no file",
     ]
+    (line,) = told([Place("a", ("^/assets/(.*)$",))], lambda: KEYS)
+    assert (
+        line
+        == "a: '^/assets/(.*)$' matches no file; it is no regular expression: * takes what is in a name, ** all below"
+    )
     many = [Place(str(number), ("/asets",)) for number in range(NEAR_MAX + 1)]
     assert [line.endswith("?") for line in told(many, lambda: KEYS)] == [True] * NEAR_MAX + [False]

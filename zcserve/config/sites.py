@@ -13,12 +13,11 @@ from zcserve.config.checks import check_outside, each, real_roots
 from zcserve.config.hosts import parse_site_host
 from zcserve.config.keys import BY_WORD, Key
 from zcserve.config.option import MEMORY, TEXTS, Option
-from zcserve.config.refusal import shown
 from zcserve.config.site import DEFAULT_NAME, INHERITED, NO_LOG, OWN, SITES_OWN, SiteTable
 from zcserve.config.table import TABLES, Config
 from zcserve.config.tables import Source, tables_of
 from zcserve.config.units import PIB
-from zcserve.errors import UsageError, alike, nearest
+from zcserve.errors import UsageError, alike
 
 _KEYS: dict[str, Key] = {word: key for word, key in BY_WORD.items() if key.name in (*INHERITED, *OWN)}
 _SHARE = Option(MEMORY, "", (0, PIB), (), "", None, 0, "")
@@ -131,5 +130,6 @@ def _about_unknown(word: str) -> str:
         return "host is an address to listen at, which no site has; accepted: hosts, the names that a site answers to"
     if word in BY_WORD:
         return f"{word} is the server's key, and no site's; accepted: it stands at the top of the file"
-    known = nearest(word.replace("-", "_"), [*_OWN, *_KEYS, *TABLES])
-    return f"unknown key {shown(word)}; the nearest known is {known}"
+    from zcserve.config.words import about_unknown  # late: only a mistake needs it
+
+    return about_unknown(word, [*_OWN, *_KEYS, *TABLES])

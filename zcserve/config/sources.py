@@ -13,7 +13,6 @@ from typing import Any
 
 from zcserve.config.keys import BY_WORD, KEYS, Key
 from zcserve.config.option import TEXTS
-from zcserve.config.refusal import shown
 from zcserve.config.table import TABLES, Config
 from zcserve.config.tables import Source
 from zcserve.errors import UsageError, nearest, reason_of
@@ -106,8 +105,9 @@ def _listed(variable: str, text: str) -> str | list[str]:
 
 def _from_file(path: str | Path) -> dict[str, Any]:
     def unknown(word: str) -> str:
-        known = nearest(word.replace("-", "_"), [*BY_WORD, *TABLES, SITES])
-        return f"unknown key {shown(word)}; the nearest known is {known}"
+        from zcserve.config.words import about_unknown  # late: only a mistake needs it
+
+        return about_unknown(word, [*BY_WORD, *TABLES, SITES])
 
     values, source = _read_toml(path)
     tables: dict[str, Any] = {

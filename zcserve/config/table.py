@@ -18,7 +18,7 @@ from zcserve.config.limits import Limits
 from zcserve.config.log_fields import read_names
 from zcserve.config.option import COUNT, DURATION, MEMORY, PART, PATH, SWITCH, TEXT, TEXTS, accept_all
 from zcserve.config.option import key as _key
-from zcserve.config.site import SiteTable, check_together
+from zcserve.config.site import ROOT_ACCEPTED, SiteTable, check_together
 from zcserve.config.tables import table_of, tables_of
 from zcserve.config.units import DAY_S, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
@@ -257,8 +257,8 @@ class Config(Limits):
 
     def refuse_root(self, error: UsageError) -> UsageError:
         """The error about the root, with its place and what to do, where a file has it."""
-        accepted = "a directory that is there; a relative path starts at the working directory"
-        return UsageError(f"{where}{error}; accepted: {accepted}") if (where := self.places.get("root")) else error
+        where = self.places.get("root")
+        return UsageError(f"{where}{error}; {ROOT_ACCEPTED}") if where else error
 
     def named(self, key: str) -> str:
         """A key as a line about its value calls it: with its place in the file, or as the flag."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.listing import Listing
+from zcserve.config.keys import KEYS
 from zcserve.config.table import Config
+from zcserve.http import encode_path
 
 
 def missed_by_rules(generation: Generation, config: Config) -> Iterator[str]:
@@ -22,10 +24,18 @@ def missed_by_rules(generation: Generation, config: Config) -> Iterator[str]:
         yield from rules.protections.idle((entry.key for entry in generation.entries()), _heads(config))
 
 
-def idle_rules(generation: Generation, config: Config) -> Iterator[str]:
-    """Paths of header rules at which nothing is, a line each. Of a large root that takes seconds."""
+def doubts_about_rules(generation: Generation, config: Config) -> Iterator[str]:
+    """Paths of header rules at which nothing is, names of index files that no directory has, and redirects that hardly
+    do what was meant, a line each. Of a large root that takes seconds."""
+    rules, heads = generation.root.rules, _heads(config)
+    yield from rules.doubts(generation.has_file, lambda: _keys(generation), heads)
     if generation.resources:
-        yield from generation.root.rules.idle(lambda: _keys(generation), _heads(config))
+        yield from rules.idle(lambda: _keys(generation), heads)
+        is_said = config.index != KEYS["index"].default
+        names = {key.rpartition(b"/")[2] for key in _keys(generation)} if is_said else set()
+        for name in config.index if names else ():
+            if encode_path(name.encode()) not in names:
+                yield f"{config.named('index')} no directory has {name!r}"
 
 
 def idle_pin(config: Config, glob: str) -> str:

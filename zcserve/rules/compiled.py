@@ -18,10 +18,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeAlias
 
-from zcserve.http import FieldLines
+from zcserve.http import FieldLines, encode_path
 from zcserve.paths import decoded
 from zcserve.rules.checks import Finding, check_redirects
 from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin, of_cors, without_cors
+from zcserve.rules.doubts import doubts
 from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
@@ -270,6 +271,18 @@ class Rules:
         written = ((rule.globs, rule.written) for rule in self._rules if rule.written is not None)
         places = chain.from_iterable(places_of(globs, where) for globs, where in written)
         return told(places, lambda: chain(exact, keys()), begins)
+
+    def doubts(
+        self, has_file: Callable[[bytes], bool], keys: Callable[[], Iterable[bytes]], heads: Collection[str]
+    ) -> Iterator[str]:
+        """Redirects that hardly do what was meant, a line each; as `findings` and `idle`."""
+        begins = [encode_path(head.encode()) for head in heads]
+        return doubts(
+            self._redirects.rules,
+            lambda key: has_file(key) or (self.clean_urls and has_file(key + b".html")),
+            keys,
+            begins,
+        )
 
     def nowhere(self, has_file: Callable[[bytes], bool], has_application: Callable[[bytes, bytes], bool]) -> list[str]:
         """Rewrites that lead to what no file and no application has, a line each; the latter is asked for a key and a

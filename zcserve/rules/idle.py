@@ -20,6 +20,7 @@ from zcserve.rules.where import Written
 # To look for the name that was meant takes all paths: so many times at most.
 NEAR_MAX = 20
 
+_REGEX = re.compile(r"\([^()]*[|?\\[.][^()]*\)|\.\*|^/?\^|\$$|\\")
 _WILD = re.compile(r"[*?[]")
 
 
@@ -62,11 +63,18 @@ def _may_meet(place: Place, heads: Collection[str]) -> bool:
 
 def told(places: Iterable[Place], keys: Callable[[], Iterable[bytes]], heads: Collection[str] = ()) -> Iterator[str]:
     """The same in words, a line each, with the name that may be meant. `keys` is called each time they are read."""
-    idle = {(place.where, place.globs[0]): place for place in unmatched(places, keys(), heads)}
+    idle: dict[tuple[str, str], Place] = {}
+    for place in unmatched(places, keys(), heads):
+        idle.setdefault((place.where, place.globs[0]), place)
     for number, (where, globs) in enumerate(idle.values()):
         found = (near(glob, keys()) for glob in globs) if number < NEAR_MAX else ()
         meant = next(filter(None, found), "")
-        yield f"{where}: {globs[0]!r} matches no file" + (f"; did you mean {meant!r}?" if meant else "")
+        what = repr(globs[0]) if len(globs) == 1 else "this path"
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        if _REGEX.search(globs[0]):
+            star = "what is in a name, ** all below" if len(globs) == 1 else "all that follows"
+            hint = f"; it is no regular expression: * takes {star}"
+        yield f"{where}: {what} matches no file{hint}"
 
 
 def near(glob: str, keys: Iterable[bytes]) -> str:
@@ -89,6 +97,17 @@ def near(glob: str, keys: Iterable[bytes]) -> str:
         if _WILD.search(part):
             return ""
         if part not in there[depth]:
-            meant = alike(part, there[depth]) if part else ""
+            meant = _like(part, there[depth])
             return "/".join((*parts[:depth], meant, *parts[depth + 1 :])) if meant else ""
     return ""
+
+
+def _like(name: str, there: Iterable[str]) -> str:
+    """Of these names the one that may be meant; where some have the same ending, one of them: an ending alone is no
+    likeness."""
+    stem, dot, ending = name.rpartition(".")
+    stems = [one.removesuffix(dot + ending) for one in there if dot and one.endswith(dot + ending)]
+    if stems:
+        meant = alike(stem, stems)
+        return f"{meant}.{ending}" if meant else ""
+    return alike(name, there) if name else ""

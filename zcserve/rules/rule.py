@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from zcserve.config.option import toml_type
 from zcserve.config.refusal import refusal
 from zcserve.http import FieldLines, is_token
 from zcserve.rules.cors import Cors
@@ -112,7 +113,7 @@ def check_value(value: object) -> bytes:
     readers; what is no ASCII is read in several ways. Raises UsageError."""
     accepted = f"printable ASCII on one line without blanks around it, 1 to {VALUE_BYTES_MAX} bytes"
     if not isinstance(value, str):
-        raise refusal(value, "is no text", accepted)
+        raise refusal(value, f"is {toml_type(value)}", f"{accepted}, in quotes")
     raw = value.encode("ascii", "replace") if value.isascii() else b""
     if not raw or raw.translate(None, _VALUE_BYTES) or raw != raw.strip(b" \t") or len(raw) > VALUE_BYTES_MAX:
         raise refusal(value, "cannot be a field's value", accepted)
