@@ -235,3 +235,40 @@ def test_check_counts_directories_that_answer_with_their_names(site: Site, capsy
     site.write("indexed/index.html")
     assert check(Config(root=site.root, rules=({"path": "/a/**", "listing": True},))) == 0
     assert "listings: 2 directories without an index" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('mount = ["/a=x:y",\n  "api"]', ":2:1: mount: 'api' is not a mount; accepted: "),
+        ('\nservlets = "/nowhere"', ":3:1: servlets: '/nowhere' is not a directory"),
+        ('[sites.b]\nroot = "ROOT"\nhosts = "b"\nmount = "api=x:y"', ":5:1: mount: 'api=x:y': 'api' is not a path"),
+    ],
+)
+def test_what_is_wrong_with_applications_of_a_file_has_its_place(
+    site: Site, tmp_path: Path, text: str, told: str
+) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text(f'root = "{site.root}"\n{text}'.replace("ROOT", str(site.root)))
+    for begin in (check, lambda config: Server(config).__enter__()):
+        with pytest.raises(UsageError) as caught:
+            begin(load({"port": 0}, {}, file))
+        assert str(caught.value).startswith(f"{file}{told}")
+
+
+def test_what_is_wrong_with_the_root_of_a_site_says_what_is_accepted(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text(f'[sites.b]\nroot = "{tmp_path}/nothing"\nhosts = "b"\n')
+    told = rf"^{file}:2:1: sites.b: root '{tmp_path}/nothing' does not exist; accepted: a directory that is there"
+    for begin in (check, lambda config: Server(config).__enter__()):
+        with pytest.raises(UsageError, match=told):
+            begin(load({"port": 0}, {}, file))
+
+
+def test_a_log_of_the_file_that_cannot_be_written_has_its_place(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text(f'root = "{site.root}"\naccess_log = "/nowhere/log"\n')
+    assert check(load({}, {}, file)) == 1
+    assert f"{file}:2:1: access_log: '/nowhere/log' cannot be opened" in capsys.readouterr().out

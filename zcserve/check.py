@@ -163,7 +163,10 @@ def _check_applications(config: Config, nowhere: Nowhere) -> list[str]:
         return []
     from zcserve.servlets.application import check as check_servlets  # late: most sites have none
 
-    told, faults, missed = check_servlets(config, nowhere)
+    try:
+        told, faults, missed = check_servlets(config, nowhere)
+    except UsageError as error:
+        raise config.placed(error) from None
     _warn(missed)
     _say(f"servlets: {told}")
     for fault in faults:

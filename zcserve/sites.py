@@ -97,14 +97,17 @@ class Tenant:
         from zcserve.servlets.results import Keeping
 
         loop = service.loop
-        application = Servlets(
-            self.config,
-            self.site,
-            call_soon=loop.call_soon,
-            front=loop.front,
-            keeping=Keeping(self.loader, service.fetcher, loop.timers, loop.front),
-            failures=service.failures,
-        )
+        try:
+            application = Servlets(
+                self.config,
+                self.site,
+                call_soon=loop.call_soon,
+                front=loop.front,
+                keeping=Keeping(self.loader, service.fetcher, loop.timers, loop.front),
+                failures=service.failures,
+            )
+        except UsageError as error:
+            raise self.config.placed(error) from None
         self.application = self.site.application = application
         undo.callback(application.close)
         application.start()

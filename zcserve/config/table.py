@@ -260,6 +260,12 @@ class Config(Limits):
         where = self.places.get("root")
         return UsageError(f"{where}{error}; {ROOT_ACCEPTED}") if where else error
 
+    def placed(self, error: UsageError) -> UsageError:
+        """The error, with the key's place where it begins with the name of one that the file has."""
+        word = str(error).partition(":")[0].removeprefix("--")
+        where = self.places.get(word.replace("-", "_"))
+        return type(error)(f"{where}{str(error).removeprefix('--')}") if where else error
+
     def named(self, key: str) -> str:
         """A key as a line about its value calls it: with its place in the file, or as the flag."""
         where = self.places.get(key)
