@@ -86,6 +86,8 @@ SLIPS = [
     # brackets
     ('port = 1\nhosts = ["a",\n  "b"\nroot = "x"', "2:9", " the list that begins here has no end; write ] behind"),
     ('hosts = [\n  "a"\n  "b"\n]', "3:3", " a comma is missing here; write , between two values, ] behind the last"),
+    ('hosts = ["a",\n  "b"\n\n[[rules]]\npath = 1', "1:9", " the list that begins here has no end; write ] behind"),
+    ('hosts = [\n"b",\n[sites.a]  # x', "1:9", " the list that begins here has no end; write ] behind"),
     ('hosts = ["a"', "1:9", " the list that begins here has no end"),
     ('a = { b = "1",\n  c = "2" }', "1:5", " the table in braces that begins here does not end in its line"),
     ('a = { b = "1", }', "1:16", " no comma stands before }; take it away"),

@@ -84,6 +84,7 @@ def _quoted(token: str) -> str:
 # --- what stands where a value is expected, or behind one -----------------------------------------------------------
 
 _ODD_NAME = "a name with other signs than letters, digits, - and _ stands in quotes"
+_ENDLESS_LIST = "the list that begins here has no end"
 _SWITCH = "a switch is true or false, in small letters"
 # What a token matches in full, what that means, and what to write: {0} is the token, {1} its group.
 _VALUES: tuple[tuple[str, str, str], ...] = (
@@ -184,6 +185,9 @@ class _Reader:
         if self._rest[:1] and self._rest[0] in _BLANKS + _QUOTES:
             return _of_sign(self._at, self._rest[0])
         line = self._before + self._rest
+        above = [opened for _, opened in self._brackets if opened < self._begin]
+        if above and re.fullmatch(r"\s*\[\[?[\w.-]+\]\]?\s*(?:#.*)?", line):
+            return Slip(above[-1], _ENDLESS_LIST, "write ] behind its last value")
         if line.lstrip().startswith("["):
             is_header = len(self._brackets) == len(self._before.strip()) - len(self._before.strip().lstrip("["))
             if is_header or re.match(r"\s*\[\[?[^],=\"]*\]*\s*$", line):
@@ -257,7 +261,7 @@ class _Reader:
         kind = "list" if sign == "[" else "table in braces"
         is_next = re.match(rf"\s*(?:{_KEYS}\s*=|\[)", self._rest) and not self._before.strip()
         if self._at >= len(self._text.rstrip()) or (sign == "[" and is_next):
-            return Slip(opened, f"the {kind} that begins here has no end", f"write {closing} behind its last value")
+            return Slip(opened, _ENDLESS_LIST.replace("list", kind), f"write {closing} behind its last value")
         behind = self._text[opened + 1 : self._at].rstrip()
         if sign == "{" and "\n" in self._text[opened : self._at + 1]:
             told = "the table in braces that begins here does not end in its line"
