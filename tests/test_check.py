@@ -7,6 +7,7 @@ import gzip
 import os
 import re
 import select
+import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -208,6 +209,17 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
         check(Config(root=site.root, memory=32 << 20, sites=(greedy,)))
 
 
+def test_the_verdict_stands_behind_all_warnings_where_both_go_to_one_pipe(site: Site, tmp_path: Path) -> None:
+    site.write("index.html")
+    rules = "".join(f'[[rules]]\npath = "/none/{number}"\nset = {{ X-A = "1" }}\n' for number in range(200))
+    (tmp_path / "web.toml").write_text(f'root = "{site.root}"\n{rules}')
+    command = [sys.executable, "-m", "zcserve", "check", "--config", str(tmp_path / "web.toml")]
+    told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60).stdout
+    assert told.count("matches no file") == 200
+    assert told.splitlines()[-1] == "configuration is valid"
+    assert told.index("matches no file") < told.rindex("matches no file") < told.index(f"root {site.root}")
+
+
 def test_a_root_of_the_file_that_is_missing_is_told_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "web.toml"
     file.write_text(f'port = 0\nroot = "{tmp_path}/nothing"\n')
@@ -223,3 +235,40 @@ def test_check_counts_directories_that_answer_with_their_names(site: Site, capsy
     site.write("indexed/index.html")
     assert check(Config(root=site.root, rules=({"path": "/a/**", "listing": True},))) == 0
     assert "listings: 2 directories without an index" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('mount = ["/a=x:y",\n  "api"]', ":2:1: mount: 'api' is not a mount; accepted: "),
+        ('\nservlets = "/nowhere"', ":3:1: servlets: '/nowhere' is not a directory"),
+        ('[sites.b]\nroot = "ROOT"\nhosts = "b"\nmount = "api=x:y"', ":5:1: mount: 'api=x:y': 'api' is not a path"),
+    ],
+)
+def test_what_is_wrong_with_applications_of_a_file_has_its_place(
+    site: Site, tmp_path: Path, text: str, told: str
+) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text(f'root = "{site.root}"\n{text}'.replace("ROOT", str(site.root)))
+    for begin in (check, lambda config: Server(config).__enter__()):
+        with pytest.raises(UsageError) as caught:
+            begin(load({"port": 0}, {}, file))
+        assert str(caught.value).startswith(f"{file}{told}")
+
+
+def test_what_is_wrong_with_the_root_of_a_site_says_what_is_accepted(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text(f'[sites.b]\nroot = "{tmp_path}/nothing"\nhosts = "b"\n')
+    told = rf"^{file}:2:1: sites.b: root '{tmp_path}/nothing' does not exist; accepted: a directory that is there"
+    for begin in (check, lambda config: Server(config).__enter__()):
+        with pytest.raises(UsageError, match=told):
+            begin(load({"port": 0}, {}, file))
+
+
+def test_a_log_of_the_file_that_cannot_be_written_has_its_place(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "web.toml"
+    file.write_text(f'root = "{site.root}"\naccess_log = "/nowhere/log"\n')
+    assert check(load({}, {}, file)) == 1
+    assert f"{file}:2:1: access_log: '/nowhere/log' cannot be opened" in capsys.readouterr().out

@@ -90,6 +90,15 @@ def test_a_wrong_key_of_the_file_and_a_wrong_variable_are_wrong_use(tmp_path: Pa
     assert "ZCSERVE_MEMRY; the nearest known is ZCSERVE_MEMORY" in done.stderr
 
 
+def test_a_line_that_is_no_toml_is_shown_with_a_mark_below_the_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "web.toml").write_text("port = 1\nspa = True\n")
+    assert main(["--config", f"{tmp_path}/web.toml"]) == 2
+    told = f"zcserve: {tmp_path}/web.toml:2:7: 'True': a switch is true or false, in small letters; write true"
+    assert capsys.readouterr().err.splitlines() == [told, "    spa = True", "          ^"]
+
+
 @pytest.mark.parametrize("flag", ["-V", "--version"])
 def test_the_version_is_printed(tmp_path: Path, flag: str) -> None:
     done = run(flag, cwd=tmp_path)

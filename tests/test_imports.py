@@ -59,7 +59,7 @@ FLOORS_WITHIN = {
         ("option",),
         ("tables", "limits"),
         ("table",),
-        ("keys",),
+        ("keys", "slips", "words"),
         ("sites",),
         ("sources",),
     ),
@@ -77,7 +77,7 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "merging", "garbage", "news"),
+        ("told", "missed", "merging", "garbage", "news"),
         ("builder", "crews"),
         ("renewals", "jobs", "live"),
         ("releases", "rechecks", "filling", "warming", "readiness"),

@@ -4,7 +4,7 @@ Nothing is left behind."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import filterfalse
 
@@ -20,14 +20,14 @@ from zcserve.cache.ruled import open_root
 from zcserve.cache.store import Store
 from zcserve.cache.walk import walk
 from zcserve.config.keys import of_no_use
-from zcserve.config.site import ALL, check_shares, memory_of
+from zcserve.config.site import ALL, SiteTable, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
-from zcserve.content.builder import missed_by_rules
+from zcserve.content.missed import doubts_about_rules, idle_pin, missed_by_rules
 from zcserve.content.told import report_problems
 from zcserve.errors import UsageError, reason_of
-from zcserve.log import Log, printable
+from zcserve.log import Log, await_out, printable
 from zcserve.net.access_log import try_to_open
 from zcserve.net.fastlane import lanes_of
 from zcserve.rules.book import Rulebook
@@ -62,15 +62,14 @@ def check(config: Config) -> int:
                 label = "" if len(sites) == 1 else f"site {name}: "
                 taken, nowhere[name] = _check_content(label, own, store, number, pins[name], taken)
             except UsageError as error:
-                if name in tables:
-                    raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
+                where = tables.get(name, own)
                 if isinstance(error, RootError):
-                    raise own.refuse_root(error) from None
-                raise
-    print(f"lanes: {lanes}")
+                    raise where.refuse_root(error) from None
+                raise (where.refuse(error) if isinstance(where, SiteTable) else error) from None
+    _say(f"lanes: {lanes}")
     faults = [fault for name, own in sites.items() for fault in _check_applications(own, nowhere[name])]
     faults += _check_logs(config)
-    print("configuration is not valid" if faults else "configuration is valid")
+    _say("configuration is not valid" if faults else "configuration is valid")
     return 1 if faults else 0
 
 
@@ -86,7 +85,8 @@ def _check_content(
     book = Rulebook(config)
     root = open_root(config.directory, book, site)
     generation = walk(root, index=config.index)
-    for line in (*book.told, *root.rules.findings(generation.has_file), *missed_by_rules(generation, config)):
+    warned = (*book.told, *root.rules.findings(generation.has_file), *missed_by_rules(generation, config))
+    for line in (*warned, *doubts_about_rules(generation, config)):
         _log.warning("%s%s", label, line)
     try_to_open_files(generation)
     store.count_index(site, generation.index_bytes)
@@ -95,24 +95,24 @@ def _check_content(
     judge_siblings(generation, loader, entries)
     report_problems(generation.problems)
     for glob in pinned.newly_idle(generation):
-        _log.warning("%s--pin %s matches no file", label, glob)
+        _log.warning("%s%s", label, idle_pin(config, glob))
     found = [one for entry in entries for one in representations(entry)]
     first = list(filter(pinned, entries))
     rounds = [first, *in_rounds(root.rules, list(filterfalse(pinned, entries)))]
     taken = _taken(rounds, store, pinned, before)
     left_out = len(found) - len(taken)
-    print(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
-    print(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
+    _say(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
+    _say(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
     files = sum(not one.encoding for one in found)  # as the server counts them
     if left_out and (told := eaten(store, files, _bytes(found))):
-        print(told)
+        _say(told)
     if root.rules.has_listings:
         listed = sum(isinstance(one, Listing) for one in generation.resources.values())
-        print(f"listings: {counted(listed, 'directory', 'directories')} without an index")
+        _say(f"listings: {counted(listed, 'directory', 'directories')} without an index")
     if config.compress:
         coded = [entry for entry in entries if loader.codings.may_apply(entry)]
-        print(f"compress: {_counted(coded)}, would get variants besides")
-    print(f"not served as they lie there: {len(generation.problems)}")
+        _say(f"compress: {_counted(coded)}, would get variants besides")
+    _say(f"not served as they lie there: {len(generation.problems)}")
     return before + _cost(taken, store), lambda has: [
         label + line for line in root.rules.nowhere(generation.has_file, has)
     ]
@@ -135,7 +135,8 @@ def _taken(rounds: Iterable[list[Entry]], store: Store, pinned: Pinned, before: 
 
 def _check_logs(config: Config) -> list[str]:
     """Whether the access logs could be written, a line for each that could not."""
-    own = [_fault_of_log(config.access_log)]
+    fault = _fault_of_log(config.access_log)
+    own = [config.places.get("access_log", "") + fault if fault else ""]
     own += [
         str(table.refuse(UsageError(fault), "access_log"))
         for table in config.sites
@@ -143,7 +144,7 @@ def _check_logs(config: Config) -> list[str]:
     ]
     faults = list(filter(None, own))
     for fault in faults:
-        print(printable(fault))
+        _say(printable(fault))
     return faults
 
 
@@ -162,12 +163,22 @@ def _check_applications(config: Config, nowhere: Nowhere) -> list[str]:
         return []
     from zcserve.servlets.application import check as check_servlets  # late: most sites have none
 
-    told, faults, missed = check_servlets(config, nowhere)
+    try:
+        told, faults, missed = check_servlets(config, nowhere)
+    except UsageError as error:
+        raise config.placed(error) from None
     _warn(missed)
-    print(f"servlets: {told}")
+    _say(f"servlets: {told}")
     for fault in faults:
-        print(f"does not load: {printable(fault)}")
+        _say(f"does not load: {printable(fault)}")
     return faults
+
+
+def _say(line: str) -> None:
+    """Print a line, behind the warnings before it."""
+    await_out()
+    with suppress(OSError):  # as `zcserve check | head`
+        print(line, flush=True)
 
 
 def _warn(lines: Iterable[str]) -> None:

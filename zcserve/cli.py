@@ -2,7 +2,7 @@
 
 Flags, help and their order come from `config/table.py`; nothing about a key is written here. Whatever the
 user did wrong is a UsageError and leaves as one line on stderr with exit code 2, without a usage dump or a
-traceback.
+traceback. Where a file is no TOML, its line and a mark below the place follow.
 
 The server is imported only when there is something to serve, so that -h, -V and a mistyped flag answer at
 once. What is odd: argparse leaves values as text; `config/sources.py` understands them, so that errors are worded
@@ -124,7 +124,8 @@ def _answer(run: Callable[[list[str]], tuple[int, float]], argv: list[str], *, o
     except UsageError as error:
         from zcserve.log import printable  # late, as all of the server
 
-        _complain("zcserve: " + printable(" ".join(str(error).splitlines())))
+        told = printable(" ".join(str(error).splitlines()))
+        _complain("\n    ".join((f"zcserve: {told}", *map(printable, error.excerpt))))
         return EXIT_WRONG_USE, 0.0
     except MemoryError:
         _complain("zcserve: there is not enough memory: raise `ulimit -v`, or lower --memory")

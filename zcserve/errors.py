@@ -35,7 +35,12 @@ class ZcserveError(Exception):
 
 
 class UsageError(ZcserveError):
-    """The user asked for something that cannot be: the message says what, where, and what to do."""
+    """The user asked for something that cannot be: the message says what, where, and what to do.
+
+    excerpt  lines that show the place, for people who see the message on a terminal
+    """
+
+    excerpt: tuple[str, ...] = ()
 
 
 class LoadError(UsageError):
@@ -92,13 +97,17 @@ _ALIKE = 0.6
 
 def known_instead(word: str, known: Iterable[str]) -> str:
     """What to write instead of `word`: the nearest known one; where none is like it, all there are."""
+    words = tuple(known)
+    near = alike(word, words)
+    return f"the nearest known is {near}" if near else f"accepted: {', '.join(words)}"
+
+
+def alike(word: str, known: Iterable[str]) -> str:
+    """The known word that `word` may be a typo of; "" for none."""
     from difflib import SequenceMatcher  # late: only a mistake needs it
 
-    words = tuple(known)
-    near = nearest(word, words)
-    if SequenceMatcher(None, near, word).ratio() >= _ALIKE:
-        return f"the nearest known is {near}"
-    return f"accepted: {', '.join(words)}"
+    near = nearest(word, words) if (words := tuple(known)) else ""
+    return near if SequenceMatcher(None, near, word).ratio() >= _ALIKE else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from zcserve.cache.store import Store
 from zcserve.cache.tags import tag_of
 from zcserve.cache.walk import walk
 from zcserve.config.table import Config
-from zcserve.log import printable
+from zcserve.log import await_out, printable
 from zcserve.net.explanation import Explainer, Explanation, HeadAlone, request_of, where_of
 from zcserve.net.request import Parser
 from zcserve.site.hosts import Hosts
@@ -74,6 +74,7 @@ class _OnDisk:
 def show(config: Config, url: str, method: str = "GET", lines: Sequence[str] = (), *, is_json: bool = False) -> int:
     """Print it; `lines` are further fields of the request ("Name: value"). The exit code. Raises UsageError."""
     told = explanation_of(config, url, method, lines)
+    await_out()
     print(json.dumps(told.told()) if is_json else "\n".join(text_of(told)))
     return 0
 

@@ -53,6 +53,8 @@ WAITING_MAX = 256 * 1024
 # So long the end waits at most for readers of the last lines, and of what applications have printed.
 OUT_WITHIN_S = 1.0
 PRINTS_OUT_WITHIN_S = 0.5
+# How often it is looked whether a line is written: a thread does that in some tens of microseconds.
+OUT_LOOKED_S = 0.0005
 
 # So many warnings and errors of zcserve's own are kept for whoever asks what went wrong, of so many characters at most.
 RECENT_MAX = 50
@@ -284,6 +286,16 @@ def to_stderr(level: str) -> Iterator[None]:
         if handler in root.handlers:  # not by `removeHandler`: an application's thread may hold the lock of `logging`
             root.handlers.remove(handler)
         own.close(time.monotonic() + OUT_WITHIN_S)
+
+
+def await_out() -> None:
+    """What this thread has said is written when this returns, as far as standard error takes it: so what is printed to
+    standard output next stands behind it, where both are one file or pipe."""
+    if _own is None:
+        return
+    said, until = _own.come, time.monotonic() + OUT_WITHIN_S
+    while _own.gone < said and time.monotonic() < until:
+        time.sleep(OUT_LOOKED_S)
 
 
 def lost() -> int:

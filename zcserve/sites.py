@@ -19,7 +19,7 @@ from zcserve.cache.loaders import Loaders
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root, RootError
 from zcserve.cache.store import Store
-from zcserve.config.site import ALL, Memory, check_shares, memory_of
+from zcserve.config.site import ALL, Memory, SiteTable, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built
@@ -97,14 +97,17 @@ class Tenant:
         from zcserve.servlets.results import Keeping
 
         loop = service.loop
-        application = Servlets(
-            self.config,
-            self.site,
-            call_soon=loop.call_soon,
-            front=loop.front,
-            keeping=Keeping(self.loader, service.fetcher, loop.timers, loop.front),
-            failures=service.failures,
-        )
+        try:
+            application = Servlets(
+                self.config,
+                self.site,
+                call_soon=loop.call_soon,
+                front=loop.front,
+                keeping=Keeping(self.loader, service.fetcher, loop.timers, loop.front),
+                failures=service.failures,
+            )
+        except UsageError as error:
+            raise self.config.placed(error) from None
         self.application = self.site.application = application
         undo.callback(application.close)
         application.start()
@@ -187,9 +190,10 @@ class Sites:
             try:
                 tenant = self.make(name, own, memory[name])
             except UsageError as error:
-                if name not in tables:
-                    raise own.refuse_root(error) if isinstance(error, RootError) else error from None
-                raise tables[name].refuse(error, "root" if isinstance(error, RootError) else "") from None
+                where = tables.get(name, own)
+                if isinstance(error, RootError):
+                    raise where.refuse_root(error) from None
+                raise (where.refuse(error) if isinstance(where, SiteTable) else error) from None
             self._tenants.append(tenant)
 
     def make(self, name: str, config: Config, memory: Memory) -> Tenant:

@@ -12,7 +12,7 @@ from zcserve.config.table import TABLES, Config
 
 
 def test_every_field_has_a_key_and_every_limit_a_reason() -> None:
-    assert list(KEYS) == [f.name for f in fields(Config) if f.name not in (*TABLES, "sites", "where")]
+    assert list(KEYS) == [f.name for f in fields(Config) if f.name not in (*TABLES, "sites", "places")]
     assert len({key.flag for key in KEYS.values()}) == len(KEYS)
     limits = [key for key in KEYS.values() if key.name.endswith(("_max", "_min", "_timeout_s"))]
     assert len(limits) >= 15

@@ -118,16 +118,16 @@ def test_no_root_at_all_says_how_to_give_one() -> None:
         ("head_timeout = 1\nhead_timeout_s = 1", "head_timeout and head_timeout_s are the same key; accepted: one"),
         ("head_timeout = 'soon'", "head_timeout: 'soon' is not a duration"),
         ("[limits]\nport = 1", "unknown key 'limits'"),
-        ("port = 1\nmemory = \nhost = 'x'", "zcserve.toml:2:10: "),
-        ("port = 1\nindex = ['a'", "zcserve.toml:2: "),
-        ("port = 1\nport = 2", "zcserve.toml:2: "),
+        ("port = 1\nmemory = \nhost = 'x'", "zcserve.toml:2:10: the value is missing; write it behind the ="),
+        ("port = 1\nindex = ['a'", "zcserve.toml:2:9: the list that begins here has no end"),
+        ("port = 1\nport = 2", "zcserve.toml:2:1: port stands at 1:1 already"),
         ("port = true", "port: true is a boolean, not a whole number; accepted: a whole number, from 0 to"),
         ("port = 80.5", "port: 80.5 is a float, not a whole number"),
         ("port = [80]", "port: [80] is an array, not a whole number"),
         ("host = 5", "host: 5 is an integer, not text"),
         ("memory = 1979-05-27", "is a date, not a size"),
         ("memory = {a = 1}", "is a table, not a size"),
-        ("index = [1]", "index: (1,) holds more than texts"),
+        ("index = [1]", "index: 1 is an integer, not text"),
         ("compress = 1", "compress: 1 is an integer, not a switch"),
         ("head_timeout_s = -1", "head_timeout_s: -1 is out of range"),
         ("head_timeout_s = nan", "head_timeout_s: nan is out of range"),
@@ -146,8 +146,20 @@ def test_a_file_that_cannot_be_read_or_decoded_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*absent\.toml: No such file"):
         load({"root": "w"}, {}, tmp_path / "absent.toml")
     path = tmp_path / "latin.toml"
-    path.write_bytes(b"# \xff")
-    with pytest.raises(UsageError, match=r"latin\.toml: byte 2 is not UTF-8"):
+    path.write_bytes("port = 1\n# ü ".encode() + b"\xe9")
+    with pytest.raises(UsageError, match=r"latin\.toml:2:5: byte 0xe9 is not UTF-8; accepted: a TOML file in UTF-8"):
+        load({"root": "w"}, {}, path)
+    path.write_bytes("port = 1".encode("utf-16"))
+    with pytest.raises(UsageError, match=r"latin\.toml:1:1: this is UTF-16; accepted: a TOML file in UTF-8"):
+        load({"root": "w"}, {}, path)
+
+
+def test_the_mark_of_an_editor_at_the_beginning_is_no_part_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_bytes(b"\xef\xbb\xbfport = 1\r\n")
+    assert load({"root": "w"}, {}, path).port == 1
+    path.write_bytes(b"\xef\xbb\xbfprot = 1\r\n")
+    with pytest.raises(UsageError, match=r"marked\.toml:1:1: unknown key 'prot'"):
         load({"root": "w"}, {}, path)
 
 
@@ -202,9 +214,10 @@ def test_a_root_that_is_missing_is_told_with_its_place_in_the_file_and_what_to_d
     file.write_text("port = 1\n")
     with pytest.raises(UsageError, match=r'web\.toml:1:1: no root given: .*; accepted: root = "DIR" there, above'):
         load({}, {}, file)
-    assert load({"root": "w"}, {}, file).where == ""
+    assert load({"root": "w"}, {}, file).places == {"port": f"{file}:1:1: "}
     file.write_text('port = 1\nroot = "nothing"\n')
     config = load({}, {}, file)
     assert str(config.refuse_root(UsageError("no"))).startswith(f"{file}:2:1: no; accepted: a directory that is there")
-    assert load({}, {"ZCSERVE_ROOT": "w"}, file).where == ""
+    assert load({}, {"ZCSERVE_ROOT": "w"}, file).named("root") == "--root"
+    assert config.named("root") == f"{file}:2:1: root:"
     assert config == load({"root": "nothing", "port": 1}, {})

@@ -193,7 +193,8 @@ def test_check_knows_what_servlets_and_mounts_have_and_explain_says_where_a_rewr
     caplog.clear()
     check(Config(root=site.root, redirects=LED[:1] + LED[4:5]))
     assert [line for line in caplog.messages if "nothing is" in line] == [
-        "redirects[1]: '/result' leads to /kept, where nothing is"
+        "redirects[0]: '/api/:name' leads to what begins with /greet/, where nothing is",
+        "redirects[1]: '/result' leads to /kept, where nothing is",
     ]
 
 

@@ -138,7 +138,7 @@ def test_a_field_before_the_first_path_and_a_path_without_fields_are_told() -> N
     found = read_headers(b"X: 1\n/a\n/b # why\n X: 2")
     assert [block.patterns[0].text for block in found.blocks] == ["/b"]
     assert [(problem.where.line, problem.text.split(";")[0]) for problem in found.problems] == [
-        (1, "'X: 1' stands before the first path"),
+        (1, "'X: 1' stands before the first path: one begins with a slash, and its headers stand below it"),
         (2, "a path without headers"),
     ]
 
@@ -226,3 +226,33 @@ def test_index_files_have_the_names_that_a_site_gives_them() -> None:
     assert globs_of(parse_pattern("/"), ("index.htm", "home")) == ("/index.htm", "/home")
     (block,) = read_headers(b"/a\n X: 1").blocks
     assert block.globs(("i",)) == ("/a", "/a.html", "/a/i")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("X-Frame-Options DENY", "; write X-Frame-Options: DENY"),
+        ("X-Frame-Options = DENY", "; write X-Frame-Options: DENY"),
+        ('"X-Frame-Options": "DENY",', "; write X-Frame-Options: DENY"),
+        ("add_header X-Frame-Options DENY;", "; write X-Frame-Options: DENY"),
+        ('Header set X-Frame-Options "DENY"', "; write X-Frame-Options: DENY"),
+        ("-X-Frame-Options", "; write ! X-Frame-Options"),
+        ("! X-Frame-Options: DENY", "a removal has no value: ! X-Frame-Options"),
+        ("!X-Frame-Options: DENY", "a removal has no value: ! X-Frame-Options"),
+        ("assets/*", "; a path begins with a slash: /assets/*"),
+        ("*", "; a path begins with a slash: /*"),
+        ("// a comment", "// begins no comment; a line that begins with # is one"),
+        ("Content-Type: text", "'text' is not a type"),
+    ],
+)
+def test_a_slip_in_a_line_is_told_with_what_is_meant_and_the_others_hold(line: str, told: str) -> None:
+    blocks, (problem,) = read_headers(f"/*\n  {line}\n  X-A: 1\n".encode())
+    assert told in problem.text
+    assert (problem.where.line, problem.is_grave) == (2, False)
+    assert [block.set for block in blocks] == [((b"X-A", b"1"),)]
+
+
+def test_a_comment_behind_a_value_is_told_as_part_of_it_and_the_value_holds() -> None:
+    blocks, (problem,) = read_headers(b"/*\n  X-A: 1 # one\n  X-B: a#b\n")
+    assert str(problem) == "_headers:2:7: X-A: '1 # one' is the value: a comment stands in a line of its own"
+    assert blocks[0].set == ((b"X-A", b"1 # one"), (b"X-B", b"a#b"))

@@ -73,6 +73,25 @@ def test_a_rule_that_opens_is_of_that_very_path() -> None:
     assert not read("path = '/**'\nopen = true")
 
 
+@pytest.mark.parametrize(
+    ("opened", "free", "asked"),
+    [
+        ("/a.csv.gz", [], ["/a.csv", "/a.csv.gz", "/a.csv.br.gz", "/a.csv.gz.br"]),  # its content is the base's
+        ("/a.csv.br", [], ["/a.csv.br.gz", "/a.csv.br", "/a.csv.br.gz.zst"]),
+        ("/a.csv", ["/a.csv"], ["/a.csv.gz", "/a.cs", "/a.gz"]),  # by its own name the sibling asks
+        ("/a.csv*", ["/a.csv", "/a.csv.gz", "/a.csv.br.gz"], ["/a.cs", "/a.cs.gz"]),
+        ("/d", ["/d"], ["/d/", "/d/x", "/d.x"]),  # the redirect to the slash
+        ("/d/", ["/d/", "/d/x", "/d/x.gz"], ["/d", "/d.gz"]),
+    ],
+)
+def test_what_is_open_of_what_is_protected_tells_no_content_by_another_name(
+    opened: str, free: list[str], asked: list[str]
+) -> None:
+    some = read(f"path = '{opened}'\nopen = true", f"path = '/**'\n{USERS}")
+    assert [path for path in free if some.of(path.encode()) is not None] == []
+    assert [path for path in asked if some.of(path.encode()) is None] == []
+
+
 def test_a_rule_that_never_matches_is_told() -> None:
     some = read(
         f"path = '/in/'\n{USERS}",
@@ -87,12 +106,16 @@ def test_a_rule_that_never_matches_is_told() -> None:
     ]
 
 
-def test_a_rule_that_protects_no_file_is_told() -> None:
+def test_a_path_that_protects_no_file_is_told() -> None:
     some = read(f"path = '/in/'\n{USERS}", f"path = ['/privat/**', '/in']\n{USERS}", "path = '/none'\nopen = true")
-    assert list(some.idle([b"/in/a", b"/b"])) == [
-        "site.toml:4:1: auth[1]: protects no file: path '/privat/**', '/in' (/directory/** is all below a directory)"
-    ]
-    assert list(some.idle([b"/in/a", b"/privat/x.gz"])) == []
+    told = "protects no file (/directory/** is all below a directory)"
+    first, second = (
+        f"site.toml:5:9: auth[1].path[0]: '/privat/**' {told}",
+        f"site.toml:5:23: auth[1].path[1]: '/in' {told}",
+    )
+    assert list(some.idle([b"/in/a", b"/b"])) == [first, second]
+    assert list(some.idle([b"/in/a", b"/privat/x.gz"])) == [second]
+    assert list(some.idle([b"/in/a", b"/b"], heads=["/privat"])) == [second]
 
 
 def test_a_realm_stands_in_quotes() -> None:

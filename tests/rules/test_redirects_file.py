@@ -212,3 +212,38 @@ def test_a_line_that_is_no_utf_8_is_grave_where_it_may_hide_files(rule: bytes, i
 def test_a_line_that_is_too_long_is_grave_where_it_may_hide_files(status: str, is_grave: bool) -> None:
     (problem,) = read_redirects(f"/{'a' * LINE_CHARACTERS_MAX} {status}".encode()).problems
     assert problem.is_grave == is_grave
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "told"),
+    [
+        ("// a comment", 1, "'//' begins no comment; a line that begins with # is one"),
+        ("; a comment", 1, "';' begins no comment"),
+        ("old /new", 1, "'old' is no path: a line begins with a slash, or with https:// and a host: /from /to 301"),
+        ("Redirect 301 /old /new", 1, "'Redirect' is no path"),
+        ("RewriteRule ^/old$ /new", 1, "'RewriteRule' is no path"),
+        ("[[redirects]]", 1, "'[[redirects]]' is no path"),
+        ("^/old/(.*)$ /new", 1, "'^/old/(.*)$' is no path"),
+        ('"/old" "/new" 301', 1, '"/old": paths stand without quotes'),
+        ("/old '/new'", 6, "'/new': paths stand without quotes"),
+        ("/old -> /new", 6, "'->': nothing stands between a path and where it leads: /from /to 301"),
+        ("/old => /new", 6, "'=>': nothing stands between"),
+        ("/a b /c", 4, "'b' is no parameter; accepted: id=:id or id=1, each once; a blank in a path is written %20"),
+        (
+            "/old /new 301 !",
+            15,
+            "'!' stands behind the status, where conditions would; force is written in one word: 301!",
+        ),
+        (
+            "/old /new id=1",
+            11,
+            "'id=1' is no condition; parameters of the query stand before the target: /from id=1 /to",
+        ),
+        ("/old /new 301 Contry=us", 15, "'Contry=us' is no condition; did you mean Country?"),
+    ],
+)
+def test_a_slip_is_told_at_its_word_with_what_is_meant(line: str, column: int, told: str) -> None:
+    rules, (problem,) = read_redirects(f"{line}\n/a /b\n".encode())
+    assert told in problem.text
+    assert (problem.where.line, problem.where.column) == (1, column)
+    assert [rule.pattern.text for rule in rules] == ["/a"]

@@ -117,7 +117,7 @@ def leaks(answer: Response) -> bool:
 WAYS = [
     "/in/a.txt", "/in/", "/in", "/in/index.html", "/in/sub/b.txt", "/in/sub", "/in/a.txt.gz", "/in/a.txt?x=1",
     "/%69n/a.txt", "/in%2Fa.txt", "//in//a.txt", "/./in/a.txt", "/x/../in/a.txt", "/in/./a.txt", "/x/%2e%2e/in/a.txt",
-    "http://test/in/a.txt", "/in/none", "/in/none/", "/in/none.gz", "/in/moved", "/in/outside", "/rewritten", "/gone",
+    "http://test/in/a.txt", "/in/none", "/in/none/", "/in/none.gz", "/in/moved", "/in/outside", "/rewritten",
     "/t.csv", "/t.csv.gz", "/t.csv.gz.gz", "/t.csv.zst.br",
     "/app", "/app.html", "/in/made", "/in/kept", "/led", "/in/led", "/csp?servlets",
     "/in/open.txt/",
@@ -135,7 +135,7 @@ def test_no_way_leads_past_the_password(client: Client, target: str) -> None:
         ("If-None-Match: *",),
     ):
         for method in ("GET", "HEAD", "OPTIONS", "POST", "GET"):
-            if method in ("OPTIONS", "POST") and target in ("/rewritten", "/gone", "/app"):
+            if method in ("OPTIONS", "POST") and target in ("/rewritten", "/app"):
                 continue  # by its file alone, which they do not send
             answer = client.get(target, *lines, "Accept-Encoding: gzip", method=method)
             assert (answer.status, leaks(answer)) == (401, False), (method, lines)
@@ -159,7 +159,7 @@ def test_the_right_password_opens_what_is_there_and_tells_what_is_not(client: Cl
         assert client.get("/in/a.txt", AS_ALICE, method="HEAD")["Content-Length"] == b"%d" % len(SECRET)
         assert client.get("/rewritten", AS_ALICE).body == SECRET
         assert client.get("/in/", AS_ALICE).body == SECRET
-        for target, status in (("/in", 301), ("/in/moved", 301), ("/in/none", 404), ("/in/made", 200), ("/gone", 404)):
+        for target, status in (("/in", 301), ("/in/moved", 301), ("/in/none", 404), ("/in/made", 200)):
             answer = client.get(target, AS_ALICE)
             assert (answer.status, answer.all("Cache-Control")) == (status, [b"private"]), target
         outside = client.get("/in/outside", AS_ALICE)
@@ -170,7 +170,7 @@ def test_the_right_password_opens_what_is_there_and_tells_what_is_not(client: Cl
         assert client.get("/t.csv.gz", AS_BOB).status == client.get("/app", AS_BOB).status == 200
         assert client.get("/in/open.txt").body == SECRET
         assert client.get("/out.txt").all("Cache-Control") == []
-        assert client.get("/none").status == 404
+        assert client.get("/none").status == client.get("/gone", AS_ALICE).status == 404
         assert client.get("/made").body == b"free"
         assert client.get("/open/a/../b//./c").body == b"b/c"  # what was judged
 
@@ -229,24 +229,39 @@ def test_a_listing_names_nothing_that_asks_for_another_password(live: Serve, sit
 
 @pytest.mark.parametrize("glob", ["*.html", "/errors/**"])
 def test_a_page_for_errors_is_for_clients_that_may_read_it(live: Serve, site: Site, tmp_path: Path, glob: str) -> None:
-    for name in ("404.html", "401.html", "errors/missing.html", "in/a.html"):
+    for name in ("404.html", "401.html", "410.html", "errors/missing.html", "errors/gone.html", "in/a.html"):
         site.write(name, SECRET)
     folder = write_servlets(tmp_path, servlets=FAILING)
     pages = {"4xx": "/errors/missing.html", "5xx": "/errors/missing.html"}
-    server = live(
-        site.root, auth=({"path": glob, "users": USERS},), error_pages=(pages,), servlets=str(folder), clean_urls=True
-    )
+    led = [{"from": f"/as-{status}", "to": "/errors/gone.html", "status": status} for status in (403, 404, 410, 451)]
+    led += [{"from": "/old/*", "status": 410}, {"from": "/missing", "to": "/errors/gone", "status": 404}]
     within = glob.replace("**", "none").replace("*", "/in/none")
+    behind = within.replace("none", "gone-by-rule")
+    led.append({"from": behind, "to": "/errors/gone.html", "status": 410})
+    server = live(
+        site.root,
+        auth=({"path": glob, "users": USERS},),
+        redirects=tuple(led),
+        error_pages=(pages,),
+        servlets=str(folder),
+        clean_urls=True,
+    )
+    asked = [("/none", 404), ("/fails", 500), ("/lacks", 404), ("/old/a", 410), ("/missing", 404)]
+    asked += [(f"/as-{status}", status) for status in (403, 404, 410, 451)]
     with Client(server.port) as client:
         for _ in range(3):
-            for target, status in (("/none", 404), ("/fails", 500), ("/lacks", 404)):
-                answer = client.get(target)
-                assert (answer.status, b"secret" in answer.body) == (status, False), target
+            for target, status in asked:
+                for lines in ((), (AS_ALICE,)):  # the path asks for nothing, so that nobody looks at what is shown
+                    answer = client.get(target, *lines)
+                    assert (answer.status, b"secret" in answer.body) == (status, False), target
             refused = client.get(within)
             assert (refused.status, refused.body) == (401, SECRET)
             assert client.get(within, AS_ALICE).body == SECRET
-        told = explanation_of(server.config, "/none", "GET", ())
-        assert "missing.html" not in told.answer
+            assert client.get(behind).status == 401
+            assert (client.get(behind, AS_ALICE).status, client.get(behind, AS_ALICE).body) == (410, SECRET)
+        for target, status in asked[:1] + asked[3:]:
+            told = explanation_of(server.config, target, "GET", ())
+            assert (told.status, "missing.html" in told.answer, told.auth) == (status, False, ""), target
 
 
 def test_a_browser_may_ask_for_leave_and_learns_nothing_of_what_is_there(client: Client) -> None:

@@ -80,7 +80,9 @@ def _parse_switch(text: str) -> bool:
 
 PATH = Kind("a path", "a directory", "DIR", (Path,), _parse_path, str)
 TEXT = Kind("text", "text", "TEXT", (str,), str, str)
-TEXTS = Kind("a list of texts", "a list of texts", "TEXT", (tuple, list), lambda text: (text,), ",".join)
+TEXTS = Kind(
+    "a list of texts", 'a list of texts, or one: ["a", "b"]', "TEXT", (tuple, list), lambda text: (text,), ",".join
+)
 COUNT = Kind("a whole number", "a whole number", "N", (int,), _parse_count, str, (1, 2**31 - 1))
 LANES = Kind("a number of lanes", "a whole number or auto", "N|auto", (int,), _parse_lanes, _show_lanes, (1, LANES_MAX))
 SIZE = Kind("a size", SIZE_ACCEPTED, "SIZE", (int,), parse_size, show_size, (1, PIB))
@@ -125,8 +127,9 @@ class Option(NamedTuple):
             raise refusal(value, f"is {toml_type(value)}, not {kind.noun}", self.accepted)
         if kind is TEXTS:
             value = tuple(value)
-            if not all(isinstance(item, str) for item in value):
-                raise refusal(value, "holds more than texts", self.accepted)
+            for item in value:
+                if not isinstance(item, str):
+                    raise refusal(item, f"is {toml_type(item)}, not text", self.accepted)
         if self.bounds is not None and not self.bounds[0] <= value <= self.bounds[1]:  # nor NaN
             raise refusal(value, "is out of range", self.accepted)
         if self.choices and value not in self.choices:

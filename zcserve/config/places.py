@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Collection
 from typing import NamedTuple, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -18,7 +19,8 @@ Path: TypeAlias = tuple[str | int, ...]
 _BLANK = re.compile(r"[ \t]*")
 _GAP = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_TEXT = re.compile(
+# A text in quotes, of any of the four kinds.
+TEXT = re.compile(
     r'"""(?:[^\\]|\\.)*?"""(?:"{0,2}(?!"))' r"|'''.*?'''(?:'{0,2}(?!'))" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'",
     re.DOTALL,
 )
@@ -41,12 +43,40 @@ def places_of(text: str) -> dict[Path, Place]:
     return _Reader(text).read()
 
 
+def places_from(text: str, offsets: Collection[int]) -> list[Place]:
+    """Where each of these characters stands."""
+    begins = [0, *(found.end() for found in re.finditer("\n", text))]
+    lines = [bisect_right(begins, offset) for offset in offsets]
+    return [Place(line, offset - begins[line - 1] + 1) for line, offset in zip(lines, offsets, strict=True)]
+
+
+class Repeated(NamedTuple):
+    """What stands a second time: the first time's place, where it begins (in characters from the beginning of the
+    text), and whether one of the two is a table of a list (`[[rules]]`)."""
+
+    path: Path
+    first: Place
+    at: int
+    is_list: bool
+
+
+def repeated(text: str) -> Repeated | None:
+    """The last key or table of a text, if it stands there before; what is cut off behind it does not matter."""
+    reader = _Reader(text)
+    reader.read()
+    return reader.repeated
+
+
 class _Reader:
+    """`repeated` is what stands there a second time; tomllib refuses what follows the first of them."""
+
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._offsets: dict[Path, int] = {}
         self._lengths: dict[Path, int] = {}  # of lists of tables
+        self._written: set[Path] = set()  # keys and tables with a header of their own, but for tables of a list
+        self.repeated: Repeated | None = None
 
     def read(self) -> dict[Path, Place]:
         table: Path = ()
@@ -55,12 +85,7 @@ class _Reader:
                 table = self._header()
             else:
                 self._pair(table)
-        begins = [0, *(found.end() for found in re.finditer("\n", self._text))]
-        places = {}
-        for path, offset in self._offsets.items():
-            line = bisect_right(begins, offset)
-            places[path] = Place(line, offset - begins[line - 1] + 1)
-        return places
+        return dict(zip(self._offsets, places_from(self._text, self._offsets.values()), strict=True))
 
     def _skip(self, pattern: re.Pattern[str]) -> bool:
         """Go behind what matches here, if anything does. Whether something follows."""
@@ -70,6 +95,16 @@ class _Reader:
 
     def _note(self, path: Path, offset: int) -> None:
         self._offsets.setdefault(path, offset)
+
+    def _note_written(self, path: Path, begin: int, *, is_list: bool = False) -> None:
+        """A key, or a table with a header, stands here: for the first time?"""
+        of_list = path[:-1] in self._lengths and isinstance(path[-1], int)
+        if not is_list and not of_list and path not in self._written:
+            self._written.add(path)
+        elif (not is_list or path in self._written) and self.repeated is None:
+            name = path[:-1] if of_list else path
+            (first,) = places_from(self._text, [self._offsets[name]])
+            self.repeated = Repeated(name, first, begin, of_list or is_list)
 
     def _header(self) -> Path:
         """`[a.b]` or `[[a.b]]`: the table that follows."""
@@ -83,10 +118,13 @@ class _Reader:
             path += (key,)
             if is_list and number == len(keys):
                 self._note(path, begin)
+                self._note_written(path, begin, is_list=True)
                 self._lengths[path] = self._lengths.get(path, 0) + 1
             if path in self._lengths:
                 path += (self._lengths[path] - 1,)
             self._note(path, begin)
+        if not is_list:
+            self._note_written(path, begin)
         return path
 
     def _keys(self) -> list[tuple[str, int]]:
@@ -98,7 +136,7 @@ class _Reader:
             if found := _BARE_KEY.match(self._text, begin):
                 key = found[0]
             else:
-                found = _TEXT.match(self._text, begin)
+                found = TEXT.match(self._text, begin)
                 assert found is not None
                 key = _unquoted(found[0])
             keys.append((key, begin))
@@ -113,6 +151,7 @@ class _Reader:
         for key, begin in self._keys():
             table += (key,)
             self._note(table, begin)
+        self._note_written(table, begin)
         self._at += 1  # the sign
         self._skip(_BLANK)
         self._value(table)
@@ -124,7 +163,7 @@ class _Reader:
             case "{":
                 self._inline_table(path)
             case '"' | "'":
-                self._skip(_TEXT)
+                self._skip(TEXT)
             case _:
                 self._skip(_PLAIN)
 

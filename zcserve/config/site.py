@@ -17,6 +17,7 @@ from zcserve.config.hosts import parse_site_host
 from zcserve.config.units import PIB, Share, show_memory, size_text
 from zcserve.errors import UsageError
 
+ROOT_ACCEPTED = "accepted: a directory that is there; a relative path starts at the working directory"
 # What the site at the top of the file is called in the log, in figures and by an operator.
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
@@ -82,6 +83,10 @@ class SiteTable:
         if file and str(error).startswith(f"{file}:"):
             return error
         return UsageError(f"{self.place(word)}sites.{self.name}: {error}")
+
+    def refuse_root(self, error: UsageError) -> UsageError:
+        """As `refuse`, of a root that cannot be read."""
+        return self.refuse(UsageError(f"{error}; {ROOT_ACCEPTED}"), "root")
 
     def __post_init__(self) -> None:
         try:

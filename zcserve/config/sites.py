@@ -13,12 +13,11 @@ from zcserve.config.checks import check_outside, each, real_roots
 from zcserve.config.hosts import parse_site_host
 from zcserve.config.keys import BY_WORD, Key
 from zcserve.config.option import MEMORY, TEXTS, Option
-from zcserve.config.refusal import shown
 from zcserve.config.site import DEFAULT_NAME, INHERITED, NO_LOG, OWN, SITES_OWN, SiteTable
 from zcserve.config.table import TABLES, Config
 from zcserve.config.tables import Source, tables_of
 from zcserve.config.units import PIB
-from zcserve.errors import UsageError, nearest
+from zcserve.errors import UsageError, alike
 
 _KEYS: dict[str, Key] = {word: key for word, key in BY_WORD.items() if key.name in (*INHERITED, *OWN)}
 _SHARE = Option(MEMORY, "", (0, PIB), (), "", None, 0, "")
@@ -36,7 +35,7 @@ def configs_of(config: Config) -> dict[str, Config]:
     found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
     for table in config.sites:
         values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), "auth": (), **table.values}
-        values["where"] = ""
+        values["places"] = {**config.places, **{_key_of(word): where for word, where in table.places.items()}}
         values["error_pages"] = (values.get("error_pages", {}), config.error_pages)
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
@@ -44,6 +43,11 @@ def configs_of(config: Config) -> dict[str, Config]:
             raise table.refuse(error) from None
     _check_users(found)
     return found
+
+
+def _key_of(word: str) -> str:
+    """The name of the key that a word of a site means."""
+    return _KEYS[word].name if word in _KEYS else word
 
 
 def _check_users(configs: Mapping[str, Config]) -> None:
@@ -62,7 +66,19 @@ def read_sites(given: object, source: Source) -> tuple[SiteTable, ...]:
     """What a file has under `sites`. Raises UsageError."""
     if not isinstance(given, Mapping):
         raise UsageError(f"{source.where(('sites',))}: sites: is no table; accepted: tables such as [sites.blog]")
+    names = [name for name, table in given.items() if not _is_nobodys(table)]
+    for name, table in given.items():
+        if name not in names and (meant := alike(name, names)):
+            word = next(iter(table))
+            where = source.where(("sites", name))
+            told = f"no site is called {name}, which has neither root nor hosts; the nearest known is {meant}"
+            raise UsageError(f"{where}: sites.{name}.{word}: {told}")
     return tuple(_Reader(name, source).read(table) for name, table in given.items())
+
+
+def _is_nobodys(table: object) -> bool:
+    """Whether a table is made by the tables in it alone: no `[sites.NAME]` says what it is."""
+    return isinstance(table, Mapping) and bool(table) and not table.keys() & {"root", "hosts"}
 
 
 class _Reader:
@@ -114,5 +130,6 @@ def _about_unknown(word: str) -> str:
         return "host is an address to listen at, which no site has; accepted: hosts, the names that a site answers to"
     if word in BY_WORD:
         return f"{word} is the server's key, and no site's; accepted: it stands at the top of the file"
-    known = nearest(word.replace("-", "_"), [*_OWN, *_KEYS, *TABLES])
-    return f"unknown key {shown(word)}; the nearest known is {known}"
+    from zcserve.config.words import about_unknown  # late: only a mistake needs it
+
+    return about_unknown(word, [*_OWN, *_KEYS, *TABLES])

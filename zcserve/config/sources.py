@@ -5,6 +5,7 @@ The only module of this package that reads a file: the one that it is told to re
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 
 from zcserve.config.keys import BY_WORD, KEYS, Key
 from zcserve.config.option import TEXTS
-from zcserve.config.refusal import shown
 from zcserve.config.table import TABLES, Config
 from zcserve.config.tables import Source
 from zcserve.errors import UsageError, nearest, reason_of
@@ -42,7 +42,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     layers = [_from_file(toml_path)] if toml_path is not None else []
     layers += [_from_environ(environ), _from_flags(flags)]
     if toml_path is not None:
-        _place_root(layers, toml_path)
+        _require_root(layers, toml_path)
+        _place(layers)
     merged: dict[str, Any] = {}
     for layer in layers:
         if "listen" not in layer and ("host" in layer or "port" in layer):
@@ -53,15 +54,17 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: str
     return Config(**merged)
 
 
-def _place_root(layers: list[dict[str, Any]], path: str | Path) -> None:
-    """Have errors about the root name the file where that has it. Raises UsageError where it is nowhere, and there are
-    no sites."""
-    first, *others = layers
-    if any("root" in layer for layer in others):
-        first.pop("where", None)
-    elif "root" not in first and SITES not in first:
+def _require_root(layers: list[dict[str, Any]], path: str | Path) -> None:
+    """Raises UsageError where the root is nowhere, and there are no sites."""
+    if not any("root" in layer for layer in layers) and SITES not in layers[0]:
         accepted = 'root = "DIR" there, above all tables; or zcserve --root DIR'
         raise UsageError(f"{path}:1:1: no root given: the file has none, and no sites; accepted: {accepted}")
+
+
+def _place(layers: list[dict[str, Any]]) -> None:
+    """Have lines about a key name the file where its value is the file's."""
+    first, *others = layers
+    first["places"] = {key: where for key, where in first["places"].items() if not any(key in one for one in others)}
 
 
 def look_up(names: Collection[str], toml_path: str | Path) -> dict[str, Any]:
@@ -102,8 +105,9 @@ def _listed(variable: str, text: str) -> str | list[str]:
 
 def _from_file(path: str | Path) -> dict[str, Any]:
     def unknown(word: str) -> str:
-        known = nearest(word.replace("-", "_"), [*BY_WORD, *TABLES, SITES])
-        return f"unknown key {shown(word)}; the nearest known is {known}"
+        from zcserve.config.words import about_unknown  # late: only a mistake needs it
+
+        return about_unknown(word, [*BY_WORD, *TABLES, SITES])
 
     values, source = _read_toml(path)
     tables: dict[str, Any] = {
@@ -113,8 +117,7 @@ def _from_file(path: str | Path) -> dict[str, Any]:
         from zcserve.config.sites import read_sites  # late: most servers have one
 
         tables[SITES] = read_sites(values.pop(SITES), source)
-    if "root" in values:
-        tables["where"] = f"{source.where(('root',))}: "
+    tables["places"] = {BY_WORD[word].name: f"{source.where((word,))}: " for word in values if word in BY_WORD}
     return _by_key(values, BY_WORD, unknown, where=lambda word: f"{source.where((word,))}: ") | tables
 
 
@@ -144,15 +147,28 @@ def _read_toml(path: str | Path) -> tuple[dict[str, Any], Source]:
     import tomllib  # late: most starts read no file
 
     try:
-        text = Path(path).read_bytes().decode()
+        text = _decoded(Path(path).read_bytes(), path)
         return tomllib.loads(text), Source(path, text)
     except OSError as error:
         raise UsageError(f"cannot read the configuration file {path}: {reason_of(error)}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: byte {error.start} is not UTF-8; accepted: a TOML file") from None
     except tomllib.TOMLDecodeError as error:
-        # The position stands only in the message, and there "at end of document" where something is cut off.
-        message, _, place = str(error).partition(" (at ")
-        found = re.match(r"line (\d+), column (\d+)", place)
-        where = f"{found[1]}:{found[2]}" if found else str(len(text.splitlines()))
-        raise UsageError(f"{path}:{where}: {message}; accepted: a TOML file") from None
+        from zcserve.config.slips import slip_in  # late: most files have none
+
+        found = slip_in(text, str(error))
+        refused = UsageError(f"{path}:{found.place}: {found.text}")
+        refused.excerpt = found.excerpt
+        raise refused from None
+
+
+def _decoded(data: bytes, path: str | Path) -> str:
+    """The text of a file, without the mark that some editors put at its beginning. Raises UsageError."""
+    accepted = "a TOML file in UTF-8: have the editor save it so"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{path}:1:1: this is UTF-16; accepted: {accepted}")
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].removeprefix(codecs.BOM_UTF8)
+        line, column = before.count(b"\n") + 1, len(before[before.rfind(b"\n") + 1 :].decode()) + 1
+        told = f"byte {data[error.start]:#04x} is not UTF-8"
+        raise UsageError(f"{path}:{line}:{column}: {told}; accepted: {accepted}") from None

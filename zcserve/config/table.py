@@ -18,7 +18,7 @@ from zcserve.config.limits import Limits
 from zcserve.config.log_fields import read_names
 from zcserve.config.option import COUNT, DURATION, MEMORY, PART, PATH, SWITCH, TEXT, TEXTS, accept_all
 from zcserve.config.option import key as _key
-from zcserve.config.site import SiteTable, check_together
+from zcserve.config.site import ROOT_ACCEPTED, SiteTable, check_together
 from zcserve.config.tables import table_of, tables_of
 from zcserve.config.units import DAY_S, KIB, MIB, PIB, Share
 from zcserve.errors import UsageError
@@ -239,7 +239,8 @@ class Config(Limits):
     auth: tuple[Mapping[str, Any], ...] = ()
     error_pages: tuple[Mapping[str, Any], ...] = ()  # the site's own, and behind it what it has from the server
     sites: tuple[SiteTable, ...] = ()  # `[sites.NAME]`
-    where: str = field(default="", compare=False, repr=False)  # begins an error about a `root` that a file has
+    # Of keys that a file has, what begins a line about one: "site.toml:3:1: ".
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, read in TABLES.items():
@@ -256,8 +257,19 @@ class Config(Limits):
 
     def refuse_root(self, error: UsageError) -> UsageError:
         """The error about the root, with its place and what to do, where a file has it."""
-        accepted = "a directory that is there; a relative path starts at the working directory"
-        return UsageError(f"{self.where}{error}; accepted: {accepted}") if self.where else error
+        where = self.places.get("root")
+        return UsageError(f"{where}{error}; {ROOT_ACCEPTED}") if where else error
+
+    def placed(self, error: UsageError) -> UsageError:
+        """The error, with the key's place where it begins with the name of one that the file has."""
+        word = str(error).partition(":")[0].removeprefix("--")
+        where = self.places.get(word.replace("-", "_"))
+        return type(error)(f"{where}{str(error).removeprefix('--')}") if where else error
+
+    def named(self, key: str) -> str:
+        """A key as a line about its value calls it: with its place in the file, or as the flag."""
+        where = self.places.get(key)
+        return f"{where}{key}:" if where else f"--{key.replace('_', '-')}"
 
     @property
     def directory(self) -> Path | str:

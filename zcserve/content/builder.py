@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
 from zcserve.content.merging import leave_out, take_from
+from zcserve.content.missed import idle_pin, missed_by_rules
 from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import reason_of
 from zcserve.events import Event
@@ -133,7 +134,7 @@ class Builder:
                 watcher.look_again(name, time.monotonic())
         self.read_error_pages(generation)
         for glob in self.site.pins.newly_idle(generation):
-            _log.warning("%s--pin %s matches no file", self.site.label, glob)
+            _log.warning("%s%s", self.site.label, idle_pin(self.config, glob))
         self._tell_what_is_missed(generation)
         return Built(generation, watcher, report, load)
 
@@ -283,12 +284,3 @@ class Builder:
 def read_all(watcher: Watcher) -> None:
     while not watcher.read(time.monotonic()):
         pass
-
-
-def missed_by_rules(generation: Generation, config: Config) -> Iterator[str]:
-    """What rules are for and the root lacks, a line each: pages for errors, files to be protected. An application may
-    have paths to be protected without a file."""
-    rules = generation.root.rules
-    yield from rules.error_pages.missing(generation.has_file)
-    if rules.asks and not config.servlets and not config.mount:
-        yield from rules.protections.idle(entry.key for entry in generation.entries())

@@ -363,6 +363,8 @@ def _send(told: Explanation, answer: Reply, fields: Fields | None) -> None:
     told.fields = [
         pair for pair in _texts((name, value) for name, _, value in lines) if pair[0] != "Date" and pair != NO_ETAG
     ]
+    if any(name == "Content-Type" and value.startswith("multipart/byteranges") for name, value in told.fields):
+        told.notes.append("each answer has a boundary of its own, which Content-Length counts")
 
 
 # --- why ------------------------------------------------------------------------------------------------------

@@ -340,7 +340,7 @@ def _led(site: Site, key: bytes, query: bytes | None, host: bytes, trail: Trail 
         return site.page(action.key) or _absent(site, trail, key)
     keys = (action.key,) if action.key else ()
     found = next(filter(None, map(site.page, (*keys, *rules.error_pages.of[action.status]))), None)
-    if found is not None:
+    if found is not None and site.may_show(found[1].key, key):
         return Stored(*found, status=action.status)
     if action.status == 404:
         return _absent(site, trail, key)

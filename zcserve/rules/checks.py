@@ -85,7 +85,7 @@ def _hidden(rules: list[Redirect], hosts: frozenset[bytes]) -> Iterator[Finding]
         same.setdefault(identity_of(rule.pattern), _Same(rule.pattern, {}))
     patterns = Patterns((one.pattern, one) for one in same.values())
     for number, rule in enumerate(rules):
-        if _stays(rule):
+        if stays(rule):
             told = f"{rule.pattern.text!r} leads to where it is, and does nothing (scheme and port count for nothing)"
             yield Finding(Kind.NOWHERE, rule, (), told)
             continue
@@ -162,7 +162,7 @@ def examples_of(pattern: Pattern) -> list[bytes]:
     return [key for key in keys if not {b"", *DOTS} & {*segments_of(key)}]
 
 
-def _stays(rule: Redirect) -> bool:
+def stays(rule: Redirect) -> bool:
     """Whether a rule leads to where it is, whatever it matches."""
     target = rule.target
     if rule.status not in REDIRECTS or target is None or target.query is not None:

@@ -14,16 +14,19 @@ and of these combinations there are few: a hundred thousand files have some ten 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
-from zcserve.http import FieldLines
+from zcserve.http import FieldLines, encode_path
 from zcserve.paths import decoded
 from zcserve.rules.checks import Finding, check_redirects
 from zcserve.rules.cors import ALLOW_ORIGIN, EXPOSE, Cors, any_reads_origin, of_cors, without_cors
+from zcserve.rules.doubts import doubts
 from zcserve.rules.error_pages import ErrorPages
 from zcserve.rules.globbed import GlobTable
 from zcserve.rules.hashed import is_hashed
+from zcserve.rules.idle import places_of, told
 from zcserve.rules.preset import IMMUTABLE
 from zcserve.rules.protected import NONE, Protection, Protections, kept_private
 from zcserve.rules.redirects import REWRITE, Action, Queries, Redirect, Redirects
@@ -247,6 +250,10 @@ class Rules:
         there is a dot in its last segment. A slash at its end counts for nothing."""
         return SPA_KEY if self._spa and b"." not in key[key.rfind(b"/", 0, -1) :] else b""
 
+    def lacks_page(self, has_file: Callable[[bytes], bool]) -> bool:
+        """Whether --spa is on and its page is not there, so that it does nothing."""
+        return self._spa and not has_file(SPA_KEY)
+
     def queries(self, key: bytes) -> Queries | None:
         """As `Redirects.queries`."""
         return self._redirects.queries(key)
@@ -254,6 +261,28 @@ class Rules:
     def findings(self, has_file: Callable[[bytes], bool]) -> list[Finding]:
         """What is wrong with the redirects together; `has_file` tells whether a file answers a key."""
         return check_redirects(self._redirects, has_file=has_file)
+
+    def idle(self, keys: Callable[[], Iterable[bytes]], heads: Collection[str]) -> Iterator[str]:
+        """Globs of header rules that match none of these keys, of files and of directories that list their names, nor
+        where a redirect is, a line each; applications may have what begins with one of `heads`."""
+        led = [rule.pattern for rule in self._redirects.rules if rule.status != REWRITE]
+        exact = [self.not_found_key, *(pattern.head for pattern in led if pattern.is_exact)]
+        begins = {*heads, *(decoded(pattern.head) for pattern in led if not pattern.is_exact)}
+        written = ((rule.globs, rule.written) for rule in self._rules if rule.written is not None)
+        places = chain.from_iterable(places_of(globs, where) for globs, where in written)
+        return told(places, lambda: chain(exact, keys()), begins)
+
+    def doubts(
+        self, has_file: Callable[[bytes], bool], keys: Callable[[], Iterable[bytes]], heads: Collection[str]
+    ) -> Iterator[str]:
+        """Redirects that hardly do what was meant, a line each; as `findings` and `idle`."""
+        begins = [encode_path(head.encode()) for head in heads]
+        return doubts(
+            self._redirects.rules,
+            lambda key: has_file(key) or (self.clean_urls and has_file(key + b".html")),
+            keys,
+            begins,
+        )
 
     def nowhere(self, has_file: Callable[[bytes], bool], has_application: Callable[[bytes, bytes], bool]) -> list[str]:
         """Rewrites that lead to what no file and no application has, a line each; the latter is asked for a key and a

@@ -23,13 +23,20 @@ from urllib.parse import unquote_to_bytes
 from zcserve import http
 from zcserve.config.globs import GLOB_CHARACTERS_MAX
 from zcserve.errors import UsageError
+from zcserve.media_types import check_type
 from zcserve.rules.lines import NETLIFY, RULES_MAX, Dialect, Line, lines_of, words_of
 from zcserve.rules.patterns import PLACEHOLDER, Pattern, parse_pattern
 from zcserve.rules.where import Problem, RuleError, Where
 
 FILE_NAME = "_headers"
 
-_PATH = re.compile(r"/|\S+://")
+_PATH = re.compile(r"/(?!/\s)|\S+://")
+# A field without its colon, or in quotes; and what a removal may look like.
+_ALMOST = re.compile(
+    r"(?:add_header\s+|Header\s+set\s+)?[\"']?([A-Za-z][A-Za-z0-9-]*)[\"']?\s*[:= ]\s*[\"']?(.*?)[\"']?[;,]?"
+)
+_REMOVED = re.compile(r"-\s*([A-Za-z][A-Za-z0-9-]*)")
+_PATH_WITHOUT_SLASH = re.compile(r"[\w.-]+/[\w./*:-]*")
 _GLOB_SPECIAL = re.compile(r"[*?[]")
 
 # Values of these are never joined (RFC 9110 section 5.3 names Set-Cookie); a response has one type.
@@ -136,15 +143,20 @@ def _opened(line: Line) -> tuple[_Open, Problem | None]:
 
 def _read_field(line: Line, block: _Open | None, check: Check) -> Problem | None:
     """Add a field's line to its block."""
+    if line.text.startswith("// "):
+        return Problem(line.where, "// begins no comment; a line that begins with # is one")
     if block is None:
-        return Problem(line.where, f"{line.text!r} stands before the first path")
+        told = f"{line.text!r} stands before the first path: one begins with a slash, and its headers stand below it"
+        return Problem(line.where, told)
     block.has_lines = True
     name, colon, value = line.text.partition(":")
-    if line.text.startswith("!") and not colon:
+    if line.text.startswith("!"):
         return _read_removal(line, block, check)
     name, value = name.rstrip(), value.strip()
     if not colon or not http.is_token(name.encode()):
-        return Problem(line.where, f"{line.text!r} is neither a path nor `Name: value`, nor `! Name`")
+        return Problem(
+            line.where, f"{line.text!r} is neither a path nor `Name: value`, nor `! Name`{_meant(line.text)}"
+        )
     at = line.where.at(line.where.column + line.text.index(":") + 1)
     lower = name.lower().encode()
     if lower == _PASSWORDS:
@@ -158,6 +170,8 @@ def _read_field(line: Line, block: _Open | None, check: Check) -> Problem | None
     if filled:
         return Problem(at, f"{name}: :{filled} is not filled in; values do not depend on the path")
     try:
+        if lower == _TYPE:
+            check_type(value)
         check("add" if lower in _ADDED else "set", name, value)
     except UsageError as error:
         return Problem(line.where, str(error))
@@ -165,13 +179,26 @@ def _read_field(line: Line, block: _Open | None, check: Check) -> Problem | None
     if known[1] and lower == _TYPE:
         return Problem(line.where, f"{name} stands there twice; a response has one type")
     known[1].append(value.encode())
+    if " #" in value:  # it holds all the same
+        return Problem(at, f"{name}: {value!r} is the value: a comment stands in a line of its own")
     return None
+
+
+def _meant(text: str) -> str:
+    """What a line may mean that is none; "" where there is no saying."""
+    if found := _ALMOST.fullmatch(text):
+        return f"; write {found[1]}: {found[2]}"
+    if found := _REMOVED.fullmatch(text):
+        return f"; write ! {found[1]}"
+    if text.startswith(("*", "./")) or _PATH_WITHOUT_SLASH.fullmatch(text):
+        return f"; a path begins with a slash: /{text.removeprefix('./')}"
+    return ""
 
 
 def _read_removal(line: Line, block: _Open, check: Check) -> Problem | None:
     name = line.text[1:].strip()
     if not http.is_token(name.encode()):
-        return Problem(line.where, f"{name!r} is no field's name")
+        return Problem(line.where, f"{name!r} is no field's name; a removal has no value: ! X-Frame-Options")
     try:
         check("remove", name, "")
     except UsageError as error:

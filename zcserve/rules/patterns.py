@@ -95,6 +95,16 @@ class Pattern:
         """The names of what it takes from a path."""
         return frozenset((*self.names, SPLAT) if self.splat else self.names)
 
+    @property
+    def head(self) -> bytes:
+        """What all keys that it matches begin with."""
+        head: list[bytes] = []
+        for segment in self.segments:
+            if segment is None:
+                return b"/" + b"".join(part + b"/" for part in head)
+            head.append(segment)
+        return b"/" + b"/".join([*head, self.splat.prefix] if self.splat and self.splat.prefix else head)
+
     def match(self, key: bytes) -> dict[str, bytes] | None:
         """What it takes from a key, by name and percent-decoded; None where it does not match."""
         found = segments_of(key)

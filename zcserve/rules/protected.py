@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, product
 from typing import Any
 
 from zcserve.auth.hashes import doubt_about
@@ -35,6 +35,7 @@ from zcserve.errors import UsageError
 from zcserve.http import FieldLines, encode_path, parse_list
 from zcserve.paths import decoded
 from zcserve.rules.globbed import GlobTable
+from zcserve.rules.idle import places_of, unmatched
 from zcserve.rules.reading import globs_of
 from zcserve.rules.rule import HeaderRule
 
@@ -104,34 +105,30 @@ class Protections:
     def of(self, key: bytes) -> Protection | None:
         """What a key of an index, or the path of a request, asks for; None: nothing.
 
-        Nothing protected has another name that is not: a directory without its slash is asked for what lies in it, and
-        a sibling in a coding (`/a.csv.gz`) for its base, unless a rule says otherwise of that very path.
+        Nothing protected has another name that is not. A sibling in a coding (`/a.csv.gz`) has the content of its base:
+        where no rule asks for something of the sibling itself, it asks for what its base does, though a rule opens it.
+        So it is open where both are. A directory without its slash asks for what lies in it, unless a rule opens that
+        very path, which tells no more than that the directory is there.
         """
         path = decoded(key)
         exact = self._first(path)
-        if exact is not None and exact.users is not None:
-            return exact
         base = path
+        rule = exact
         # A sibling may have siblings, as many as a name has room for.
-        while base.endswith(CODING_ENDINGS) and len(path) - path.rfind("/") <= NAME_BYTES_MAX + 1:
+        is_name = len(path) - path.rfind("/") <= NAME_BYTES_MAX + 1
+        while (rule is None or rule.users is None) and is_name and base.endswith(CODING_ENDINGS):
             base = base[: base.rindex(".")]
-            if (its := self._first(base)) is not None:
-                return its if its.users is not None else None
-        if exact is None and not path.endswith("/"):
-            below = self._first(path + "/")
-            return below if below is not None and below.users is not None else None
-        return None
+            rule = self._first(base)
+        if rule is None and exact is None and not path.endswith("/"):
+            rule = self._first(path + "/")
+        return rule if rule is not None and rule.users is not None else None
 
-    def idle(self, keys: Iterable[bytes]) -> Iterator[str]:
-        """Rules that protect none of these files, a line each: a slip in a path leaves open what it was to protect."""
-        idle = {number for number, rule in enumerate(self._rules) if rule.users is not None}
-        for key in keys:
-            if not idle:
-                return
-            idle.difference_update(self._table.numbers(decoded(key)))
-        for rule in (self._rules[number] for number in sorted(idle)):
-            globs = ", ".join(map(repr, rule.globs))
-            yield f"{rule.written.where()}: protects no file: path {globs} (/directory/** is all below a directory)"
+    def idle(self, keys: Iterable[bytes], heads: Collection[str] = ()) -> Iterator[str]:
+        """Paths that protect none of these files, a line each: a slip in one leaves open what it was to protect.
+        Applications may have what begins with one of `heads`."""
+        asking = (places_of(rule.globs, rule.written) for rule in self._rules if rule.users is not None)
+        for where, globs in unmatched(chain.from_iterable(asking), keys, heads):
+            yield f"{where}: {globs[0]!r} protects no file (/directory/** is all below a directory)"
 
     def _first(self, path: str) -> Protection | None:
         numbers = self._table.numbers(path)

@@ -90,7 +90,7 @@ class Redirect:
             return False
         if not self.target.names:
             return self.pattern.match(self.target.path_of({})) is not None
-        own, head = _head_of(self.pattern), self.target.head
+        own, head = self.pattern.head, self.target.head
         return own.startswith(head) or head.startswith(own)
 
 
@@ -198,16 +198,6 @@ def _unquoted(raw: bytes) -> bytes:
     if b"%" not in raw and b"+" not in raw:
         return raw  # most values end here
     return percent_decoded(raw.replace(b"+", b" "))
-
-
-def _head_of(pattern: Pattern) -> bytes:
-    """What the keys that a pattern matches begin with."""
-    head: list[bytes] = []
-    for segment in pattern.segments:
-        if segment is None:
-            return b"/" + b"".join(part + b"/" for part in head)
-        head.append(segment)
-    return b"/" + b"/".join([*head, pattern.splat.prefix] if pattern.splat and pattern.splat.prefix else head)
 
 
 # Which parameters must have a value that is written, and which must be there at all.

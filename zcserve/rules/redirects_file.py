@@ -16,7 +16,7 @@ import unicodedata
 from dataclasses import replace
 from typing import NamedTuple
 
-from zcserve.errors import nearest
+from zcserve.errors import alike
 from zcserve.rules.lines import NETLIFY, RULES_MAX, Dialect, Line, Word, lines_of, words_of
 from zcserve.rules.redirects import ERRORS, Redirect, parse_redirect, too_many_shapes
 from zcserve.rules.trie import Shapes
@@ -102,7 +102,10 @@ def _read(line: Line, dialect: Dialect) -> Redirect | Problem:
     for word in parts.query:
         name, equals, value = word.text.partition("=")
         if not equals or name in query:
-            return Problem(word.where, f"{word.text!r} is no parameter; accepted: id=:id or id=1, each name once")
+            return Problem(
+                word.where,
+                f"{word.text!r} is no parameter; accepted: id=:id or id=1, each once; a blank in a path is written %20",
+            )
         query[name] = value
     target = parts.target.text if parts.target else _target_of(parts.source.text, number)
     force = force or dialect.always_forces
@@ -136,6 +139,8 @@ def _may_hide(text: str) -> bool:
 def _parts(words: list[Word]) -> _Parts | Problem:
     """The words by what they are; a Problem where one is nothing."""
     source, *rest = words
+    if (odd := _odd(words)) is not None:
+        return odd
     if not rest:
         return Problem(source.where, f"{source.text!r} leads nowhere; accepted: /from /to, then a status")
     if _STATUS.fullmatch(rest[0].text):
@@ -149,6 +154,24 @@ def _parts(words: list[Word]) -> _Parts | Problem:
     return _Parts(source, rest[:at], rest[at], status, behind)
 
 
+def _odd(words: list[Word]) -> Problem | None:
+    """What no line of this file has, and lines of others do: other comments, other configurations, quotes, arrows."""
+    first = words[0]
+    if first.text == "//" or first.text.startswith((";", "--")):
+        return Problem(first.where, f"{first.text[:2]!r} begins no comment; a line that begins with # is one")
+    for word in words[:3]:
+        if word.text[0] in "\"'`":
+            return Problem(word.where, f"{word.text}: paths stand without quotes; a blank in one is written %20")
+        if word.text in ("->", "=>", "=", ":"):
+            return Problem(
+                word.where, f"{word.text!r}: nothing stands between a path and where it leads: /from /to 301"
+            )
+    if not _TARGET.match(first.text):
+        told = f"{first.text!r} is no path: a line begins with a slash, or with https:// and a host: /from /to 301"
+        return Problem(first.where, told)
+    return None
+
+
 def _target_of(source: str, status: int) -> str:
     """Where a rule leads that has no target: to what is asked for, or to the site's own page of an error."""
     if status in ERRORS:
@@ -159,11 +182,14 @@ def _target_of(source: str, status: int) -> str:
 def _refused(word: Word) -> Problem:
     name, equals, _ = word.text.partition("=")
     if not equals:
-        return Problem(word.where, f"{word.text!r} stands behind the status, where conditions would")
+        hint = "; force is written in one word: 301!" if word.text == "!" else ""
+        return Problem(word.where, f"{word.text!r} stands behind the status, where conditions would{hint}")
     known = next((one for one in _CONDITIONS if one.lower() == name.lower()), None)
     if known is not None:
         return Problem(word.where, f"{word.text!r}: {_CONDITIONS[known]}")
-    return Problem(word.where, f"{word.text!r} is no condition; did you mean {nearest(name, _CONDITIONS)}?")
+    meant = alike(name, _CONDITIONS)
+    hint = f"did you mean {meant}?" if meant else "parameters of the query stand before the target: /from id=1 /to"
+    return Problem(word.where, f"{word.text!r} is no condition; {hint}")
 
 
 def _where(parts: _Parts, part: Part) -> Where:

@@ -7,11 +7,13 @@ and codings. Each of these names is refused with the reason, so that no rule is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from zcserve.config.option import toml_type
 from zcserve.config.refusal import refusal
 from zcserve.http import FieldLines, is_token
 from zcserve.rules.cors import Cors
+from zcserve.rules.where import Written
 
 # Of one value. A policy (Content-Security-Policy) may be long; nginx and Node read 4 and 16 KiB of a whole head.
 VALUE_BYTES_MAX = 4096
@@ -52,13 +54,6 @@ ONLY_ADDED = {b"vary": "negotiation needs its own value: add further ones"}
 ONLY_SET = {b"content-type": "a response has one type: set it"}
 
 _VALUE_BYTES = bytes(range(0x20, 0x7F)) + b"\t"
-
-
-class Written(Protocol):
-    """What knows where a rule was written."""
-
-    def where(self, *path: str | int) -> str:
-        """The file, line and column in words, of the rule or of what is found in it by `path`."""
 
 
 class HeaderRule(NamedTuple):
@@ -118,7 +113,7 @@ def check_value(value: object) -> bytes:
     readers; what is no ASCII is read in several ways. Raises UsageError."""
     accepted = f"printable ASCII on one line without blanks around it, 1 to {VALUE_BYTES_MAX} bytes"
     if not isinstance(value, str):
-        raise refusal(value, "is no text", accepted)
+        raise refusal(value, f"is {toml_type(value)}", f"{accepted}, in quotes")
     raw = value.encode("ascii", "replace") if value.isascii() else b""
     if not raw or raw.translate(None, _VALUE_BYTES) or raw != raw.strip(b" \t") or len(raw) > VALUE_BYTES_MAX:
         raise refusal(value, "cannot be a field's value", accepted)

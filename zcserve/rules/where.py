@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from zcserve.errors import UsageError
 
 # What a part of a rule is called, in the TOML file as in messages.
 Part = Literal["from", "to", "status", "query", "rule"]
+
+
+class Written(Protocol):
+    """What knows where a rule was written."""
+
+    def where(self, *path: str | int) -> str:
+        """The file, line and column in words, of the rule or of what is found in it by `path`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

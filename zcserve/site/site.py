@@ -161,8 +161,13 @@ class Site:
         page, rules = live.error_pages.get(status), live.root.rules
         if page is None or not rules.asks or status == 401:
             return page
-        asks = rules.protection(rules.error_pages.key_of(status, live.pages) or b"")
-        return page if asks is None or (key and asks is rules.protection(key)) else None
+        return page if self.may_show(rules.error_pages.key_of(status, live.pages) or b"", key) else None
+
+    def may_show(self, page: bytes, key: bytes) -> bool:
+        """Whether the file at `page` may tell of an error at this path, as `error_page`: it asks for no password but
+        the one that the path asks for."""
+        asks = self.asks(page)
+        return asks is None or (key != b"" and asks is self.asks(key))
 
     def not_found(self, key: bytes = b"") -> Reply:
         """The answer where nothing is, as `error_page`."""
