@@ -1,4 +1,8 @@
-"""Directories without an index answer with their names, on both engines, over real sockets."""
+"""Directories without an index answer with their names, on both engines, over real sockets.
+
+A bystander's wait beside a listing of 100,000 names takes a minute, and a machine that does nothing else:
+`ZCSERVE_SOAK_FILES=100000 python -m pytest -s tests/wire/test_listings.py -k bystander`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import json
 import logging
 import os
 import shutil
+import statistics
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,9 +20,12 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
+from tests.support.command import StartCommand
+from tests.support.engines import ENGINES
 from tests.support.following import Known
 from tests.support.listings import Page, follow
 from tests.support.site import Serve, Site
+from tests.support.waited import Waited
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.command import main
@@ -34,6 +43,9 @@ ODD = (
     "\u202e.x",
     "\u061c.y",
 )
+# The names of a listing that a bystander waits beside, and how long he does: the median, and the longest.
+BYSTANDER_FILES = int(os.environ.get("ZCSERVE_SOAK_FILES", "2000"))
+MEDIAN_S, LONGEST_S = (0.005, 0.005) if "ZCSERVE_SOAK_FILES" in os.environ else (0.02, 1.0)
 RAW = (b"caf\xe9.txt", b"\x01\x7f.txt", b"line\nbreak", b"\xef\xbf\xbe")
 
 
@@ -381,3 +393,35 @@ def test_of_more_pages_than_are_kept_the_first_are_made_again(
         for target, tag in tags.items():
             assert client.get(target)["ETag"] == tag
         assert server.loader.store.resident <= before + 3  # one may be on its way out
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_bystander_of_a_listing_of_many_names_hardly_waits(engine: str, site: Site, command: StartCommand) -> None:
+    for i in range(BYSTANDER_FILES):
+        site.write(f"many/{i}", b"%d" % i)
+    site.write("by", b"by")
+    server = command(site.root, "--engine", engine, "--listing", "--no-watch")
+    pages: list[bytes] = []
+
+    def list_all(target: str) -> None:
+        with Client(server.port, timeout=60) as client:
+            pages.append(client.get(target).body)
+
+    with Client(server.port) as bystander:
+        for target in ("/many/", "/many/?format=json"):
+            listing = threading.Thread(target=list_all, args=(target,))
+            listing.start()
+            took = []
+            while listing.is_alive():
+                with Waited(server) as waited:
+                    assert bystander.get("/by").body == b"by"
+                took.append(waited)
+                time.sleep(0.0003)  # as a client that reads what it gets
+            listing.join()
+            assert pages[-1].count(b"href") >= BYSTANDER_FILES
+            median = statistics.median(one.seconds for one in took)
+            longest = max(one.of_server for one in took)
+            most = max(one.seconds for one in took)
+            print(f"{engine}, {target}: {len(took)} answers, median {median:.6f}, longest {most:.6f} s, "
+                  f"of which the server's own are {longest:.6f} s at most")  # fmt: skip
+            assert (median < MEDIAN_S, longest < LONGEST_S) == (True, True)
