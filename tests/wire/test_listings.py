@@ -363,10 +363,9 @@ def test_what_lies_outside_or_is_hidden_is_in_no_listing(
     (directory / ".well-known").mkdir()
     (directory / "in").mkdir()
     (directory / "in" / "a").write_bytes(b"a")
-    for name, target in {
-        "file": str(outside / "file"), "up": str(outside), "relative": os.path.relpath(outside / "file", directory), "round": ".", "nowhere": "none",
-        "same": "in", "one": "in/a",
-    }.items():  # fmt: skip
+    outward = os.path.relpath(outside / "file", directory)
+    links = {"file": str(outside / "file"), "up": str(outside), "relative": outward, "round": ".", "nowhere": "none"}
+    for name, target in {**links, "same": "in", "one": "in/a"}.items():
         (directory / name).symlink_to(target)
     known(server)
     with Client(server.port) as client:
