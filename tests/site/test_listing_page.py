@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable
 
 import pytest
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.listing import Listing, Resource
+from zcserve.cache.shards import in_pieces
+from zcserve.cache.tags import tag_of
 from zcserve.http import encode_path
 from zcserve.site import listing_page
 from zcserve.site.listing_page import Page, names_of, page_of
@@ -77,6 +80,28 @@ def test_what_is_too_much_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing_page, "NAMES_MAX", 2)
     found = names_of(b"/d/", *index_of([b"c", b"a", b"b", b"d/"]))
     assert (found.pieces, found.total, found.left_out) == ([[b"d/"], [b"a"]], 4, 2)
+
+
+def test_of_more_names_than_a_page_has_the_first_are_found_and_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_page, "NAMES_MAX", 2000)
+    names = [b"%05d" % number for number in random.Random(1).sample(range(20_000), 20_000)]
+    found = names_of(b"/d/", *index_of(names))
+    assert (found.total, found.left_out) == (20_000, 18_000)
+    assert max(map(len, found.pieces)) <= 1000
+    assert list(found.each()) == sorted(names)[:2000]
+    first = listing_page.First(2000)
+    for some in in_pieces(names, 1000):
+        first.add(some)
+        assert first.held <= 4000
+    assert first.total == 20_000
+
+
+def test_neither_a_row_of_names_nor_a_piece_of_a_page_is_long() -> None:
+    made = page(*(b"%d" % number for number in range(5000)))
+    assert len(made.pieces) == 6
+    assert max(map(len, made.pieces)) < 200_000
+    assert made.size == len(made.content)
+    assert made.etag == tag_of(made.content)
 
 
 def test_what_goes_while_a_page_is_written_is_no_error() -> None:

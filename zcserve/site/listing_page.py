@@ -138,7 +138,7 @@ def names_of(
     is_shown: Callable[[bytes], bool] | None = None,
 ) -> Names:
     """What is listed of the directory at this key, as for `page_of`."""
-    directories, files = _First(NAMES_MAX), _First(NAMES_MAX)
+    directories, files = First(NAMES_MAX), First(NAMES_MAX)
     found = listed(key, listing, resources)
     shown = found if is_shown is None else (one for one in found if is_shown(key + one[0]))
     for some in in_pieces(shown, _AT_ONCE):
@@ -150,17 +150,17 @@ def names_of(
     return Names(pieces, directories.total + files.total)
 
 
-class _First:
-    """The first of many names, in order. It holds twice as many at most, and counts the others.
+class First:
+    """The first of many names, in order: twice as many are held at most, and the others are counted.
 
     total  how many have come
+    held   how many of them are held
     """
 
     def __init__(self, most: int) -> None:
-        self.total = 0
+        self.total = self.held = 0
         self._most = most
         self._runs: list[list[bytes]] = []  # each in order
-        self._held = 0
         self._last: bytes | None = None  # the place of one behind which none is among the first
 
     def add(self, names: list[bytes]) -> None:
@@ -172,10 +172,10 @@ class _First:
             names.sort(key=_place)
             hide(names)
             self._runs.append(names)
-            self._held += len(names)
-        if self._held > 2 * self._most:
+            self.held += len(names)
+        if self.held > 2 * self._most:
             self._runs = self.take(self._most)
-            self._held = self._most
+            self.held = self._most
             self._last = _place(self._runs[-1][-1])
 
     def take(self, most: int) -> list[list[bytes]]:
