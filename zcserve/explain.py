@@ -13,7 +13,6 @@ from zcserve.cache.entry import Body, Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.store import Store
-from zcserve.cache.tags import tag_of
 from zcserve.cache.walk import walk
 from zcserve.config.table import Config
 from zcserve.log import await_out, printable
@@ -61,7 +60,6 @@ class _OnDisk:
         resources = listed.generation.resources
         page = page_of(listed.key, listed.listing, resources, is_json=listed.is_json, is_shown=listed.is_shown)
         entry = composed(listed, page)
-        entry.etag = tag_of(page.content)
         head = self._tenants[site.id].loader.head_of(None, entry)
         return Made(entry, HeadAlone(head, entry.size), page.names)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.trees import Tree
+from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.listing import ADDED_MAX, Listing, ListingRedirect, Resource, container_of, listed, listings_to_renew
 from zcserve.cache.walk import Changes, walk_again
@@ -31,7 +32,9 @@ def listing_of(generation: Generation, key: bytes) -> Listing:
 
 
 def names(generation: Generation, key: bytes) -> list[bytes]:
-    return sorted({name for name, _ in listed(key, listing_of(generation, key), generation.resources)})
+    found = [name for name, _ in listed(key, listing_of(generation, key), generation.resources)]
+    assert len(found) == len(set(found)), "each once"
+    return sorted(found)
 
 
 def change(tree: Tree, generation: Generation, directory: bytes, *changed: bytes) -> None:
@@ -93,6 +96,18 @@ def test_a_listing_does_not_grow_for_ever(tree: Tree) -> None:
         change(tree, generation, b"", b"comes")
     assert names(generation, b"/") == [b"stays"]
     assert len(listing_of(generation, b"/").pieces) <= ADDED_MAX + 3
+
+
+def test_many_names_that_come_together_are_lists_of_a_thousand_and_each_is_listed_once() -> None:
+    come = [b"/%d" % number for number in range(2500)]
+    resources: dict[bytes, Resource] = {key: Entry(key, b"", 1, None) for key in (*come, b"/old")}
+    listing = Listing([[b"/old", b"/7"]])
+    for _ in range(ADDED_MAX):
+        listing = listing.followed(come, resources)  # as if all had gone in between
+        assert max(map(len, listing.pieces)) <= 1000
+        assert len(listing.pieces) < ADDED_MAX + 10
+        found = [name for name, _ in listed(b"/", listing, resources)]
+        assert (len(found), set(found)) == (2501, {key[1:] for key in resources})
 
 
 def test_of_two_generations_those_differ_of_which_a_name_differs(tree: Tree) -> None:

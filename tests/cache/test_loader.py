@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import gzip
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,19 +21,23 @@ from tests.support.trees import (
     descriptors,
     entry_of,
     field,
+    memfds,
     noise,
     prose,
     publish,
     rewrite,
     rewrite_unseen,
 )
-from zcserve.cache.entry import Body, Entry, Fleeting, Look, OnDisk, Packed, Paged
+from zcserve.cache import closing
+from zcserve.cache import loader as loading
+from zcserve.cache.entry import Body, ComposedEntry, Entry, Fleeting, Look, OnDisk, Packed, Paged
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
 from zcserve.cache.naming import path_of
 from zcserve.cache.pairing import entry_at
 from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import OutsideRootError
+from zcserve.cache.tags import tag_of_all
 from zcserve.http import format_date
 
 SMALL = 1000
@@ -737,3 +743,41 @@ def test_a_made_variant_without_room_is_no_error_that_load_does_not_promise(tree
     except (ChangedError, OSError):
         return
     assert body.size == entry.variants[0].size
+
+
+@pytest.mark.parametrize("size", [SMALL, 300_000])
+def test_content_that_finds_no_room_has_a_body_of_its_own(tree: Tree, size: int) -> None:
+    loader = tree.loader(memory=64 * 1024)
+    pieces = [noise(size)[at : at + 100_000] for at in range(0, size, 100_000)]
+    entry = ComposedEntry(b"/made", size, None, "text/plain", ((b"X-A", b"b"),), nosniff=False)
+    entry.etag = tag_of_all(pieces)
+    body = loader.fleeting(entry, pieces)
+    assert content_of(body) == noise(size)
+    assert (field(body.head(), b"X-A"), field(body.head(), b"X-Content-Type-Options")) == (b"b", None)
+    assert loader.store.resident == 0
+    assert bool(memfds("zcserve-fleeting")) == (size != SMALL)
+    del body
+    assert closing.wait(time.monotonic() + 20)
+    assert not memfds("zcserve-fleeting")
+
+
+def test_without_a_descriptor_such_a_body_is_bytes(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(loading, "open_memfd", refuse)
+    entry = ComposedEntry(b"/made", 300_000, None, "text/plain", ())
+    body = tree.loader().fleeting(entry, [noise(300_000)])
+    assert isinstance(body, Fleeting)
+    assert content_of(body) == noise(300_000)
+
+
+def test_content_in_pieces_is_resident_as_a_whole(tree: Tree) -> None:
+    loader = tree.loader()
+    for size in (SMALL, 300_000):
+        pieces = [noise(size)[at : at + 7_000] for at in range(0, size, 7_000)]
+        entry = ComposedEntry(b"/made", size, None, "text/plain", ())
+        body = loader.keep(entry, pieces, evict=True)
+        assert body is entry.body
+        assert body is not None
+        assert content_of(body) == noise(size)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from zcserve.cache.memfd import PAGE_BYTES, open_memfd, punch, round_up
+from zcserve.cache.memfd import PAGE_BYTES, open_memfd, punch, round_up, write
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,18 @@ def test_what_is_punched_out_reads_as_zeros_and_costs_nothing() -> None:
         punch(fd, PAGE_BYTES, PAGE_BYTES)
         assert os.pread(fd, 3 * PAGE_BYTES, 0) == b"x" * PAGE_BYTES + bytes(PAGE_BYTES) + b"x" * PAGE_BYTES
         assert os.fstat(fd).st_blocks * 512 == 2 * PAGE_BYTES
+    finally:
+        os.close(fd)
+
+
+def test_a_piece_is_written_where_it_belongs() -> None:
+    fd = open_memfd("test")
+    try:
+        for at, piece in ((3, b"third"), (0, b"one")):
+            write(fd, memoryview(piece), at)
+        assert os.pread(fd, 100, 0) == b"onethird"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            write(-1, memoryview(b"x"), 0)
     finally:
         os.close(fd)
 

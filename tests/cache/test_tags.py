@@ -6,7 +6,7 @@ import mmh3
 import pytest
 
 from tests.support.trees import noise
-from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of
+from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identity_tag, tag_of, tag_of_all
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
@@ -17,6 +17,7 @@ def test_content_in_pieces_has_the_tag_that_it_has_in_one(size: int) -> None:
     for at in range(0, size, 100_000):
         hasher.update(content[at : at + 100_000])
     assert content_tag(hasher.digest()) == tag_of(content)
+    assert tag_of_all(content[at : at + 100_000] for at in range(0, size, 100_000)) == tag_of(content)
 
 
 def test_a_tag_is_the_same_on_every_machine_of_a_fleet() -> None:

@@ -232,6 +232,15 @@ def test_a_path_below_a_mount_leads_to_its_application(build: Build, mount: str)
     assert house.ask("/page").content == b"own"
 
 
+def test_what_a_mount_may_have_lies_below_it_and_a_servlet_may_come_for_any_path(build: Build, mount: str) -> None:
+    mounted = (f"/app={mount}:application",)
+    paths = (b"/app", b"/app/x", b"/apple", b"/", b"/x")
+    application = build(mount=mounted, servlets="").servlets
+    assert [application.may_have(path) for path in paths] == [True, True, False, False, False]
+    with_servlets = build(mount=mounted).servlets
+    assert all(with_servlets.may_have(path) for path in paths)
+
+
 def test_the_more_a_path_says_of_a_servlet_or_a_mount_the_sooner_it_answers(
     build: Build, folder: Path, mount: str
 ) -> None:

@@ -35,6 +35,9 @@ class Places:
     def look_up(self, method: bytes, target: bytes) -> None:
         """Nothing is answered at once."""
 
+    def may_have(self, key: bytes) -> bool:
+        return True
+
     def forget(self, keys: Collection[bytes]) -> None:
         """It knows nothing of files."""
 

@@ -1,4 +1,8 @@
-"""Directories without an index answer with their names, on both engines, over real sockets."""
+"""Directories without an index answer with their names, on both engines, over real sockets.
+
+A bystander's wait beside a listing of 100,000 names takes a minute, and a machine that does nothing else:
+`ZCSERVE_SOAK_FILES=100000 python -m pytest -s tests/wire/test_listings.py -k bystander`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import json
 import logging
 import os
 import shutil
+import statistics
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,9 +20,13 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.following import Known
+from tests.support.command import StartCommand
+from tests.support.engines import ENGINES
+from tests.support.following import Known, asking
 from tests.support.listings import Page, follow
 from tests.support.site import Serve, Site
+from tests.support.stage import NameApplication
+from tests.support.waited import Waited
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.command import main
@@ -34,6 +44,9 @@ ODD = (
     "\u202e.x",
     "\u061c.y",
 )
+# The names of a listing that a bystander waits beside, and how long he does: the median, and the longest.
+BYSTANDER_FILES = int(os.environ.get("ZCSERVE_SOAK_FILES", "2000"))
+MEDIAN_S, LONGEST_S = (0.005, 0.005) if "ZCSERVE_SOAK_FILES" in os.environ else (0.02, 1.0)
 RAW = (b"caf\xe9.txt", b"\x01\x7f.txt", b"line\nbreak", b"\xef\xbf\xbe")
 
 
@@ -116,6 +129,34 @@ def test_nothing_is_listed_without_a_rule_and_rules_choose(tree: Site, live: Ser
             assert answer["Access-Control-Allow-Origin"] == b"*"
             assert client.get("/docs/", "If-None-Match: *")["X-Listed"] == b"1"
             assert [client.get(target).status for target in ("/", "/docs/odd/", "/docs/odd", "/shop/")] == [404] * 4
+
+
+def test_header_rules_hold_for_a_listing_as_for_a_file(tree: Site, live: Serve, wait_until: WaitUntil) -> None:
+    tree.write("docs/sub/index.html", b"index" * 400)
+    rules: Any = (
+        {"path": "/**", "set": {"X-A": "1", "X-B": "1"}, "cors": "*"},
+        {"path": "/docs/**", "remove": ["X-Content-Type-Options", "X-A"], "set": {"X-B": "2"}, "add": {"X-C": "3"}},
+        {"path": "/docs/odd/", "set": {"X-Content-Type-Options": "nosniff"}},
+    )
+    names = ("X-Content-Type-Options", "X-A", "X-B", "X-C", "Access-Control-Allow-Origin")
+    with Client(live(tree.root, listing=True, rules=rules, compress=True, compress_bytes_min=1).port) as client:
+
+        def said(target: str, *lines: str) -> list[bytes | None]:
+            answer = client.get(target, *lines)
+            return [b"%d" % answer.status, *(answer[name] for name in names)]
+
+        for coding in ("identity", "gzip"):
+            accept = f"Accept-Encoding: {coding}"
+            wait_until(lambda: coding in f"identity {client.get('/docs/', accept)['Content-Encoding']}")  # noqa: B023
+            for _ in range(3):
+                for target in ("/docs/", "/docs/?format=json", "/docs/sub/"):
+                    assert said(target, accept) == [b"200", None, None, b"2", b"3", b"*"]
+                    assert said(target, "Range: bytes=0-1")[:2] == [b"206", None]
+                    assert said(target, "If-None-Match: *") == [b"304", None, None, b"2", b"3", b"*"]
+                    assert said(target, "If-Match: no") == said("/docs/b.txt", "If-Match: no")
+                    assert said(target, "Range: bytes=999999-") == said("/docs/b.txt", "Range: bytes=999999-")
+                assert said("/docs/odd/") == [b"200", b"nosniff", None, b"2", b"3", b"*"]
+                assert said("/") == [b"200", b"nosniff", b"1", b"1", None, b"*"]
 
 
 def test_an_origin_is_answered_for_each_request(tree: Site, live: Serve) -> None:
@@ -292,6 +333,110 @@ def test_odd_names_lead_to_their_files(odd: tuple[Server, Path], known: Known) -
         follow(client, "/odd%20%3C&%3E%20names/", directory)
 
 
+def test_any_byte_may_stand_in_a_name(odd: tuple[Server, Path], known: Known) -> None:
+    server, root = odd
+    directory = root / "bytes"
+    directory.mkdir()
+    for byte in range(1, 256):
+        if byte != ord("/"):
+            (directory / os.fsdecode(b"_%c" % byte)).write_bytes(b"%d" % byte)
+    (directory / "<script>alert(1)<").mkdir()
+    (directory / "<script>alert(1)<" / "script>").write_bytes(b"a script")
+    known(server)
+    with Client(server.port) as client:
+        follow(client, "/bytes/", directory)
+        below = client.get("/bytes/%3Cscript%3Ealert(1)%3C/")
+        assert list(Page(below).names().values()) == ["script>"]
+        assert b"<script" not in client.get("/bytes/").body + below.body
+
+
+def test_what_lies_outside_or_is_hidden_is_in_no_listing(
+    odd: tuple[Server, Path], known: Known, tmp_path: Path
+) -> None:
+    server, root = odd
+    outside = tmp_path / "outside"
+    (outside / "below").mkdir(parents=True)
+    (outside / "file").write_bytes(b"secret")
+    directory = root / "links"
+    (directory / ".git").mkdir(parents=True)
+    (directory / ".git" / "config").write_bytes(b"secret")
+    (directory / ".well-known").mkdir()
+    (directory / "in").mkdir()
+    (directory / "in" / "a").write_bytes(b"a")
+    outward = os.path.relpath(outside / "file", directory)
+    links = {"file": str(outside / "file"), "up": str(outside), "relative": outward, "round": ".", "nowhere": "none"}
+    for name, target in {**links, "same": "in", "one": "in/a"}.items():
+        (directory / name).symlink_to(target)
+    known(server)
+    with Client(server.port) as client:
+        assert names(client, "/links/") == ["in", "same", "one"]
+        assert names(client, "/links/same/") == ["a"]
+        for target in ("/links/.git/", "/links/up/", "/links/%2e%2e/%2e%2e/outside/", "/../outside/", "/.//"):
+            assert client.get(target).status in (404, 200)
+            assert b"secret" not in client.get(target).body
+            assert b"below" not in client.get(target).body
+        assert [client.get(target).status for target in ("/links/.git/", "/links/up/", "/links/file")] == [404] * 3
+
+
+@pytest.mark.parametrize(("engine", "lanes"), [("python", 1), ("native", 1), ("native", 2)])
+def test_a_listing_never_goes_back_while_its_directory_changes(
+    site: Site, serve: Serve, known: Known, engine: str, lanes: int
+) -> None:
+    if engine == "native":
+        pytest.importorskip("zcserve.net._lane")
+    site.write("d/0", b"0")
+    server = serve(site.root, listing=True, engine=engine, lanes=lanes)
+    seen: list[set[str]] = [set() for _ in range(4)]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in seen]
+
+        def ask(number: int) -> None:
+            there = set(names(clients[number], "/d/"))
+            assert seen[number] <= there
+            seen[number] = there
+            page = Page(clients[number].get("/d/")).names()
+            assert there <= set(page)
+
+        with asking(len(seen), ask):
+            for number in range(1, 40):
+                site.write(f"d/{number}", b"%d" % number)
+                if number % 10 == 0:
+                    known(server)
+                    with Client(server.port) as client:
+                        assert len(names(client, "/d/")) == number + 1
+        for client in clients:
+            known(server)
+            assert len(names(client, "/d/")) == 40
+
+
+def test_the_lane_answers_listings_beside_a_mounted_application(
+    tree: Site, live: Serve, known: Known, module: NameApplication
+) -> None:
+    def application(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"mounted"]
+
+    tree.write("app/a", b"a")
+    tree.write("app/sub/b", b"b")
+    server = live(tree.root, listing=True, clean_urls=True, mount=(f"/app={module(application)}",))
+    targets = {"/docs/": b"a.html", "/docs/?format=json": b"a.html", "/docs": b"", "/docs/a": b"a", "/none": b""}
+    with Client(server.port) as client:
+        for _ in range(3):
+            answers = {target: client.get(target) for target in targets}
+            assert [one.status for one in answers.values()] == [200, 200, 301, 200, 404]
+            assert all(said in answers[target].body for target, said in targets.items())
+            assert {client.get(target).body for target in ("/app/", "/app/sub/", "/app/?format=json")} == {b"mounted"}
+    asked = server.service.requests
+    with Client(server.port) as client:  # that is the lane's own, since no application has answered it
+        for target, answer in answers.items():
+            assert client.get(target).body == answer.body
+        if server.config.engine == "native":
+            assert server.service.requests == asked
+        tree.write("docs/index.html", b"an index")
+        known(server)
+        assert client.get("/docs/").body == b"an index"
+
+
 def test_a_listing_is_explained(tree: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], live: Serve) -> None:
     file = tmp_path / "site.toml"
     rule = '[[rules]]\npath = "/docs/**"\nlisting = true\nset = { X-A = "1" }\n'
@@ -381,3 +526,35 @@ def test_of_more_pages_than_are_kept_the_first_are_made_again(
         for target, tag in tags.items():
             assert client.get(target)["ETag"] == tag
         assert server.loader.store.resident <= before + 3  # one may be on its way out
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_bystander_of_a_listing_of_many_names_hardly_waits(engine: str, site: Site, command: StartCommand) -> None:
+    for i in range(BYSTANDER_FILES):
+        site.write(f"many/{i}", b"%d" % i)
+    site.write("by", b"by")
+    server = command(site.root, "--engine", engine, "--listing", "--no-watch")
+    pages: list[bytes] = []
+
+    def list_all(target: str) -> None:
+        with Client(server.port, timeout=60) as client:
+            pages.append(client.get(target).body)
+
+    with Client(server.port) as bystander:
+        for target in ("/many/", "/many/?format=json"):
+            listing = threading.Thread(target=list_all, args=(target,))
+            listing.start()
+            took = []
+            while listing.is_alive():
+                with Waited(server) as waited:
+                    assert bystander.get("/by").body == b"by"
+                took.append(waited)
+                time.sleep(0.0003)  # as a client that reads what it gets
+            listing.join()
+            assert pages[-1].count(b"href") >= BYSTANDER_FILES
+            median = statistics.median(one.seconds for one in took)
+            longest = max(one.of_server for one in took)
+            most = max(one.seconds for one in took)
+            print(f"{engine}, {target}: {len(took)} answers, median {median:.6f}, longest {most:.6f} s, "
+                  f"of which the server's own are {longest:.6f} s at most")  # fmt: skip
+            assert (median < MEDIAN_S, longest < LONGEST_S) == (True, True)

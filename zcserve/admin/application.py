@@ -83,6 +83,10 @@ class Admin:
         """As `Application.look_up`: nothing is the fast lane's."""
         return None
 
+    def may_have(self, key: bytes) -> bool:
+        """As `Application.may_have`."""
+        return True
+
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`."""
 

@@ -53,7 +53,7 @@ class _Live:
         made = site.listings.kept(listed) if site.listings is not None else None
         if made is not None:
             return made
-        entry = composed(listed, Page(content_type(is_json=listed.is_json), b"", -1))
+        entry = composed(listed, Page(content_type(is_json=listed.is_json), [], 0, b"", -1))
         return Made(entry, HeadAlone(self._fetcher.head_of(listed.generation, entry), 0), -1)
 
     def has_application(self, site: Site) -> bool:

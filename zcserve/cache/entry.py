@@ -436,20 +436,40 @@ class ComposedEntry(Entry):
 
     content_type  Content-Type's value
     fields        further ones; a 304 carries them, too
+    nosniff       whether X-Content-Type-Options is as it is without rules
+    is_ruled      whether the fields are what rules say of its key, as of a file: errors have some of them, too
     """
 
-    __slots__ = ("__weakref__", "content_type", "fields")
+    __slots__ = ("__weakref__", "content_type", "fields", "is_ruled", "nosniff")
 
-    def __init__(self, key: bytes, size: int, modified: int | None, content_type: str, fields: FieldLines) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        size: int,
+        modified: int | None,
+        content_type: str,
+        fields: FieldLines,
+        *,
+        nosniff: bool = True,
+        is_ruled: bool = False,
+    ) -> None:
         super().__init__(key, b"", size, modified)
         self.content_type = content_type
         self.fields = fields
+        self.nosniff = nosniff
+        self.is_ruled = is_ruled
+
+    def again(self, size: int) -> ComposedEntry:
+        """An entry that says the same, and is as new, of so many bytes."""
+        said = self.modified, self.content_type, self.fields
+        entry = ComposedEntry(self.key, size, *said, nosniff=self.nosniff, is_ruled=self.is_ruled)
+        entry.tick = self.tick
+        return entry
 
     def coded(self, encoding: bytes, size: int) -> Entry:
         """As `Entry.coded`; but `made` is for variants that can be made again."""
-        variant = ComposedEntry(self.key, size, self.modified, self.content_type, self.fields)
+        variant = self.again(size)
         variant.encoding = encoding
-        variant.tick = self.tick  # as new as this
         return variant
 
 

@@ -100,10 +100,17 @@ def build(
 
 
 def compose(
-    content_type: str, size: int, modified: int | None, etag: bytes, encoding: bytes, more: FieldLines, vary: bool
+    content_type: str,
+    size: int,
+    modified: int | None,
+    etag: bytes,
+    encoding: bytes,
+    more: FieldLines,
+    vary: bool,
+    nosniff: bool = True,
 ) -> bytes:
     """As `build`, of content that comes from no file: its type is told, and so are further fields (`more`)."""
-    return _filled(_template(content_type, encoding, encode_fields(more), vary), size, modified, etag)
+    return _filled(_template(content_type, encoding, encode_fields(more), vary, nosniff), size, modified, etag)
 
 
 def start(head: Buffer, part: int) -> int:

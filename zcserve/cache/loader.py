@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from zcserve.cache import heads
@@ -33,6 +33,7 @@ from zcserve.cache.entry import (
     identity_of,
 )
 from zcserve.cache.index import Generation
+from zcserve.cache.memfd import open_memfd, write
 from zcserve.cache.naming import name_of, path_of
 from zcserve.cache.pages import Extent
 from zcserve.cache.pairing import entry_at
@@ -189,10 +190,10 @@ class Loader:
         for coding, coded in codings:
             variant = entry.coded(coding, len(coded))
             variant.etag = tag_of(coded)
-            body = self.keep(variant, coded, evict=evict, root=root)
+            body = self.keep(variant, (coded,), evict=evict, root=root)
             if body is None and not evict and entry.body is not None and not self.is_pinned(entry):
                 self.store.drop(entry)
-                body = self.keep(variant, coded, evict=False, root=root)
+                body = self.keep(variant, (coded,), evict=False, root=root)
             if body is not None:
                 self.codings.remember(base_tag, variant)
                 made.append(variant)
@@ -210,7 +211,14 @@ class Loader:
         vary = bool(entry.variants or entry.encoding)
         if isinstance(entry, ComposedEntry):
             return heads.compose(
-                entry.content_type, entry.size, entry.modified, entry.etag, entry.encoding, entry.fields, vary
+                entry.content_type,
+                entry.size,
+                entry.modified,
+                entry.etag,
+                entry.encoding,
+                entry.fields,
+                vary,
+                entry.nosniff,
             )
         assert root is not None
         vary = vary or self.codings.may_apply(entry)  # they may come while it is served
@@ -253,21 +261,41 @@ class Loader:
         if self.config.drop_cache and not self.config.in_place:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def keep(self, entry: Entry, content: bytes, *, evict: bool, root: Root | None = None) -> Body | None:
-        """Make whole content resident, for an entry that has its ETag and its variants; None: there is no room. `root`
-        as of `head_of`."""
-        if len(content) <= self.config.small_body_bytes_max:
-            return self._place(entry, self.head_of(root, entry), content, evict)
-        extent = self._reserve(len(content), evict)
+    def keep(self, entry: Entry, pieces: Sequence[bytes], *, evict: bool, root: Root | None = None) -> Body | None:
+        """Make whole content resident, which lies in pieces, for an entry that has its ETag and its variants; None:
+        there is no room. `root` as of `head_of`."""
+        if self.is_small(entry):
+            return self._place(entry, self.head_of(root, entry), b"".join(pieces), evict)
+        extent = self._reserve(entry.size, evict)
         if extent is None:
             return None
+        at = 0
         try:
-            self.store.fill(extent, memoryview(content), 0)
+            for piece in pieces:
+                self.store.fill(extent, memoryview(piece), at)
+                at += len(piece)
         except RefusedError:
             return None
         body = Paged(self.head_of(root, entry), self.store.pages_fd, extent.offset, entry.size, extent)
         self.store.admit(entry, body, self.is_pinned)
         return body
+
+    def fleeting(self, entry: ComposedEntry, pieces: Sequence[bytes]) -> Body:
+        """The body of content that finds no room, for the responses that waited for it. What is large is no one buffer:
+        to copy it, and to free it, would be a long step."""
+        head = self.head_of(None, entry)
+        if self.is_small(entry):
+            return Fleeting(head, b"".join(pieces))
+        try:
+            fd = open_memfd("zcserve-fleeting")
+            file = OpenFile(fd, identity_of(os.fstat(fd)))
+            at = 0
+            for piece in pieces:
+                write(fd, memoryview(piece), at)
+                at += len(piece)
+        except OSError:  # too few descriptors, or a file limit
+            return Fleeting(head, b"".join(pieces))
+        return Paged(head, fd, 0, entry.size, file)
 
     def _load_large(self, root: Root, file: OpenFile, entry: Entry, evict: bool) -> Body:
         if self.config.in_place and self.store.may_hold_descriptor(evict=evict):
@@ -322,7 +350,7 @@ class Loader:
             raise ChangedError  # it was worth it
         entry.size = len(compressed)
         entry.etag = tag_of(compressed)
-        body = self.keep(entry, compressed, evict=evict, root=root)
+        body = self.keep(entry, (compressed,), evict=evict, root=root)
         if body is None:
             raise OSError(errno.ENOMEM, "no room for a variant in the memory budget")
         return body

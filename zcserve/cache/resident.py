@@ -23,20 +23,19 @@ def make_resident(
     entry.etag = tag_of(content)
     if old is not None and is_resident(old) and _said_by(old) == _said_by(entry):
         return old
-    return entry if loader.keep(entry, content, evict=True) is not None else None
+    return entry if loader.keep(entry, (content,), evict=True) is not None else None
 
 
 def _said_by(entry: ComposedEntry) -> tuple[object, ...]:
-    return entry.etag, entry.content_type, entry.modified, entry.fields
+    return entry.etag, entry.content_type, entry.modified, entry.fields, entry.nosniff
 
 
 def with_variants(loader: Loader, entry: ComposedEntry, content: bytes) -> ComposedEntry | None:
     """The same result with what `--compress` makes of it; None where that is nothing, or finds no room."""
-    fresh = ComposedEntry(entry.key, entry.size, entry.modified, entry.content_type, entry.fields)
+    fresh = entry.again(entry.size)
     fresh.etag = entry.etag
-    fresh.tick = entry.tick
     fresh.variants = loader.code(entry, content, evict=True)
-    if fresh.variants and loader.keep(fresh, content, evict=True) is not None:
+    if fresh.variants and loader.keep(fresh, (content,), evict=True) is not None:
         return fresh
     forget(loader.store, fresh)
     return None

@@ -26,7 +26,6 @@ and puts what is new beside it, where there is room. The new process takes it ov
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import threading
 import time
@@ -37,7 +36,7 @@ from zcserve.cache import closing
 from zcserve.cache.compact import Compactor
 from zcserve.cache.entry import Body, Entry, Packed, Paged
 from zcserve.cache.evictor import LeastRecentlyUsed, Policy
-from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.memfd import PAGE_BYTES, round_up, write
 from zcserve.cache.opened import Opened
 from zcserve.cache.pages import Extent, Pages
 from zcserve.cache.pinned import Held, Pin, nothing
@@ -268,10 +267,8 @@ class Store:
 
     def fill(self, extent: Extent, piece: memoryview, at: int) -> None:
         """Write a piece of a body `at` its place in pages that `reserve` gave. Raises RefusedError."""
-        done = 0
         try:
-            while done < len(piece):
-                done += os.pwrite(self._pages.fd, piece[done:], extent.offset + at + done)
+            write(self._pages.fd, piece, extent.offset + at)
         except OSError as error:
             self._refuse(error)
             raise RefusedError from None

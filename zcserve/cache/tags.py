@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import mmh3
 
 # Read, hashed and compared at a time: 50 us of mmh3, and the piece is still in the processor's cache when it is used.
@@ -19,10 +21,16 @@ def tag_of(content: bytes) -> bytes:
     """The ETag of whole content, which is hashed in pieces."""
     if len(content) <= PIECE_BYTES:
         return content_tag(mmh3.mmh3_x64_128_digest(content))
+    return tag_of_all((content,))
+
+
+def tag_of_all(pieces: Iterable[bytes]) -> bytes:
+    """The same of content that lies in pieces."""
     hasher = mmh3.mmh3_x64_128()
-    view = memoryview(content)
-    for at in range(0, len(content), PIECE_BYTES):
-        hasher.update(view[at : at + PIECE_BYTES])
+    for piece in pieces:
+        view = memoryview(piece)
+        for at in range(0, len(piece), PIECE_BYTES):
+            hasher.update(view[at : at + PIECE_BYTES])
     return content_tag(hasher.digest())
 
 

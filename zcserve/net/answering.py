@@ -500,6 +500,6 @@ def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_m
     if decision.status == 304:
         return reply.not_modified(body)
     more = reply.VARY if chosen.variants or chosen.encoding else ()
-    if not isinstance(chosen, ComposedEntry):  # of which rules say nothing
+    if not isinstance(chosen, ComposedEntry) or chosen.is_ruled:  # else rules say nothing of it
         more = of_failure(heads.lines_of_rules(body.head())) + more
     return reply.page(412, more) if decision.status == 412 else reply.unsatisfiable(chosen.size, more)

@@ -171,7 +171,7 @@ def lasting(site: Site, path: bytes) -> Lasting | None:
     if path[:1] != b"/" or canonical_path(path) != path or site.is_nowhere:
         return None
     queries = Queries.ANY if is_own else rules.queries(path)
-    if queries is None or (site.application is not None and not site.has_own(path, None, b"")):
+    if queries is None or (site.leaves(path) and not site.has_own(path, None, b"")):
         return None
     trail = Trail()
     found = _led(site, path, None, b"", trail)
@@ -365,7 +365,7 @@ def _listed(site: Site, key: bytes, query: bytes | None, listing: Listing) -> Li
     """The names of a directory. What a redirect or an application may answer for some requests is for each to ask."""
     rules = site.root.rules
     is_lasting = (
-        site.application is None
+        not site.leaves(key)
         and not rules.may_answer(key)
         and not (rules.reads_origin and rules.fields_of_answer(key).reads_origin)
     )

@@ -306,6 +306,11 @@ class Servlets:
         # Whatever comes to the folder may mend what does not load.
         return Servlet(self, by_method, params, names if broken is None else names | {""})
 
+    def may_have(self, key: bytes) -> bool:
+        """As `Application.may_have`: a file that comes to the folder may be for any path, and is found when it is asked
+        for. Mounts are for the same paths as long as there are any."""
+        return self.freshness is not None or self._mounts.find(key) is not None
+
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`: a file goes before a servlet."""
         self._shelf.forget_quick()

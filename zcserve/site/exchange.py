@@ -234,6 +234,10 @@ class Application(Protocol):
         """What answers such requests at once, for the fast lane, which calls it from then on; GET stands for HEAD, too.
         None: there is nothing."""
 
+    def may_have(self, key: bytes) -> bool:
+        """Whether it has something at a path, or may come to have something there and tell nobody before it is asked.
+        Where it says no, a front may be taught what else answers that path."""
+
     def forget(self, keys: Collection[bytes]) -> None:
         """What the site's files are has changed at these keys of the index."""
 

@@ -3,8 +3,9 @@
 Directories come first, then files, each in the order of their bytes, which is the same everywhere. A name is told to
 people as text, and to programs as a reference (`href`, RFC 3986 section 4.2), which names the very bytes.
 
-To write a hundred thousand names takes a thread a second. So nothing here sorts or joins all of them in one step: other
-threads have the interpreter in between.
+To write a hundred thousand names takes a thread a second, in which others want the interpreter. So there are lists of a
+thousand names and of a thousand rows, and nothing that holds all: to let one buffer of 12 MB grow was a step of 8 ms of
+the GIL, to free it another one of 5. Nor is all kept of a directory that has more names than a page.
 
 Odd: a colon is written %3A, since what stands before one would be a scheme (section 4.2), and a semicolon %3B, which
 readers that go by older RFCs lose at a path's end (urllib.parse.urljoin). Control characters and what is no UTF-8 are
@@ -15,10 +16,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import merge
 from html import escape
-from io import BytesIO
 from itertools import islice
 from time import gmtime, strftime
 from typing import NamedTuple
@@ -28,6 +28,8 @@ from zcserve.cache.crew import beat
 from zcserve.cache.entry import Entry
 from zcserve.cache.listing import Listing, Resource, listed
 from zcserve.cache.shards import in_pieces
+from zcserve.cache.tags import tag_of_all
+from zcserve.cache.unseen import hide
 from zcserve.config.units import counted, size_text
 
 # Names on one page, which says how many it leaves out. With so many it has 12 MB, and browsers take seconds for it.
@@ -72,24 +74,37 @@ _FOOT = '<p><a href="?format=json">The same as JSON</a></p>\n</main></body></htm
 
 
 class Names(NamedTuple):
-    """The names of a directory as they stand in keys, in order, those of directories with their slash, and how many
-    there are besides."""
+    """The names of a directory as they stand in keys, those of directories with their slash: lists in the order of a
+    page, and how many there are in all."""
 
-    shown: list[bytes]
-    left_out: int
+    pieces: list[list[bytes]]
+    total: int
 
     @property
-    def total(self) -> int:
-        """How many there are."""
-        return len(self.shown) + self.left_out
+    def left_out(self) -> int:
+        """How many there are besides."""
+        return self.total - sum(map(len, self.pieces))
+
+    def each(self) -> Iterator[bytes]:
+        """Those of the page, which leave this."""
+        self.pieces.reverse()
+        while self.pieces:
+            yield from self.pieces.pop()
 
 
 class Page(NamedTuple):
-    """What a directory answers with; `names` is how many it has."""
+    """What a directory answers with, in pieces that are `size` bytes together; `names` is how many it has."""
 
     content_type: str
-    content: bytes
+    pieces: list[bytes]
+    size: int
+    etag: bytes
     names: int
+
+    @property
+    def content(self) -> bytes:
+        """All of it, in one long step where it is large."""
+        return b"".join(self.pieces)
 
 
 def page_of(
@@ -104,11 +119,11 @@ def page_of(
     of the key of a name whether it is listed; None: all are."""
     names = names_of(key, listing, resources, is_shown)
     write = _json if is_json else _html
-    content = BytesIO()
+    pieces = []
     for some in in_pieces(write(key, names, resources), _AT_ONCE):
-        content.write("".join(some).encode())
+        pieces.append("".join(some).encode())
         beat()
-    return Page(content_type(is_json=is_json), content.getvalue(), names.total)
+    return Page(content_type(is_json=is_json), pieces, sum(map(len, pieces)), tag_of_all(pieces), names.total)
 
 
 def content_type(*, is_json: bool) -> str:
@@ -123,29 +138,56 @@ def names_of(
     is_shown: Callable[[bytes], bool] | None = None,
 ) -> Names:
     """What is listed of the directory at this key, as for `page_of`."""
-    directories: list[list[bytes]] = []
-    files: list[list[bytes]] = []
+    directories, files = First(NAMES_MAX), First(NAMES_MAX)
     found = listed(key, listing, resources)
-    shown_of_found = found if is_shown is None else (one for one in found if is_shown(key + one[0]))
-    for some in in_pieces(shown_of_found, _AT_ONCE):
-        directories.append(sorted((name for name, entry in some if entry is None), key=_place))
-        files.append(sorted((name for name, entry in some if entry is not None), key=_place))
+    shown = found if is_shown is None else (one for one in found if is_shown(key + one[0]))
+    for some in in_pieces(shown, _AT_ONCE):
+        directories.add([name for name, entry in some if entry is None])
+        files.add([name for name, entry in some if entry is not None])
         beat()
-    names = (name for kind in (directories, files) for name in _each_once(merge(*filter(None, kind), key=_place)))
-    shown: list[bytes] = []
-    for some_names in in_pieces(islice(names, NAMES_MAX), _AT_ONCE):
-        shown += some_names
-        beat()
-    return Names(shown, sum(1 for _ in names))
+    pieces = directories.take(NAMES_MAX)
+    pieces += files.take(NAMES_MAX - sum(map(len, pieces)))
+    return Names(pieces, directories.total + files.total)
 
 
-def _each_once(names: Iterable[bytes]) -> Iterator[bytes]:
-    """These names, which are in order, without those that come again."""
-    last = b""
-    for name in names:
-        if name != last:
-            last = name
-            yield name
+class First:
+    """The first of many names, in order: twice as many are held at most, and the others are counted.
+
+    total  how many have come
+    held   how many of them are held
+    """
+
+    def __init__(self, most: int) -> None:
+        self.total = self.held = 0
+        self._most = most
+        self._runs: list[list[bytes]] = []  # each in order
+        self._last: bytes | None = None  # the place of one behind which none is among the first
+
+    def add(self, names: list[bytes]) -> None:
+        """Some more: a thousand at most."""
+        self.total += len(names)
+        if self._last is not None:
+            names = [name for name in names if _place(name) < self._last]
+        if names:
+            names.sort(key=_place)
+            hide(names)
+            self._runs.append(names)
+            self.held += len(names)
+        if self.held > 2 * self._most:
+            self._runs = self.take(self._most)
+            self.held = self._most
+            self._last = _place(self._runs[-1][-1])
+
+    def take(self, most: int) -> list[list[bytes]]:
+        """Up to so many of the first, a list of a thousand after the other. What they were taken from is let go."""
+        taken = []
+        for some in in_pieces(islice(merge(*self._runs, key=_place), most), _AT_ONCE):
+            hide(some)
+            taken.append(some)
+            beat()
+        while self._runs:  # one by one: with them go the names that were not taken
+            self._runs.pop()
+        return taken
 
 
 def _raw(name: bytes) -> bytes:
@@ -182,9 +224,10 @@ def _html(key: bytes, names: Names, resources: Mapping[bytes, Resource]) -> Iter
     yield _HEAD % (title, _STYLE, title)
     if key != b"/":
         yield _PARENT
-    if names.shown:
+    left_out = names.left_out
+    if names.total:
         yield _TABLE
-    for name in names.shown:
+    for name in names.each():
         size = changed = ""
         entry = _entry_of(key, name, resources)
         if entry is not None:
@@ -193,10 +236,10 @@ def _html(key: bytes, names: Names, resources: Mapping[bytes, Resource]) -> Iter
                 time = gmtime(entry.modified)
                 changed = strftime('<time datetime="%Y-%m-%dT%H:%M:%SZ">%Y-%m-%d %H:%M</time>', time)
         yield f'<tr><td><a href="{escape(_reference(name))}">{_markup(_raw(name))}</a><td>{size}<td>{changed}\n'
-    if names.shown:
+    if names.total:
         yield "</tbody></table>\n"
     told = counted(names.total, "name") if names.total else "Nothing is here"
-    more = f", of which {names.left_out} are not shown" if names.left_out else ""
+    more = f", of which {left_out} are not shown" if left_out else ""
     yield f"<p>{told}{more}</p>\n{_FOOT}"
 
 
@@ -204,7 +247,7 @@ def _json(key: bytes, names: Names, resources: Mapping[bytes, Resource]) -> Iter
     path = json.dumps(_text(_raw(key)), ensure_ascii=False)
     yield f'{{"path": {path}, "names": {names.total}, "left_out": {names.left_out}, "entries": ['
     between = "\n"
-    for name in names.shown:
+    for name in names.each():
         entry = _entry_of(key, name, resources)
         told: dict[str, object] = {"name": _text(_raw(name).rstrip(b"/")), "href": _reference(name)}
         if entry is None:

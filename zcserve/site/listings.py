@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from zcserve.cache.entry import Body, ComposedEntry, Entry, Fleeting
+from zcserve.cache.entry import Body, ComposedEntry, Entry
 from zcserve.cache.evictor import tick_at
 from zcserve.cache.fetcher import Fetcher, Wait
 from zcserve.cache.index import Generation
 from zcserve.cache.listing import Listing
 from zcserve.cache.loader import Loader
-from zcserve.cache.resident import forget_all, is_resident, make_resident, with_variants
+from zcserve.cache.resident import forget_all, is_resident, with_variants
 from zcserve.http import FieldLines
 from zcserve.log import Log
 from zcserve.site.listing_page import JSON_QUERY, Page, page_of
@@ -88,16 +88,16 @@ class Listed:
 class _Job:
     """One page that is made, once, however often `run` is called; in one thread at a time.
 
-    content  of the page that was made
+    pieces   the content of the page that was made, where it may get variants
     """
 
-    __slots__ = ("_listed", "_loader", "_made", "content")
+    __slots__ = ("_listed", "_loader", "_made", "pieces")
 
     def __init__(self, loader: Loader, listed: Listed) -> None:
         self._loader = loader
         self._listed = listed
         self._made: Made | None = None
-        self.content = b""
+        self.pieces: list[bytes] = []
 
     def run(self) -> Made:
         """Write the page, and make it resident, if there is room for it. In a thread."""
@@ -109,17 +109,21 @@ class _Job:
         loader, listed = self._loader, self._listed
         generation, key = listed.generation, listed.key
         page = page_of(key, listed.listing, generation.resources, is_json=listed.is_json, is_shown=listed.is_shown)
-        self.content = page.content
         entry = composed(listed, page)
-        kept = make_resident(loader, None, entry, page.content)
-        body = entry.body if kept is not None else None
-        return Made(entry, body or Fleeting(loader.head_of(None, entry), page.content), page.names)
+        body = loader.keep(entry, page.pieces, evict=True) or loader.fleeting(entry, page.pieces)
+        if entry.size <= CODED_BYTES_MAX:
+            self.pieces = page.pieces
+        while page.pieces and not self.pieces:  # one by one: to free all of it is a long step
+            page.pieces.pop()
+        return Made(entry, body, page.names)
 
 
 def composed(listed: Listed, page: Page) -> ComposedEntry:
     """The entry of a page, with what rules say of its directory."""
     fields = listed.generation.root.rules.fields_of_answer(listed.key)
-    entry = ComposedEntry(listed.target, len(page.content), None, page.content_type, fields.lines)
+    said = page.content_type, fields.lines
+    entry = ComposedEntry(listed.target, page.size, None, *said, nosniff=fields.nosniff, is_ruled=True)
+    entry.etag = page.etag
     entry.tick = tick_at(time.monotonic())
     return entry
 
@@ -180,7 +184,7 @@ class Listings:
             self._forget([next(iter(self._kept))])
         self._kept[target] = kept = Kept(made.entry, made.names)
         if self._loader.codings.may_apply(made.entry) and made.entry.size <= CODED_BYTES_MAX:
-            code = partial(with_variants, self._loader, made.entry, job.content)
+            code = partial(with_variants, self._loader, made.entry, b"".join(job.pieces))
             self._fetcher.run(made.entry, code, partial(self._coded, target, kept))
 
     def _coded(self, target: bytes, kept: Kept, fresh: ComposedEntry | None) -> None:

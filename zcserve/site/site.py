@@ -142,6 +142,10 @@ class Site:
             return True
         return rules.clean_urls and key + b".html" in self.live.resources
 
+    def leaves(self, key: bytes) -> bool:
+        """Whether an application is to be asked for each request for a path that no file has, now or later."""
+        return self.application is not None and self.application.may_have(key)
+
     def has_file(self, key: bytes) -> bool:
         """Whether a file of the live generation is at this key, or the redirect to a directory's index."""
         resource = self.live.resources.get(key)
