@@ -293,12 +293,15 @@ class Folder:
     late  event: a servlet takes long to load, in another thread
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Nothing is loaded before the first `refresh`. Raises UsageError if it is no directory."""
+    def __init__(self, directory: Path, site: str = "") -> None:
+        """Nothing is loaded before the first `refresh`. `site` is a part of the modules' names, so that those of two
+        sites have different ones; "" for the site at the top of the file. Raises UsageError if it is no directory."""
         if not directory.is_dir():
             raise UsageError(f"servlets: {str(directory)!r} is not a directory")
         self.directory = Path(os.path.abspath(directory))  # symlinks stay: where they lead may change
         self.loaded = NOTHING_LOADED
+        self._is_over = False
+        self._suffix = f":{site}".replace(".", ":") * bool(site)  # a dot would make it a module of a package
         self._sources: dict[str, SourceFile] = {}
         self._ignored: set[str] = set()
         self.late: Event[()] = Event()
@@ -365,6 +368,8 @@ class Folder:
         self._forget(modules)
         self.loaded, self._sources = Loaded(modules, table, listing), sources
         _show(modules.values())
+        if self._is_over:
+            self.forget_modules()
 
     def _load(self, name: str, source: SourceFile, sources: SourceFiles, replaced: Iterable[str]) -> Module:
         """The module after another load. sys.modules is as before, but for helpers.
@@ -374,7 +379,7 @@ class Folder:
         """
         before = self.modules.get(name)
         module = Module(name, source.path, sources, good=before.good if before is not None else None)
-        loader = _Loader(_PREFIX + name, source, sources)
+        loader = _Loader(self._module_name(name), source, sources)
         in_force = sys.modules.get(loader.name)
         try:
             made = sys.modules[loader.name] = module_from_spec(loader.spec())  # before it runs: dataclasses look there
@@ -413,8 +418,29 @@ class Folder:
         """Take out of sys.modules what is gone. It lives on in functions that still run."""
         for name in self.modules.keys() - modules.keys():
             version = self.modules[name].good
-            if version is not None and sys.modules.get(_PREFIX + name) is version.module:
-                del sys.modules[_PREFIX + name]
+            if version is not None and sys.modules.get(self._module_name(name)) is version.module:
+                del sys.modules[self._module_name(name)]
+
+    def _module_name(self, name: str) -> str:
+        return _PREFIX + name + self._suffix
+
+    def come_forward(self) -> None:
+        """Have sys.modules show its modules, where it shows others of their names: of the folder whose place it
+        takes."""
+        for module in self.modules.values():
+            if module.good is not None:
+                sys.modules[module.good.module.__name__] = module.good.module
+
+    def forget_modules(self) -> None:
+        """It is used no more: take its modules out of sys.modules, also those that a load brings which hangs yet."""
+        self._is_over = True
+        modules = [one.good.module for one in self.modules.values() if one.good is not None]
+        for module in modules:
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
+        for name, loader in _helpers.loaded().items():
+            if loader.source in self._sources.values():
+                sys.modules.pop(name, None)
 
 
 def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
@@ -440,7 +466,7 @@ def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
     for name in wishes:
         module = modules[name] = replace(modules[name], good=modules[name].wanted, wanted=None, error="", reason="")
         assert module.good is not None
-        sys.modules[_PREFIX + name] = module.good.module
+        sys.modules[module.good.module.__name__] = module.good.module
     return modules, table
 
 

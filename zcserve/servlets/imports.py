@@ -40,6 +40,10 @@ class _Loader(SourceFileLoader):
         super().__init__(fullname, path)
         self._imports = imports
 
+    def is_of(self, imports: Imports) -> bool:
+        """Whether it notes what it loads there."""
+        return self._imports is imports
+
     def get_code(self, fullname: str) -> CodeType | None:
         file = File(Path(self.path))  # before anything is compiled: what is written meanwhile is a change
         self._imports.note(fullname, file)
@@ -80,6 +84,15 @@ class Imports(MetaPathFinder):
         self.noted = lambda: None
         if self in sys.meta_path:
             sys.meta_path.remove(self)
+
+    def forget_modules(self) -> None:
+        """Once it is closed: take its modules out of sys.modules."""
+        for name in self.loaded:
+            module = sys.modules.get(name)
+            loader = getattr(getattr(module, "__spec__", None), "loader", None)
+            if module is not None and isinstance(loader, _Loader) and loader.is_of(self):
+                del sys.modules[name]
+                _unbind(name, module)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -254,6 +254,16 @@ class Mounts:
         while self._begun:
             self._begun.pop().close(until)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call has not returned, wanted or not, of what does not run in the pool. Any thread."""
+        return any(isinstance(one, Asgi) and one.calls for one in list(self._begun))
+
+    def forget_modules(self) -> None:
+        """Once it is closed: its modules are not found any more."""
+        if self._imports is not None:
+            self._imports.forget_modules()
+
     # --- anew ---------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
