@@ -122,6 +122,7 @@ def test_sites_with_servlets_come_change_and_go(node: Node, reload: Callable[[],
         assert reload() == ""
         for site, said in (("a", b"one"), ("b", b"two")) * 2:
             assert ask(client, site, "/said", b"abc") == said + b" 3"
+            assert ask(client, site, "/late") == said  # of its own folder, though the other was loaded last
             assert ask(client, site, "/kept") == said
         assert ask(client, "stays", "/page") == b"stays"
         node.write(a=f'servlets = "{two}"', b=f'servlets = "{one}"\ncache_control = "max-age=9"')

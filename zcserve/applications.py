@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from zcserve import threads
 from zcserve.cache.loader import Loader
 from zcserve.config.table import Config
-from zcserve.errors import NoThreadError, UsageError
+from zcserve.errors import NoThreadError, UsageError, line_of
 from zcserve.log import Log
 from zcserve.net.service import Service
 from zcserve.site.site import Site
@@ -58,8 +58,9 @@ class Applications:
 
     # --- coming -------------------------------------------------------------------------------------------
 
-    def load(self, config: Config, site: Site, loader: Loader, service: Service) -> Servlets:
-        """Load what the configuration of a site names, which answers nothing yet. Raises UsageError."""
+    def load(self, config: Config, site: Site, loader: Loader, service: Service, *, beside: bool = False) -> Servlets:
+        """Load what the configuration of a site names, which answers nothing yet; perhaps `beside` what serves. Raises
+        UsageError."""
         from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
         from zcserve.servlets.outcomes import Outcomes
 
@@ -73,6 +74,7 @@ class Applications:
             keeping=self._keeping(loader, service),
             failures=service.failures,
             outcomes=self._outcomes,
+            beside=beside,
         )
         with self._lock:
             self._open.add(application)
@@ -94,34 +96,37 @@ class Applications:
             try:
                 application = self._loaded_whole(config, site, loader, service)
             except BaseException as error:  # SystemExit, too: an application does not end the server
-                loaded.set_exception(error)
+                loaded.set_exception(error if isinstance(error, UsageError) else UsageError(line_of(error)))
                 return
             loaded.set_result(application)
             if given_up.is_set():
-                self.close([application])
+                self.discard(application)
 
         thread = threads.start(load, f"zcserve-load-{site.name}")
         try:
             return loaded.result(LOADED_WITHIN_S)
         except TimeoutError:
-            if loaded.done():
-                raise
-        given_up.set()
+            given_up.set()
         if loaded.done() and loaded.exception() is None:
-            self.close([loaded.result()])
+            self.discard(loaded.result())
         self._hanging[site.name] = thread
         raise UsageError(f"its applications have not loaded within {LOADED_WITHIN_S:g} s ({_where(thread)})")
 
     def _loaded_whole(self, config: Config, site: Site, loader: Loader, service: Service) -> Servlets:
-        application = self.load(config, site, loader, service)
+        application = self.load(config, site, loader, service, beside=True)
         try:
             if broken := application.broken():
                 raise UsageError(f"a servlet does not load: {'; '.join(broken)}")
             application.begin()
         except BaseException:
-            self.close([application])
+            self.discard(application)
             raise
         return application
+
+    def discard(self, application: Servlets) -> None:
+        """It is not needed after all, and answers nothing yet. In any thread; harmless when repeated."""
+        self.close([application])
+        application.forget_modules()
 
     def move(self, application: Servlets, config: Config, site: Site, loader: Loader, service: Service) -> None:
         """In the loop: it is another site's from now on, which takes the place of its own one."""
@@ -140,8 +145,8 @@ class Applications:
         is_late = time.monotonic() >= until
         if is_late or not (application.is_busy or service.is_asked(site)):
             if is_late:
-                told = "%srequests that are under way in its former applications have not ended within --grace (%g s)"
-                _log.warning(told + ": they are cut", site.label, service.config.grace_s)
+                told = "%scalls in its former applications have not ended within --grace (%g s), and are cut"
+                _log.warning(told, site.label, service.config.grace_s)
             application.end()
             try:
                 thread = threading.Thread(target=self._end, args=(application,), name="zcserve-app-ends", daemon=True)
@@ -155,8 +160,7 @@ class Applications:
     def _end(self, application: Servlets) -> None:
         """In a thread: an application may take its time to end."""
         try:
-            self.close([application])
-            application.forget_modules()
+            self.discard(application)
             del application
             gc.collect()  # modules are circles, and may hold much: it may be long until the collector comes by itself
         finally:

@@ -180,8 +180,9 @@ class Reconfigure:
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
             if application is not None:
-                self._sites.applications.close([application])
-                application.forget_modules()
+                self._sites.applications.discard(application)
+            if old is not None and old.application is not None:
+                old.application.come_forward()
             self._sites.loaders.remove(tenant.site.id)
             tenant.loader.variants.close()
             tenant.loader.store.shares.remove(tenant.site.pins)

@@ -161,11 +161,12 @@ class Servlets:
         keeping: Keeping | None = None,
         failures: Failures | None = None,
         outcomes: Outcomes | None = None,
+        beside: bool = False,
         faults: list[str] | None = None,
     ) -> None:
-        """Loads the folder and imports the applications; without `keeping` no result is kept, and without `outcomes` it
-        has some of its own. In any thread. Raises UsageError; but where an application does not load, that goes to
-        `faults`, if they are given."""
+        """Loads the folder and imports the applications; without `keeping` no result is kept, without `outcomes` it has
+        some of its own; `beside` as of `Mounts`. In any thread. Raises UsageError; but where an application does not
+        load, that goes to `faults`, if they are given."""
         self.config = config
         self._front = front
         name = site.name if site.name != DEFAULT_NAME else ""
@@ -184,7 +185,7 @@ class Servlets:
         self._rules: tuple[Rules, ...] = (site.root.rules,)
         self.freshness: Freshness | None = None  # of the folder, if there is one
         try:
-            self._mounts = Mounts(config.mount, self.context, faults)
+            self._mounts = Mounts(config.mount, self.context, faults, beside=beside)
         except BaseException:
             self.context.tasks.close()
             raise
@@ -241,6 +242,10 @@ class Servlets:
         """Whether a call or a load is under way, wanted or not."""
         is_loading = self.freshness is not None and self.freshness.is_loading
         return is_loading or bool(self.context.under_way) or not self.context.pool.is_idle or self._mounts.is_busy
+
+    def come_forward(self) -> None:
+        """What was loaded to take its place has failed: sys.modules shows its modules again. In any thread."""
+        self._mounts.come_forward()
 
     def forget_modules(self) -> None:
         """Once it is closed: its modules are not found any more."""

@@ -53,7 +53,6 @@ class Freshness:
     def serve(self, shelf: Shelf) -> None:
         """From now on this shelf knows what is found in the folder."""
         self._shelf = shelf
-        self._folder.come_forward()
 
     def begin(self) -> None:
         """Have the thread that loads. Raises NoThreadError."""
@@ -148,5 +147,6 @@ class Freshness:
     def close(self) -> None:
         """End the thread. In the loop's thread, or when the loop has ended; harmless when repeated."""
         self._is_closed = True
+        self._folder.close()
         self._loader.close()
         self._events.close()
