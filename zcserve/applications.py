@@ -11,6 +11,7 @@ that changes, but for its applications, keeps them as they are: they go with it 
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -39,6 +40,8 @@ LOADED_WITHIN_S = 60.0
 LOOK_S = 0.1
 # What the server's end waits for one that ends already.
 ENDED_WITHIN_S = 5.0
+# What is no application's own: Python's modules, what is installed, and this server.
+_OTHERS = ("<", os.path.join(os.path.dirname(os.__file__), ""), os.path.join(os.path.dirname(__file__), ""))
 
 
 class Applications:
@@ -179,9 +182,11 @@ class Applications:
 
 
 def _where(thread: threading.Thread) -> str:
-    """Which line it is at."""
+    """Which line of an application's it is at, as far as that can be seen."""
     frame = threads.frame_of(thread.ident or 0)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "it ends"
+    while frame is not None and frame.f_code.co_filename.startswith(_OTHERS):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "at their startup"
 
 
 def is_same(one: Config, other: Config) -> bool:
