@@ -390,3 +390,24 @@ def test_ten_reloads_beside_a_flood_lose_nothing_and_leave_nothing(
     all_leave()
     wait_until(lambda: open_descriptors() <= before)
     assert modules() == []
+
+
+def test_figures_of_calls_are_of_all_sites_and_do_not_fall(
+    node: Node, reload: Callable[[], str], wait_until: WaitUntil
+) -> None:
+    def calls() -> int:
+        outcomes = node.server.sites.applications.outcomes
+        lanes = node.server.service.counts().lanes
+        return sum(look.times for look in [outcomes.look(), *(lane.calls for lane in lanes)]) if outcomes else -1
+
+    one, two = node.folder("one", "one"), node.folder("two", "two")
+    assert calls() == -1
+    with Client(node.server.port) as client:
+        node.write(a=f'servlets = "{one}"', b=f'servlets = "{two}"')
+        assert reload() == ""
+        assert [ask(client, site, "/said") for site in "abb"] == [b"one 0", b"two 0", b"two 0"]
+        wait_until(lambda: calls() == 3)
+        node.write(a=f'servlets = "{two}"')
+        assert reload() == ""
+        assert ask(client, "a", "/said") == b"two 0"
+    wait_until(lambda: calls() == 4)

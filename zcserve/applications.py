@@ -54,10 +54,18 @@ class Applications:
         self._lock = threading.Lock()
         self._outcomes: Outcomes | None = None
 
+    # --- what is counted ----------------------------------------------------------------------------------
+
     @property
     def outcomes(self) -> Outcomes | None:
-        """What came of the calls of all that there were; None: there was none."""
+        """What came of the calls of all that there were, so that no figure falls; None: there was none."""
         return self._outcomes
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        with self._lock:
+            return sum(one.context.pool.waiting for one in self._open)
 
     # --- coming -------------------------------------------------------------------------------------------
 

@@ -215,7 +215,7 @@ class Server:
             node = self._admin.node
             node.service, node.store = self._service, self.store
             node.contents = self.contents
-            node.application, node.curve = self.sites.first.application, self._foresight.curve
+            node.applications, node.curve = self.sites.applications, self._foresight.curve
             node.access_log, node.slow = self.access_logs, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 

@@ -10,7 +10,7 @@ of a target is forgotten when the folder or the site's files change: files go be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from zcserve.config.site import DEFAULT_NAME
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
-from zcserve.net.counts import Histogram, LaneCounts
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
 from zcserve.net.leading import key_asked
@@ -234,12 +233,13 @@ class Servlets:
     def leave(self) -> None:
         """No request finds it any more: keep no result. What is under way ends as it would have."""
         self._has_left = True
+        self._mounts.leave()
         if self.results is not None:
             self.results.servlets_changed(())
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call or a load is under way, wanted or not."""
+        """After `leave`: whether a call or a load is under way, wanted or not."""
         is_loading = self.freshness is not None and self.freshness.is_loading
         return is_loading or bool(self.context.under_way) or not self.context.pool.is_idle or self._mounts.is_busy
 
@@ -282,18 +282,6 @@ class Servlets:
             broken = sum(bool(module.error) for module in modules)
             told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
         return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
-
-    def calls(self, lanes: Iterable[LaneCounts]) -> Histogram:
-        """How long calls of servlets and mounted applications took, in these lanes and here."""
-        here = self.context.outcomes.look()
-        for lane in lanes:
-            here |= lane.calls
-        return here
-
-    @property
-    def errors(self) -> int:
-        """How often servlets and applications have failed."""
-        return self.context.outcomes.errors
 
     def broken(self) -> list[str]:
         """The servlets that do not load: file, line and what is wrong, a line each."""

@@ -258,9 +258,17 @@ class Mounts:
         while self._begun:
             self._begun.pop().close(until)
 
+    def leave(self) -> None:
+        """No request finds them any more: load nothing anew."""
+        if self._remount is not None:
+            self._remount.end()
+
     @property
     def is_busy(self) -> bool:
-        """Whether a call has not returned, wanted or not, of what does not run in the pool. Any thread."""
+        """After `leave`: whether a call has not returned, wanted or not, of what does not run in the pool, or a load is
+        under way."""
+        if self._remount is not None and self._remount.is_running:
+            return True
         return any(isinstance(one, Asgi) and one.calls for one in list(self._begun))
 
     def come_forward(self) -> None:
