@@ -71,13 +71,16 @@ def _import(
     if globals is None or not isinstance(loader, OwnLoader):
         return _others(name, globals, locals, fromlist, level)
     owner = loader.owner
-    package = str(globals.get("__package__")).rsplit(".", level - 1)[0] if level else ""
-    full = ".".join(filter(None, (package, name)))
+    full = name
+    if level:
+        package = str(globals.get("__package__")).rsplit(".", level - 1)[0]
+        full = ".".join(filter(None, (package, name)))
     own, in_force = owner.name_of(full), owner.in_force
-    asks = in_force.get(str(globals.get("__name__")))
-    if asks is not None and vars(asks) is globals:  # else it is being loaded, or was replaced
-        found = in_force.get(own)
-        if found is not None and all(hasattr(found, each) for each in fromlist or ()):
+    found = in_force.get(own)
+    if found is not None:
+        asks = in_force.get(globals.get("__name__", ""))
+        is_in_force = asks is not None and asks.__dict__ is globals  # else it is being loaded, or was replaced
+        if is_in_force and (not fromlist or all(hasattr(found, each) for each in fromlist)):
             return found if fromlist else in_force.get(own.partition(".")[0], found)
     if own != full:
         return _others(own, globals, locals, fromlist, 0)
