@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from operator import gt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.begun import open_descriptors
 from tests.support.client import Client
+from tests.support.engines import ENGINES
 from tests.support.stage import EVENTS, JOURNAL, StageClient
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server, applications
@@ -411,3 +413,30 @@ def test_figures_of_calls_are_of_all_sites_and_do_not_fall(
         assert reload() == ""
         assert ask(client, "a", "/said") == b"two 0"
     wait_until(lambda: calls() == 4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_only_site_gets_other_servlets_and_loses_them(
+    tmp_path: Path, wait_until: WaitUntil, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = []
+    for name in ("one", "two"):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        (folders[-1] / "says.py").write_text(f"def get(request):\n    return {name!r}\n")
+    named: dict[str, Any] = {"root": tmp_path, "port": 0, "engine": engine}
+    told = [Config(**named)]
+    with Server(told[0], lambda: told[-1]) as server, Client(server.port) as client:
+        for servlets, said in (
+            ("", b"404"),
+            (folders[0], b"one"),
+            (folders[1], b"two"),
+            (folders[0], b"one"),
+            ("", b"404"),
+        ):
+            ends: list[str] = []
+            told.append(Config(**named, servlets=str(servlets)))
+            server.reload(ends.append)
+            wait_until(lambda ends=ends: ends)
+            assert (ends[0], ask(client, "any", "/csp?says")) == ("", said)
+    wait_until(lambda: not ending())

@@ -52,6 +52,7 @@ class Applications:
         self._hanging: dict[str, threading.Thread] = {}  # loads that a reload has given up, by site
         self._ending: set[threading.Thread] = set()
         self._lock = threading.Lock()
+        self._is_closed = False
         self._outcomes: Outcomes | None = None
 
     # --- what is counted ----------------------------------------------------------------------------------
@@ -89,6 +90,9 @@ class Applications:
         )
         with self._lock:
             self._open.add(application)
+        if self._is_closed:  # while it was loaded
+            self.close([application])
+            raise UsageError("the server ends")
         return application
 
     def _keeping(self, loader: Loader, service: Service) -> Keeping:
@@ -179,6 +183,7 @@ class Applications:
 
     def close(self, some: Iterable[Servlets] | None = None) -> None:
         """End some of them; or all, at the server's end."""
+        self._is_closed |= some is None
         with self._lock:
             ends = [one for one in (self._open if some is None else some) if one in self._open]
             self._open.difference_update(ends)

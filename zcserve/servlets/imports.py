@@ -62,7 +62,8 @@ class _Loader(OwnLoader):
 _log = Log(__name__)
 
 _lock = threading.RLock()  # one site's modules are imported anew at a time
-_every: weakref.WeakSet[Imports] = weakref.WeakSet()  # those of all sites
+_every: list[weakref.ref[Imports]] = []  # those of all sites
+_counting = threading.Lock()  # of what changes that list
 _thread = threading.local()  # `imports`: whose modules it imports
 
 
@@ -87,7 +88,8 @@ class Imports(Owner, MetaPathFinder):
         places = {os.path.join(os.path.realpath(place), "") for place in python}
         self._elsewhere = tuple(place for place in places if place.startswith(self._here) and place != self._here)
         sys.meta_path.insert(0, self)
-        _every.add(self)
+        with _counting:
+            _every[:] = [*(each for each in _every if each() is not None), weakref.ref(self)]
 
     def note(self, fullname: str, file: File) -> None:
         """A module is made of a file."""
@@ -109,7 +111,8 @@ class Imports(Owner, MetaPathFinder):
 
     def forget_modules(self) -> None:
         """Once it is closed: take its modules out of sys.modules."""
-        _every.discard(self)
+        with _counting:
+            _every[:] = [each for each in _every if each() not in (None, self)]
         with _one_at_a_time():
             for name in self.loaded:
                 module = sys.modules.get(name)
@@ -209,8 +212,8 @@ class Imports(Owner, MetaPathFinder):
                 _bind(name)  # what was left, a C extension perhaps, is known to its package
             names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
             self.in_force = self._here_of(names)
-            _put_back(taken, {name for each in _every - {self} for name in each.in_force})
-            if self not in _every:
+            _put_back(taken, {name for each in _all() if each is not self for name in each.in_force})
+            if self not in _all():
                 self.forget_modules()  # it was closed meanwhile
 
     def _here_of(self, names: Iterable[str]) -> dict[str, ModuleType]:
@@ -220,7 +223,7 @@ class Imports(Owner, MetaPathFinder):
 
     def _names(self) -> set[str]:
         """Of modules that are imported anew: its own, those of other sites, and directories that are packages."""
-        others = [name for each in list(_every) if each is not self for name in each.in_force]
+        others = [name for each in _all() if each is not self for name in each.in_force]
         return {*self.loaded, *others, *filter(self._is_directory, list(sys.modules))}
 
     @contextmanager
@@ -271,6 +274,11 @@ class Imports(Owner, MetaPathFinder):
             for name in taken:
                 _bind(name)
             raise
+
+
+def _all() -> list[Imports]:
+    """Those of all sites."""
+    return [found for each in list(_every) if (found := each()) is not None]
 
 
 @contextmanager
