@@ -39,7 +39,7 @@ FLOORS = (
     ("site",),
     ("net",),
     ("servlets",),
-    ("content", "upgrade", "signals", "drain", "supervisor"),
+    ("content", "applications", "upgrade", "signals", "drain", "supervisor"),
     ("admin",),
     ("check", "banner", "foresight", "succession", "activation", "sites"),
     ("reconfigure", "foreground", "explain"),

@@ -204,7 +204,10 @@ def test_what_changed_sites_were_made_of_is_gone_without_a_collector(
     [
         ("[sites.a]\nrot = 1", "unknown key 'rot'; the nearest known is root"),
         ('[sites.a]\nroot = "nothing"\nhosts = "a.example"', "site a is as it was: root 'nothing' does not exist"),
-        ('[sites.a]\nroot = "."\nhosts = "a.example"\nservlets = "csp"', "site a is as it was: it has applications"),
+        (
+            '[sites.a]\nroot = "."\nhosts = "a.example"\nservlets = "csp"',
+            "site a is as it was: servlets: 'csp' is not a",
+        ),
     ],
 )
 def test_what_is_wrong_changes_nothing_and_the_log_says_so(

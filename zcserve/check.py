@@ -161,7 +161,7 @@ def _check_applications(config: Config, nowhere: Nowhere) -> list[str]:
     if not (config.servlets or config.mount):
         _warn(nowhere(lambda key, query: False))
         return []
-    from zcserve.servlets.application import check as check_servlets  # late: most sites have none
+    from zcserve.servlets.checking import check as check_servlets  # late: most sites have none
 
     try:
         told, faults, missed = check_servlets(config, nowhere)

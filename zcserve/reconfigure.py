@@ -5,8 +5,8 @@
                                                what goes: its threads end, its content is forgotten, by a thread
 
 A site that differs in more than its names is built anew beside the old one, which serves until then; one that cannot be
-built goes on as it was, and the log names it. What is no site's own (addresses, limits, memory) takes a restart or an
-upgrade, and so does a site with applications: these are loaded before a server serves. The wish that is read last wins.
+built goes on as it was, and the log names it; so does one whose new applications do not load (applications.py). What is
+no site's own (addresses, limits, memory) takes a restart or an upgrade. The wish that is read last wins.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from zcserve import threads
+from zcserve.applications import has_any, is_same
 from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import retire
@@ -32,6 +33,9 @@ from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
 from zcserve.net.service import Service
 from zcserve.sites import Sites, Tenant
+
+if TYPE_CHECKING:
+    from zcserve.servlets.application import Servlets
 
 _log = Log(__name__)
 
@@ -49,6 +53,7 @@ class Come(NamedTuple):
     old         the one whose place it takes; None for none
     pins        of that one, as it was built by
     keeps_last  whether that one serves something that the new one has not
+    application loaded for it; None: it has none, or those of the old one are its own from now on
     """
 
     tenant: Tenant
@@ -56,6 +61,7 @@ class Come(NamedTuple):
     old: Tenant | None
     pins: tuple[str, ...]
     keeps_last: bool
+    application: Servlets | None
 
 
 # A site that goes, its content, and the one that takes its place.
@@ -156,26 +162,37 @@ class Reconfigure:
 
     def _try_to_build(self, name: str, config: Config, memory: Memory, old: Tenant | None) -> Come | None:
         """A site that comes, with its content; None where it cannot be built: then the old one goes on."""
+        application = None
         try:
-            if config.servlets or config.mount or (old is not None and old.application is not None):
-                raise UsageError(f"it has applications: {_RESTART}")
             self._open_log(config)
             tenant = self._sites.make(name, config, memory)
         except UsageError as error:
             _log.error("reload: site %s is as it was: %s", name, error)
             return None
         try:
+            application = self._load_application(tenant, old)  # first: that may take long, and content is to be fresh
             pins = old.site.pins.globs if old is not None else ()  # first: from now on more may come, and go
             if old is not None:
                 tenant.site.pins.follow(Pinned(pins), old.config.pin)
             built = _build(tenant)
-            return Come(tenant, built, old, pins, old is not None and _has_more(old.site.live, built.generation))
+            keeps_last = old is not None and _has_more(old.site.live, built.generation)
+            return Come(tenant, built, old, pins, keeps_last, application)
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
+            if application is not None:
+                self._sites.applications.discard(application)
+            if old is not None and old.application is not None:
+                old.application.come_forward()
             self._sites.loaders.remove(tenant.site.id)
             tenant.loader.variants.close()
             tenant.loader.store.shares.remove(tenant.site.pins)
             return None
+
+    def _load_application(self, tenant: Tenant, old: Tenant | None) -> Servlets | None:
+        """What is to answer where no file does, unless the old site's goes on with the new one. Raises UsageError."""
+        if not has_any(tenant.config) or (old is not None and is_same(tenant.config, old.config)):
+            return None
+        return self._sites.applications.load_beside(tenant.config, tenant.site, tenant.loader, self._service)
 
     def _open_log(self, config: Config) -> None:
         """Raises UsageError."""
@@ -190,13 +207,9 @@ class Reconfigure:
         """From the next request on these sites are there. What was read and could not be built is read again."""
         service = self._service
         sampler = service.sites[0].sampler
-        for tenant, built, old, _, keeps_last in come:
-            tenant.serve(built)
-            if old is not None:
-                tenant.succeed(old, keeps_last=keeps_last, now=service.loop.now)
-            tenant.site.sampler = sampler
-            tenant.teach(service)
-            self._contents.add(tenant.open_content(service, self._contents.crews, self._contents.news))
+        for one in come:
+            one.tenant.site.sampler = sampler
+            self._open(one)
         going = set(gone)
         kept = [tenant for tenant in self._sites if tenant not in going]
         renamed = 0
@@ -220,6 +233,9 @@ class Reconfigure:
         self._go_on(come, contents)
         for tenant in gone:
             service.loop.front.drop_shelf(tenant.site.id)
+            if (application := tenant.application) is not None:
+                retire = partial(self._sites.applications.retire, application, tenant.site, service)
+                service.loop.front.when_passed(retire)
         if gone:
             heirs = {one.old: one.tenant for one in come}
             left = [(tenant, content, heirs.get(tenant)) for tenant, content in zip(gone, contents, strict=True)]
@@ -228,6 +244,23 @@ class Reconfigure:
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
         )
+
+    def _open(self, one: Come) -> None:
+        """Have a site that comes be ready for requests."""
+        tenant, service, applications = one.tenant, self._service, self._sites.applications
+        tenant.serve(one.built)
+        if one.old is not None:
+            tenant.succeed(one.old, keeps_last=one.keeps_last, now=service.loop.now)
+        tenant.teach(service)
+        if one.application is not None:
+            one.application.serve()
+            tenant.answer_by(one.application)
+        elif has_any(tenant.config) and one.old is not None:
+            application, one.old.application = one.old.application, None
+            assert application is not None
+            applications.move(application, tenant.config, tenant.site, tenant.loader, service)
+            tenant.answer_by(application)
+        self._contents.add(tenant.open_content(service, self._contents.crews, self._contents.news))
 
     def _go_on(self, come: list[Come], gone: list[Content]) -> None:
         """What is counted of a site, and what an operator has pinned of it, goes on with the one that takes its place;

@@ -201,8 +201,7 @@ class Server:
         for tenant in self.sites:
             tenant.teach(self._service)
         loop.handed_over.subscribe(partial(take_over, self._service))
-        for tenant in self.sites:
-            tenant.open_application(self._service, undo)
+        self.sites.open_applications(self._service, undo)
 
     def _open_content(self, undo: ExitStack) -> None:
         """What follows the roots from now on."""
@@ -216,7 +215,7 @@ class Server:
             node = self._admin.node
             node.service, node.store = self._service, self.store
             node.contents = self.contents
-            node.application, node.curve = self.sites.first.application, self._foresight.curve
+            node.applications, node.curve = self.sites.applications, self._foresight.curve
             node.access_log, node.slow = self.access_logs, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
 
@@ -371,7 +370,7 @@ class Server:
         until = time.monotonic() + CLOSE_WITHIN_S
         self.sites.close_variants()
         ended = self.contents.close()
-        self.sites.close_applications()
+        self.sites.applications.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         self._reserve.close()
         if self._admin is not None:

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from zcserve.applications import Applications, has_any
 from zcserve.cache.entry import each_coding
 from zcserve.cache.index import Generation
 from zcserve.cache.instance import Instance
@@ -89,28 +90,9 @@ class Tenant:
         shelf.learn(partial(lasting, self.site))
         shelf.note_as(self.site.account, number)
 
-    def open_application(self, service: Service, undo: ExitStack) -> None:
-        """What answers where no file does, if there is anything. Raises UsageError."""
-        if not self.config.servlets and not self.config.mount:
-            return
-        from zcserve.servlets.application import Servlets  # only a server with servlets pays for them
-        from zcserve.servlets.results import Keeping
-
-        loop = service.loop
-        try:
-            application = Servlets(
-                self.config,
-                self.site,
-                call_soon=loop.call_soon,
-                front=loop.front,
-                keeping=Keeping(self.loader, service.fetcher, loop.timers, loop.front),
-                failures=service.failures,
-            )
-        except UsageError as error:
-            raise self.config.placed(error) from None
+    def answer_by(self, application: Servlets) -> None:
+        """From now on this answers where no file does."""
         self.application = self.site.application = application
-        undo.callback(application.close)
-        application.start()
 
     def succeed(self, old: Tenant, *, keeps_last: bool, now: float) -> None:
         """In the loop: it takes the place of this one, of which the older generations stay reachable, and the last one
@@ -179,6 +161,7 @@ class Sites:
         self.loaders = Loaders(store)
         self.accounts = Accounts()
         self._store = store
+        self.applications = Applications()
         self._instance = Instance()
         undo.callback(self._instance.close)
         self._numbers = count()
@@ -241,6 +224,15 @@ class Sites:
             contents.add(tenant.open_content(service, contents.crews, contents.news))
         return contents
 
+    def open_applications(self, service: Service, undo: ExitStack) -> None:
+        """What answers where no file does, before the loop turns. Raises UsageError."""
+        undo.callback(self.applications.close)
+        for tenant in self:
+            if has_any(tenant.config):
+                application = self.applications.load(tenant.config, tenant.site, tenant.loader, service)
+                application.start()
+                tenant.answer_by(application)
+
     def reload_applications(self, service: Service) -> None:
         """Load all servlets anew. Any thread may ask."""
         for tenant in self:
@@ -258,9 +250,3 @@ class Sites:
         """End the threads that compress."""
         for tenant in self:
             tenant.loader.variants.close()
-
-    def close_applications(self) -> None:
-        """End what answers where no file does."""
-        for tenant in self:
-            if tenant.application is not None:
-                tenant.application.close()

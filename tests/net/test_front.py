@@ -90,15 +90,17 @@ def test_a_site_has_the_lanes_number_and_one_that_is_gone_is_told_nothing() -> N
     front, lane = fast()
     lane.numbers = iter((1, 2))
     lane.add_site = lambda: next(lane.numbers)  # type: ignore[attr-defined]
-    shelves = [front.shelf(number) for number in (7, 5, 7, 9)]
+    shelves = [front.shelf(number) for number in (5, 7, 5, 9)]
     assert shelves[0] is shelves[2]
-    front.set_hosts({b"a.test": 5, b"*.b.test": 9}, 7, None)
+    front.set_hosts({b"a.test": 7, b"*.b.test": 9}, 5, None)
     assert lane.told == [("set_hosts", {b"a.test": 1, b"*.b.test": 2}, 0, None)]
-    front.drop_shelf(5)
+    front.drop_shelf(7)
     front.drop_shelf(6)  # of which nothing was told
     shelves[1].forget_keys([b"/a"], 7)
     assert lane.told[1:] == [("drop_site", 1)]
     assert front.shelf(9) is shelves[3]
+    front.shelf(7).forget_keys([b"/a"], 7)  # a request of the site that is gone may be under way: no shelf is made anew
+    assert lane.told[2:] == []
 
 
 def test_at_most_half_of_the_lanes_connections_are_shed() -> None:

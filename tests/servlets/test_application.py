@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
@@ -19,7 +18,6 @@ from tests.support.importing import importing
 from tests.support.result_kitchen import Kitchen, content_of
 from tests.support.stage import EVENTS, JOURNAL, write_servlet, write_servlets
 from tests.support.waiting import WaitUntil, is_readable
-from zcserve import Config
 from zcserve.cache.entry import Entry
 from zcserve.cache.heads import encode_fields
 from zcserve.cache.root import Root
@@ -33,11 +31,9 @@ from zcserve.servlets.application import (
     QUICK_TARGET_BYTES_MAX,
     REFRESHES_MAX,
     Broken,
-    Checked,
     Refreshing,
     Servlet,
     Servlets,
-    check,
 )
 from zcserve.servlets.freshness import SURE_S, Freshness
 from zcserve.servlets.response import JSON_FIELDS, Response
@@ -906,26 +902,3 @@ def test_an_application_that_cannot_begin_is_told_and_all_can_be_closed(
     house.servlets.close()
     wait_until(lambda: not begun.left())
     side.close()
-
-
-def test_a_check_tells_what_there_is_and_what_does_not_load(
-    tmp_path: Path, folder: Path, mount: str, wait_until: WaitUntil
-) -> None:
-    write_servlet(folder, "broken", "1 / 0\n")
-    mounts = (f"/app={mount}:application", f"/no={mount}:absent")
-    begun = Begun()
-    told, (servlet, application), _ = check(Config(root=tmp_path, servlets=str(folder), mount=mounts))
-    assert told == f"3 in {folder}, 1 of them broken; mounted {mounts[0]}; mounted {mounts[1]}"
-    assert servlet == "servlets/broken.py:5: ZeroDivisionError: division by zero"
-    assert application == f"mount {mounts[1]}: {mount} has no absent"
-    gc.collect()
-    wait_until(lambda: not begun.left())
-    assert check(Config(root=tmp_path)) == Checked("", [], [])
-
-
-def test_a_check_refuses_what_is_wrong_for_another_reason(tmp_path: Path, mount: str) -> None:
-    with pytest.raises(UsageError, match="is not a directory"):
-        check(Config(root=tmp_path, servlets=str(tmp_path / "absent")))
-    twice = (f"/app={mount}:application",) * 2
-    with pytest.raises(UsageError, match="for the same path"):
-        check(Config(root=tmp_path, mount=twice))

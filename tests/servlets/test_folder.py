@@ -23,10 +23,11 @@ import pytest
 from zcserve.errors import UsageError
 from zcserve.paths import SentPath
 from zcserve.servlets import folder as folder_module
+from zcserve.servlets import sources
 from zcserve.servlets.folder import Folder, Module
 
 IMPORT = "from zcserve.servlets.routes import servlet\n"
-ABOUT_LOADING = (str(Path(folder_module.__file__)), "importlib", "routes.py")
+ABOUT_LOADING = (str(Path(folder_module.__file__)), "importlib", "routes.py", "sources.py", "importers.py")
 
 
 class Servlets:
@@ -167,7 +168,7 @@ def test_a_change_of_the_same_size_within_the_same_second_is_a_change(
 def test_a_change_that_no_time_shows_is_a_change_while_the_file_is_new(
     servlets: Servlets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "identity_of", lambda status: b"the same")
+    monkeypatch.setattr(sources, "identity_of", lambda status: b"the same")
     servlets.write("hello.py", returning(1))
     servlets.seen()
     servlets.write("hello.py", returning(2))
@@ -182,7 +183,7 @@ def test_a_file_is_looked_at_by_its_identity_alone_once_it_is_old(
 ) -> None:
     servlets.write("hello.py", returning(1))
     servlets.seen()
-    later = time.time_ns() + 10 * folder_module.SETTLED_NS
+    later = time.time_ns() + 10 * sources.SETTLED_NS
     monkeypatch.setattr(time, "time_ns", lambda: later)
     assert not servlets.changed()
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read"))

@@ -17,8 +17,8 @@ import pytest
 
 import zcserve
 from tests.support.importing import Here, importing
-from zcserve.servlets.folder import File
 from zcserve.servlets.imports import Imports, MovingError
+from zcserve.servlets.sources import File
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def make(request: pytest.FixtureRequest, side: Side, failures: list[BaseExceptio
             return LoopStream(values, lambda step: step(), context.again, failures.append)
         if request.param == "pool":
             return PoolStream(values, context.pool, context.call_soon, context.again, failures.append)
-        return AsyncStream(asynchronously(values), context.tasks, context.call_soon, failures.append)
+        return AsyncStream(asynchronously(values), context.tasks, context.call_soon, failures.append, context.under_way)
 
     return make
 
@@ -176,7 +176,8 @@ def test_what_closing_an_asynchronous_iterator_raises_is_told_once(
     side: Side, failures: list[BaseException], made: Any, error: BaseException
 ) -> None:
     given: list[object] = []
-    stream = AsyncStream(made(error), side.context.tasks, side.context.call_soon, failures.append)
+    context = side.context
+    stream = AsyncStream(made(error), context.tasks, context.call_soon, failures.append, context.under_way)
     stream.pull(given.append)
     side.turn_until(lambda: given)
     stream.close()
@@ -220,7 +221,8 @@ def test_a_coroutine_that_waits_is_cancelled_by_closing(side: Side, failures: li
         finally:
             ended.set()
 
-    stream = AsyncStream(waiting(), side.context.tasks, side.context.call_soon, failures.append)
+    context = side.context
+    stream = AsyncStream(waiting(), context.tasks, context.call_soon, failures.append, context.under_way)
     stream.pull(lambda piece: None)
     assert began.wait(20)
     stream.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Required, TypeAlias, TypedDict
 
 from zcserve.admin.survey import Survey
+from zcserve.applications import Applications
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.index import Generation
 from zcserve.cache.store import Store
@@ -21,7 +22,6 @@ from zcserve.net.service import Service
 if TYPE_CHECKING:
     from zcserve.net.access_logs import AccessLogs
     from zcserve.net.slow import SlowRequests
-    from zcserve.servlets.application import Servlets
 
 
 # Hears how a reload ended: why it failed, or "". And an upgrade: the process that serves, or 0 and why none does.
@@ -74,8 +74,7 @@ class Node:
     """A server, as its operator sees it. All in the loop's thread.
 
     reload, upgrade  what the signals SIGHUP and SIGUSR2 do, and what hears how it ended; `upgrade` tells why not, or ""
-    service, contents, store, drain  None while the server starts
-    application      None where there are no servlets and mounts
+    service, contents, store, applications, drain  None while the server starts
     access_log, slow  None where there is none (--access-log, --slow-log)
     curve            what more memory would give; None as long as all is resident
     survey           which files are hot, and which do not fit
@@ -88,7 +87,7 @@ class Node:
     service: Service | None = None
     contents: Contents | None = None
     store: Store | None = None
-    application: Servlets | None = None
+    applications: Applications | None = None
     access_log: AccessLogs | None = None
     slow: SlowRequests | None = None
     curve: Callable[[], MissRatioCurve | None] = _no_curve

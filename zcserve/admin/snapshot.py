@@ -274,11 +274,10 @@ def _loop(node: Node, counts: Counts | None) -> Told:
 
 
 def _queues(node: Node, service: Service) -> Told:
-    pool = node.application.context.pool if node.application is not None else None
     return {
         "loads_waiting": service.fetcher.waiting,
         "calls_waiting": len(node.loop.calling.waiting) + len(node.loop.calling.quiet),
-        "servlets_waiting": pool.waiting if pool is not None else 0,
+        "servlets_waiting": node.applications.waiting if node.applications is not None else 0,
         "bodies_bytes": service.bodies.held,
         "bodies_max_bytes": service.bodies.bytes_max,
     }
@@ -290,10 +289,13 @@ def _passwords(service: Service) -> Told:
 
 
 def _servlets(node: Node, counts: Counts | None) -> Told | None:
-    if node.application is None or counts is None:
+    outcomes = node.applications.outcomes if node.applications is not None else None
+    if outcomes is None or counts is None:
         return None
-    calls = node.application.calls(counts.lanes)
-    return {"calls_total": calls.times, "errors_total": node.application.errors, "duration_s": histogram(calls)}
+    calls = outcomes.look()
+    for lane in counts.lanes:
+        calls |= lane.calls
+    return {"calls_total": calls.times, "errors_total": outcomes.errors, "duration_s": histogram(calls)}
 
 
 def _log(node: Node) -> Told:

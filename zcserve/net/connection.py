@@ -23,6 +23,7 @@ from zcserve.net.service import Service
 from zcserve.net.states import Clock, State
 from zcserve.net.stay import IDLE_S, Stay
 from zcserve.net.transport import SocketTransport, Transport
+from zcserve.site.site import Site
 
 # Read at a time. A browser's head is 0.5-2 KB; a longer one takes another turn.
 RECV_BYTES = 8192
@@ -128,6 +129,10 @@ class Connection:
         """A download that is begun cannot be finished: it ends before its Content-Length."""
         self._http.tell(f"the download was cut, {why}")
         self.end()
+
+    def asks(self, site: Site) -> bool:
+        """As `Connected.asks`."""
+        return self._http.asks(site)
 
     def shed(self) -> bool:
         """End to make room; False where the client has not everything, or a request lies unread: it would be reset."""

@@ -283,8 +283,7 @@ class FastLane(Front):
         pinned: bool = False,
     ) -> None:
         """`lanes`: of so many `lane` is the first; `pinned`: each to its cpu."""
-        self.lane = lane
-        self.lanes = lanes
+        self.lane, self.lanes = lane, lanes
         self._threads: list[threading.Thread] = []
         self._pinned = pinned
         self.hash_seed = lane.hash_seed
@@ -294,16 +293,14 @@ class FastLane(Front):
         lane.set_prefixes(tuple(prefixes.of(status, mode) for mode in (KEEP, KEEP_10, CLOSE) for status in STATUSES))
         pages = [_page_of(status, vary) for status in (412, 416) for vary in ((), reply.VARY)]
         lane.set_pages(pages, *_framed(reply.unavailable()))
-        self._prefixes = prefixes
-        self._log = log
-        self._slow = slow_requests
-        self._second = 0
+        self._prefixes, self._log, self._slow = prefixes, log, slow_requests
         self._lost = lane.lost  # as far as it was told
         self._answers: list[tuple[int, ...]] = []  # likewise, of each lane
         self._losses: Telling
         self._shelves: dict[int, FastShelf] = {}
-        self._is_first = True  # the next shelf
-        self._is_mapped = False
+        self._newest = -1  # the number of the last one that was made
+        self._gone: FastShelf  # of a site that was dropped, for what still refers to it: it remembers nothing
+        self._second, self._is_mapped = 0, False
         self._awaited: deque[tuple[Callable[[], bool], Callable[[], None]]] = deque()
         self._call_soon: Callable[[Callable[[], object]], None]
         self._store: Store
@@ -431,15 +428,18 @@ class FastLane(Front):
     def shelf(self, number: int) -> FastShelf:
         """As `Front.shelf`."""
         if number not in self._shelves:
-            site = 0 if self._is_first else self.lane.add_site()  # the lane has one from the start
-            self._is_first = False
+            if number <= self._newest:
+                return self._gone
+            site = 0 if self._newest < 0 else self.lane.add_site()  # the lane has one from the start
+            self._newest = number
             self._shelves[number] = FastShelf(self.lane, site, self._map_pages)
         return self._shelves[number]
 
     def drop_shelf(self, number: int) -> None:
         """As `Front.drop_shelf`."""
         if number in self._shelves:
-            self._shelves.pop(number).leave()
+            self._gone = self._shelves.pop(number)
+            self._gone.leave()
 
     def set_hosts(self, names: Mapping[bytes, int], unnamed: int | None, unknown: int | None) -> None:
         """As `Front.set_hosts`."""

@@ -209,7 +209,7 @@ class Front:
     # --- what it knows of sites ---------------------------------------------------------------------------------
 
     def shelf(self, number: int) -> Shelf:
-        """What it knows of the site of this number: nothing at first."""
+        """What it knows of the site of this number: nothing at first. A new one has a higher number than all before."""
         return _EMPTY
 
     def drop_shelf(self, number: int) -> None:

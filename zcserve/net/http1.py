@@ -42,11 +42,12 @@ class Http1:
     addresses   as `Asker.addresses`
     plain       how many plain hits it has answered in a row
     receiving   the body of the request at hand, until it is complete
+    is_new      no request was answered yet, but for plain hits
     """
 
     __slots__ = (
-        "_answered", "_asked_at", "_called", "_head", "_is_new", "_output", "_owner", "_reader", "_request", "_round",
-        "_sending", "_service", "_site", "_writer", "addresses", "inbox", "plain", "receiving",
+        "_answered", "_asked_at", "_called", "_head", "_output", "_owner", "_reader", "_request", "_round",
+        "_sending", "_service", "_site", "_writer", "addresses", "inbox", "is_new", "plain", "receiving",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +74,7 @@ class Http1:
         self.receiving: Receiving | None = None
         self._sending: Sending | None = None  # the answer that is begun, and comes piece by piece
         self.plain = self._round = self._answered = self._called = 0  # `_round`: the turn of the latter two
-        self._is_new = True  # nothing but plain hits is answered
+        self.is_new = True
         self._asked_at = 0.0  # `Output.began` of the one at hand
 
     # --- requests -----------------------------------------------------------------------------------------
@@ -179,10 +180,9 @@ class Http1:
         self._called += request.resource is not None
         return request.resource is None or self._service.loop.calling.may_call(self._called)
 
-    @property
-    def is_new(self) -> bool:
-        """Whether no request was answered yet, but for plain hits."""
-        return self._is_new
+    def asks(self, site: Site) -> bool:
+        """As `Connected.asks`."""
+        return self._request is not None and self._site is site
 
     @property
     def is_streaming(self) -> bool:
@@ -192,7 +192,7 @@ class Http1:
     @property
     def is_quiet(self) -> bool:
         """Whether the client had an answer, and no application was called for it in this turn."""
-        return self._called <= 1 and (self.plain > 0 or not self._is_new)
+        return self._called <= 1 and (self.plain > 0 or not self.is_new)
 
     def _respond(self, method: bytes, target: bytes, fields: Fields) -> Stop | None:
         """A request without a body, where there is no application. Only for content that is not at hand something is
@@ -291,7 +291,7 @@ class Http1:
         self._writer.user = b""
         self._output.owed += ((self._asked_at, 1),)
         self._head = b""
-        self._is_new = False
+        self.is_new = False
         request.end()
 
     # --- answers that were waited for ---------------------------------------------------------------------

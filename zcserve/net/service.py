@@ -68,6 +68,9 @@ class Connected(Protocol):
     def clock(self) -> Standing:
         """Its state, as time goes by."""
 
+    def asks(self, site: Site) -> bool:
+        """Whether the request at hand is for this site."""
+
     def shed(self) -> bool:
         """End to make room; False where something would be lost."""
 
@@ -154,6 +157,10 @@ class Service:
     def site_of(self, name: bytes) -> Site:
         """The site that a host name belongs to (`http.host_name`), b"" for a request that names none."""
         return self.sites[0] if self.hosts is None else self.hosts.find(name)
+
+    def is_asked(self, site: Site) -> bool:
+        """Whether a connection of Python's has a request for this site that is not answered yet."""
+        return any(connection.asks(site) for connection in self.connections)
 
     def generations(self) -> Iterator[Generation]:
         """All that is served, of every site."""

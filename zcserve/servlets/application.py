@@ -10,7 +10,7 @@ of a target is forgotten when the folder or the site's files change: files go be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
@@ -19,25 +19,24 @@ from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.heads import encode_fields
-from zcserve.cache.index import Generation
-from zcserve.cache.root import Root
+from zcserve.config.site import DEFAULT_NAME
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
-from zcserve.net.counts import Histogram, LaneCounts
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
 from zcserve.net.leading import key_asked
 from zcserve.net.request import split_target
 from zcserve.net.timers import Timers
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import Nowhere, Rules, owned_by
+from zcserve.rules.compiled import Rules, owned_by
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.folder import NOTHING_LOADED, Folder, Loaded, Module
 from zcserve.servlets.freshness import SURE_S, Freshness
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
+from zcserve.servlets.outcomes import Outcomes
 from zcserve.servlets.request import SERVLET_PATH, SLOTS, Request
 from zcserve.servlets.results import Keeping, Results
 from zcserve.servlets.routes import Route
@@ -160,46 +159,99 @@ class Servlets:
         front: Front,
         keeping: Keeping | None = None,
         failures: Failures | None = None,
+        outcomes: Outcomes | None = None,
+        beside: bool = False,
         faults: list[str] | None = None,
     ) -> None:
-        """Loads the folder and imports the applications; without `keeping` no result is kept. Raises UsageError; but
-        where an application does not load, that goes to `faults`, if they are given."""
+        """Loads the folder and imports the applications; without `keeping` no result is kept, without `outcomes` it has
+        some of its own; `beside` as of `Mounts`. In any thread. Raises UsageError; but where an application does not
+        load, that goes to `faults`, if they are given."""
         self.config = config
-        folder = Folder(Path(config.servlets)) if config.servlets else None
+        self._front = front
+        name = site.name if site.name != DEFAULT_NAME else ""
+        folder = Folder(Path(config.servlets), name) if config.servlets else None
         pool = Pool(config.servlet_threads, config.servlet_queue_max)
         timers = keeping.timers if keeping is not None else Timers()
         failures = failures if failures is not None else Failures(timers)
-        self.context = Context(config, site, pool, AsyncThread(), call_soon, timers.call_later, failures)
+        outcomes = outcomes if outcomes is not None else Outcomes()
+        self.context = Context(config, site, pool, AsyncThread(), call_soon, timers.call_later, failures, outcomes)
         self._loop_guard = LoopGuard(config.servlet_slow_s, front)
         self._caller = Caller(self.context, self._loop_guard)
-        self.results: Results | None = None
-        if keeping is not None:
-            self.results = Results(self.context, self._caller, keeping, answer_of=self._answer_of, look=self._look)
+        self.results = self._results_of(keeping) if keeping is not None else None
+        self._has_left = False
         self._no_websockets = NoWebSockets()
         self._found: dict[bytes, Servlet | Broken] = {}  # of what is in use, by key, or "/csp?NAME"
-        self._shelf = front.shelf(site.id)
         self._rules: tuple[Rules, ...] = (site.root.rules,)
         self.freshness: Freshness | None = None  # of the folder, if there is one
         try:
-            self._mounts = Mounts(config.mount, self.context, faults)
+            self._mounts = Mounts(config.mount, self.context, faults, beside=beside)
         except BaseException:
             self.context.tasks.close()
             raise
         if folder is not None:
-            self.freshness = Freshness(folder, self._shelf, call_soon)
+            self.freshness = Freshness(folder, self.context.shelf, call_soon)
             self.freshness.loaded.subscribe(self._loaded)
             self._refreshing = Refreshing(self, self.freshness)
 
+    def _results_of(self, keeping: Keeping) -> Results:
+        return Results(self.context, self._caller, keeping, answer_of=self._answer_of, look=self._look)
+
     def start(self) -> None:
-        """Be ready for requests. Raises UsageError where an application cannot; `close` is due then, too."""
+        """`begin` and `serve`, before the loop turns. Raises UsageError; `close` is due then, too."""
+        self.begin()
+        self.serve()
+
+    def begin(self) -> None:
+        """Be ready for requests. In any thread. Raises UsageError where an application cannot; `close` is due then,
+        too."""
         self.context.pool.begin()
         self.context.tasks.begin()
         if self.freshness is not None:
             self.freshness.begin()
         self._loop_guard.begin()
         self._mounts.start()
+
+    def serve(self) -> None:
+        """From now on requests find it."""
+        self.context.shelf = self._front.shelf(self.context.site.id)
+        if self.freshness is not None:
+            self.freshness.serve(self.context.shelf)
         self.context.call_soon(self._loop_guard.look_at_this_thread)
         self._have_front_consult()
+
+    def move(self, config: Config, site: Site, keeping: Keeping) -> None:
+        """From now on it is this site's, which has the same servlets and mounts; results are made anew for it."""
+        if self.results is not None:
+            self.results.servlets_changed(())
+        self.config = self.context.config = config
+        self.context.site = site
+        self._rules = (site.root.rules,)
+        self.serve()
+        self.results = self._results_of(keeping)
+        self._have_results_know()
+
+    def leave(self) -> None:
+        """No request finds it any more: keep no result. What is under way ends as it would have."""
+        self._has_left = True
+        self._mounts.leave()
+        if self.results is not None:
+            self.results.servlets_changed(())
+
+    @property
+    def is_busy(self) -> bool:
+        """After `leave`: whether a call or a load is under way, wanted or not."""
+        is_loading = self.freshness is not None and self.freshness.is_loading
+        return is_loading or bool(self.context.under_way) or not self.context.pool.is_idle or self._mounts.is_busy
+
+    def come_forward(self) -> None:
+        """What was loaded to take its place has failed: sys.modules shows its modules again. In any thread."""
+        self._mounts.come_forward()
+
+    def forget_modules(self) -> None:
+        """Once it is closed: its modules are not found any more."""
+        self._mounts.forget_modules()
+        if self.freshness is not None:
+            self.freshness.forget_modules()
 
     def own_with(self, rules: Sequence[Rules]) -> None:
         """As `Application.own_with`."""
@@ -217,10 +269,10 @@ class Servlets:
         mounted = None if mounted is None or ruled is None else {*mounted, *ruled}
         owned = None if segments is None or mounted is None else {SERVLET_PATH[1:], *segments, *mounted}
         if self.freshness is None:
-            self._shelf.consult(None, Owned(mounted))
+            self.context.shelf.consult(None, Owned(mounted))
         else:
             is_fresh = lambda: not self._is_stale(None)  # noqa: E731
-            self._shelf.consult(self.look_up, Owned(owned, self.freshness.notice, SURE_S, is_fresh))
+            self.context.shelf.consult(self.look_up, Owned(owned, self.freshness.notice, SURE_S, is_fresh))
 
     def describe(self) -> str:
         """What there is, for people."""
@@ -230,18 +282,6 @@ class Servlets:
             broken = sum(bool(module.error) for module in modules)
             told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
         return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
-
-    def calls(self, lanes: Iterable[LaneCounts]) -> Histogram:
-        """How long calls of servlets and mounted applications took, in these lanes and here."""
-        here = self.context.outcomes.look()
-        for lane in lanes:
-            here |= lane.calls
-        return here
-
-    @property
-    def errors(self) -> int:
-        """How often servlets and applications have failed."""
-        return self.context.outcomes.errors
 
     def broken(self) -> list[str]:
         """The servlets that do not load: file, line and what is wrong, a line each."""
@@ -313,7 +353,7 @@ class Servlets:
 
     def forget(self, keys: Collection[bytes]) -> None:
         """As `Application.forget`: a file goes before a servlet."""
-        self._shelf.forget_quick()
+        self.context.shelf.forget_quick()
         if self.results is not None:
             self.results.files_changed(keys)
 
@@ -338,7 +378,10 @@ class Servlets:
         """Other servlets are in use."""
         self._found = {}
         self._have_front_consult()
-        if self.results is not None:
+        self._have_results_know()
+
+    def _have_results_know(self) -> None:
+        if self.results is not None and not self._has_left:
             modules = self._in_use.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
 
@@ -434,40 +477,17 @@ class Servlets:
             return self.context.site.not_found(at)
         return Stored(owner, entry, status=asked.status, fields=asked.fields)
 
-    def close(self) -> None:
-        """End threads and applications."""
-        self._mounts.close()
-        if self.results is not None:
-            self.results.close()
-        self._loop_guard.close()
+    def end(self) -> None:
+        """Nothing is under way any more, and `close` is near. In the loop's thread."""
         if self.freshness is not None:
             self.freshness.close()
+
+    def close(self) -> None:
+        """End threads and applications. In any thread after `end`; else when the loop has ended."""
+        self._mounts.close()
+        if self.results is not None and not self._has_left:
+            self.results.close()
+        self._loop_guard.close()
+        self.end()
         self.context.pool.close()
         self.context.tasks.close()
-
-
-class Checked(NamedTuple):
-    """What a server would have besides files, in words; what of it does not load, and which rewrites lead to what
-    neither it nor the site has, a line each."""
-
-    told: str
-    faults: list[str]
-    nowhere: list[str]
-
-
-def check(config: Config, nowhere: Nowhere = lambda _: []) -> Checked:
-    """What a server with this configuration would have; `nowhere` tells of rewrites that lead to what it has not.
-    Raises UsageError where it could not start for another reason than that something does not load."""
-    faults: list[str] = []
-    application = Servlets(
-        config,
-        Site(0, Generation(Root(config.directory))),
-        call_soon=lambda call: None,
-        front=Front(),
-        faults=faults,
-    )
-    try:
-        has = lambda key, query: application.find_as_it_is(SentPath(key), query or None) is not None  # noqa: E731
-        return Checked(application.describe(), [*application.broken(), *faults], [] if faults else nowhere(has))
-    finally:
-        application.close()

@@ -81,7 +81,9 @@ class Caller:
         context, done = self._context, partial(self._done, time.monotonic(), done)
         if route.is_async:
             task = context.tasks.start(self._call_in_tasks(route, request, failed))
+            context.under_way.add(task)
             task.add_done_callback(lambda task: context.call_soon(partial(done, _outcome_of(task))))
+            task.add_done_callback(context.under_way.discard)
             return Started(task.cancel, lambda: False)
         unwanted: list[bool] = []
         job = partial(self._call_in_pool, route, request, failed, done, unwanted)
@@ -165,7 +167,8 @@ class Caller:
         return _begun(rendered, next_piece(content, is_over), stream_of(content))
 
     def _async_stream(self, pieces: AsyncIterator[object], failed: Failed) -> Stream:
-        return AsyncStream(pieces, self._context.tasks, self._context.call_soon, failed)
+        context = self._context
+        return AsyncStream(pieces, context.tasks, context.call_soon, failed, context.under_way)
 
 
 def _plain(rendered: Rendered, content: bytes) -> Reply | FileAsked:

@@ -20,6 +20,7 @@ from zcserve.errors import HttpError, reason_of
 from zcserve.http import FieldLines
 from zcserve.log import Log
 from zcserve.net.failures import Failures
+from zcserve.net.front import Shelf
 from zcserve.net.leading import failed, fields_of_failure, key_asked
 from zcserve.phrases import PHRASES
 from zcserve.servlets.outcomes import Outcomes
@@ -47,8 +48,10 @@ class RequestLine(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """What they are given. `site` is the one that they belong to. `call_soon` runs a call in the loop's thread; there
-    `call_later` runs a call after some seconds."""
+    """What they are given. `site` is the one that they belong to, `shelf` what the front knows of it, nothing before it
+    is served. `call_soon` runs a call in the loop's thread; there `call_later` runs a call after some seconds.
+    `under_way` holds each call and stream in the asyncio thread until it has ended, whether it is still wanted or
+    not; any thread may change it."""
 
     config: Config
     site: Site
@@ -58,6 +61,8 @@ class Context:
     call_later: Callable[[float, Callable[[], object]], None]
     failures: Failures
     outcomes: Outcomes = field(default_factory=Outcomes)
+    shelf: Shelf = field(default_factory=Shelf)
+    under_way: set[object] = field(default_factory=set)
 
     def again(self, silent: int, call: Callable[[], object]) -> None:
         """Run a step of an iterator again that had nothing to say `silent` times in a row. In the loop's thread."""

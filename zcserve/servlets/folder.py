@@ -13,172 +13,59 @@ change: the caller flips to it as a whole. This module calls no servlet; when to
 - **What fails leaves no trace**: sys.modules has the good version again, and linecache its lines, so that what goes on
   can be pickled, and its tracebacks show what it runs rather than what the file says now.
 
-Odd: sys.modules belongs to the process. With two folders in one process, an import inside a function finds the helpers
-of that which was refreshed last. And a helper that is imported by a computed name is imported, but not followed.
+Odd: sys.modules belongs to the process, so the modules of a site have its name in theirs: "zcserve_servlet_hello:shop",
+but for those of the site at the top of the file; and "zcserve_servlet_hello:shop#2" where a reload gives the site a new
+folder while the old one is used. A helper that is imported by a computed name is imported, but not followed; in a site
+with a name it is not found so.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
-import linecache
 import os
 import re
 import sys
-import time
+import threading
 import traceback
+import weakref
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import decode_source, module_from_spec, spec_from_file_location
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from zcserve.cache.entry import identity_of
 from zcserve.errors import UsageError, line_of
 from zcserve.events import Event
 from zcserve.log import Block, Log, put_back
-from zcserve.servlets import routes
+from zcserve.servlets import importers, routes
+from zcserve.servlets import sources as sources_module
 from zcserve.servlets.folder_events import FolderEvents
+from zcserve.servlets.importers import Owner, OwnLoader
 from zcserve.servlets.loading import told_when_late
 from zcserve.servlets.routes import ConflictError, Route, Table, routes_of
+from zcserve.servlets.sources import Listing, SourceFile, SourceFiles, with_imports
 
 _log = Log(__name__)
 
-# A file's times are those of its file system's clock: a few milliseconds apart, two seconds on FAT. What was written so
-# recently may be written again without another time, so until then its content is looked at, too.
-SETTLED_NS = 2_000_000_000
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _PREFIX = "zcserve_servlet_"
-_OF_THE_LOADER = {__file__, routes.__file__}
+# Stands in names of modules before that of the site: no name that a file has, and no dot, as for parts of a package.
+_SITE = ":"
+# Behind that where the site has a folder already, which the next one takes the place of.
+_NUMBER = "#"
+_OF_THE_LOADER = {__file__, routes.__file__, importers.__file__, sources_module.__file__}
 
 
-class _Seen:
-    """What a path held when it was read, and whether it still does. A path with nothing behind it holds None."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._path = str(path)
-        self._identity, _ = _look_at(self._path)  # before the content: what is written meanwhile is another one
-        self.content = self._read()
-        self._settled = False
-
-    def _read(self) -> Any:
-        raise NotImplementedError
-
-    def changed(self) -> bool:
-        """One os.stat, and another look at the content for as long as a change need not show in its identity."""
-        identity, written_ns = _look_at(self._path)
-        if identity != self._identity:
-            return True
-        if not self._settled:
-            settled = time.time_ns() - written_ns > SETTLED_NS
-            if self._read() != self.content:
-                return True
-            self._settled = settled
-        return False
-
-
-def _look_at(path: str) -> tuple[bytes | None, int]:
-    """The identity of what is at `path`, and when it was written (nanoseconds since 1970); None and 0 for nothing."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None, 0
-    return identity_of(status), status.st_ctime_ns
-
-
-class _Listing(_Seen):
-    """The names of the *.py files in a directory."""
-
-    content: list[str] | None
-
-    def _read(self) -> list[str] | None:
-        try:
-            names = os.listdir(self.path)
-        except OSError:
-            return None
-        return sorted(name for name in names if name.endswith(".py") and os.path.isfile(self.path / name))
-
-
-class File(_Seen):
-    """A Python file as it was read."""
-
-    content: bytes | None
-
-    def _read(self) -> bytes | None:
-        try:
-            return self.path.read_bytes()
-        except OSError:
-            return None
-
-    def show_lines(self) -> None:
-        """Have tracebacks and `inspect` show these lines for the file."""
-        linecache.cache.pop(self._path, None)
-        with suppress(SyntaxError, ValueError, LookupError):  # not in the encoding that it names
-            lines = decode_source(self.content or b"").splitlines(keepends=True)
-            # An entry without a time is never compared with the file.
-            linecache.cache[self._path] = (len(lines), None, lines, self._path)
-
-
-class SourceFile(File):
-    """A file that is compiled. `imports`: the top-level names with a leading "_" that it imports anywhere."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.imports: frozenset[str] = frozenset()
-        self._code: CodeType | None = None
-        with suppress(Exception):  # `code` raises it
-            tree = ast.parse(self.content or b"", self._path)
-            self.imports = frozenset(_private_imports(tree))
-            self._code = self._compiled(tree)  # not the text once more: its warnings would be shown twice
-
-    def _compiled(self, what: ast.Module | bytes) -> CodeType:
-        code: CodeType = compile(what, self._path, "exec", dont_inherit=True)
-        return code
-
-    def code(self) -> CodeType:
-        """The code, whose lines tracebacks show from now on. Raises whatever is wrong with the file."""
-        content = self.path.read_bytes() if self.content is None else self.content  # raises again why it cannot be read
-        self.show_lines()
-        return self._code if self._code is not None else self._compiled(content)
-
-
-def _private_imports(tree: ast.Module) -> Iterable[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names = [node.module or ""]
-        else:
-            continue
-        yield from (name.partition(".")[0] for name in names if name.startswith("_"))
-
-
-SourceFiles: TypeAlias = frozenset[SourceFile]
-
-
-def _with_imports(name: str, sources: Mapping[str, SourceFile]) -> SourceFiles:
-    """The source `name` and those that it imports, and those that they import."""
-    found: set[SourceFile] = set()
-    waiting = [name]
-    while waiting:
-        source = sources.get(waiting.pop())
-        if source is not None and source not in found:
-            found.add(source)
-            waiting.extend(source.imports)
-    return frozenset(found)
-
-
-class _Loader(SourceFileLoader):
+class _Loader(OwnLoader):
     """Runs the source that was read. `sources`: all that the module is made of."""
 
-    def __init__(self, fullname: str, source: SourceFile, sources: SourceFiles) -> None:
-        super().__init__(fullname, str(source.path))
+    def __init__(self, fullname: str, source: SourceFile, sources: SourceFiles, owner: Owner) -> None:
+        super().__init__(fullname, str(source.path), owner)
         self.source = source
         self.sources = sources
 
@@ -191,17 +78,27 @@ class _Loader(SourceFileLoader):
         return spec
 
 
-class _Helpers(MetaPathFinder):
-    """Finds the helpers of a folder. `known`: what each consists of, the helper itself first; replaced as a whole."""
+class _Known(NamedTuple):
+    """The helpers of a folder, and what each consists of, the helper itself first."""
 
-    known: Mapping[str, tuple[SourceFile, SourceFiles]] = {}
+    sources: Mapping[str, tuple[SourceFile, SourceFiles]]
+    owner: Owner
+
+
+class _Helpers(MetaPathFinder):
+    """Finds the helpers of folders. `known`: by what the folder's modules have behind their names; of two folders with
+    the same, those of the one that was loaded last."""
+
+    known: Mapping[str, _Known] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if path is not None or (found := self.known.get(fullname)) is None:
+        name, colon, rest = fullname.partition(_SITE)
+        known = self.known.get(colon + rest)
+        if path is not None or known is None or (found := known.sources.get(name)) is None:
             return None
-        return _Loader(fullname, *found).spec()
+        return _Loader(fullname, *found, known.owner).spec()
 
     def loaded(self) -> dict[str, _Loader]:
         """The helpers in sys.modules, whichever folder's, by name."""
@@ -209,18 +106,28 @@ class _Helpers(MetaPathFinder):
         loaders = ((name, getattr(getattr(module, "__spec__", None), "loader", None)) for name, module in private)
         return {name: loader for name, loader in loaders if isinstance(loader, _Loader)}
 
-    def renew(self, known: Mapping[str, tuple[SourceFile, SourceFiles]]) -> dict[str, ModuleType]:
+    def renew(self, suffix: str, known: _Known) -> dict[str, ModuleType]:
         """Give out `known` from now on; returns what is loaded otherwise, and was taken out of sys.modules for it."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
-        self.known = known
+        self.known = {**self.known, suffix: known}
+        own = {name + suffix: sources for name, (_, sources) in known.sources.items()}
         stale = [
-            name for name, loader in self.loaded().items() if name not in known or known[name][1] != loader.sources
+            name
+            for name, loader in self.loaded().items()
+            if "".join(name.partition(_SITE)[1:]) == suffix and own.get(name) != loader.sources
         ]
         return {name: sys.modules.pop(name) for name in stale}
 
+    def forget(self, suffix: str, owner: Owner) -> None:
+        """Give out nothing of this folder's any more."""
+        if (known := self.known.get(suffix)) is not None and known.owner is owner:
+            self.known = {each: known for each, known in self.known.items() if each != suffix}
+
 
 _helpers = _Helpers()
+_folders: weakref.WeakValueDictionary[str, Folder] = weakref.WeakValueDictionary()  # by what is behind their names
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,7 +181,7 @@ class Loaded(NamedTuple):
 
     modules: dict[str, Module]
     table: Table
-    listing: _Listing | None
+    listing: Listing | None
 
     def changes(self) -> frozenset[str]:
         """The servlets that are not what was loaded any more, "" for the directory's own names: one os.stat for each
@@ -286,19 +193,26 @@ class Loaded(NamedTuple):
 NOTHING_LOADED = Loaded({}, Table(), None)
 
 
-class Folder:
+class Folder(Owner):
     """The servlets of a directory. `loaded` is replaced by `refresh`, in whichever thread: others take it once, and ask
     what they took both for a servlet and for its `changes`.
 
     late  event: a servlet takes long to load, in another thread
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Nothing is loaded before the first `refresh`. Raises UsageError if it is no directory."""
+    def __init__(self, directory: Path, site: str | None = None) -> None:
+        """Nothing is loaded before the first `refresh`. `site`: the modules' names have this behind them, so that those
+        of no two folders are the same; "" for the site at the top of the file; None: they have nothing, whatever
+        others have. Raises UsageError if it is no directory."""
+        super().__init__()
+        importers.begin()
         if not directory.is_dir():
             raise UsageError(f"servlets: {str(directory)!r} is not a directory")
         self.directory = Path(os.path.abspath(directory))  # symlinks stay: where they lead may change
         self.loaded = NOTHING_LOADED
+        self._is_over = False
+        self._suffix = self._own_suffix(site) if site is not None else ""
+        self._known = _Known({}, self)
         self._sources: dict[str, SourceFile] = {}
         self._ignored: set[str] = set()
         self.late: Event[()] = Event()
@@ -318,7 +232,7 @@ class Folder:
         Imports, so it takes as long as they do; by one thread at a time. Raises nothing (but KeyboardInterrupt): what
         is wrong with a servlet is its `error`, and in the log.
         """
-        listing = _Listing(self.directory)
+        listing = Listing(self.directory)
         if listing.content is not None:
             self._renew(listing, self._read(listing.content, everything))
         else:
@@ -346,10 +260,11 @@ class Folder:
             _log.warning("servlets: %s is ignored: %s", repr(file), why)
         return False
 
-    def _renew(self, listing: _Listing, sources: dict[str, SourceFile]) -> None:
-        made_of = {name: _with_imports(name, sources) for name in sources}
+    def _renew(self, listing: Listing, sources: dict[str, SourceFile]) -> None:
+        made_of = {name: with_imports(name, sources) for name in sources}
         known = {name: (sources[name], made_of[name]) for name in sources if name.startswith("_")}
-        replaced = _helpers.renew(known)
+        self._known = _Known(known, self)
+        replaced = _helpers.renew(self._suffix, self._known)
         loaded: dict[str, Module] = {}
         try:
             for name in [name for name in sources if name not in known]:
@@ -364,7 +279,10 @@ class Folder:
         self._report(loaded, modules)
         self._forget(modules)
         self.loaded, self._sources = Loaded(modules, table, listing), sources
+        self.in_force = self._owned()
         _show(modules.values())
+        if self._is_over:
+            self.forget_modules()
 
     def _load(self, name: str, source: SourceFile, sources: SourceFiles, replaced: Iterable[str]) -> Module:
         """The module after another load. sys.modules is as before, but for helpers.
@@ -374,13 +292,13 @@ class Folder:
         """
         before = self.modules.get(name)
         module = Module(name, source.path, sources, good=before.good if before is not None else None)
-        loader = _Loader(_PREFIX + name, source, sources)
+        loader = _Loader(_PREFIX + name + self._suffix, source, sources, self)
         in_force = sys.modules.get(loader.name)
         try:
             made = sys.modules[loader.name] = module_from_spec(loader.spec())  # before it runs: dataclasses look there
             with self._told_when_late(before, source.path):
                 loader.exec_module(made)
-                for helper in {each.path.stem for each in sources}.intersection(replaced):
+                for helper in {each.path.stem + self._suffix for each in sources}.intersection(replaced):
                     __import__(helper)
             return replace(module, wanted=_Version(made, source, tuple(routes_of(made, name))))
         except KeyboardInterrupt:
@@ -413,8 +331,40 @@ class Folder:
         """Take out of sys.modules what is gone. It lives on in functions that still run."""
         for name in self.modules.keys() - modules.keys():
             version = self.modules[name].good
-            if version is not None and sys.modules.get(_PREFIX + name) is version.module:
-                del sys.modules[_PREFIX + name]
+            if version is not None and sys.modules.get(version.module.__name__) is version.module:
+                del sys.modules[version.module.__name__]
+
+    def _owned(self) -> dict[str, ModuleType]:
+        good = [one.good.module for one in self.modules.values() if one.good is not None]
+        helpers = {name: sys.modules[name] for name, loader in _helpers.loaded().items() if loader.owner is self}
+        return {**{module.__name__: module for module in good}, **helpers}
+
+    def _own_suffix(self, site: str) -> str:
+        first = f"{_SITE}{site}".replace(".", _SITE) if site else ""
+        with _lock:
+            numbers = (first if n == 1 else f"{first or _SITE}{_NUMBER}{n}" for n in count(1))
+            free = next(each for each in numbers if each not in _folders)
+            _folders[free] = self
+        return free
+
+    def close(self) -> None:
+        """Another folder may have the names of its modules; what these refer to refers to nothing of the server's."""
+        self.late = Event()
+        with _lock:
+            if _folders.get(self._suffix) is self:
+                del _folders[self._suffix]
+
+    def name_of(self, name: str) -> str:
+        """As `Owner.name_of`."""
+        return name + self._suffix if name in self._known.sources else name
+
+    def forget_modules(self) -> None:
+        """It is used no more: take its modules out of sys.modules, also those that a load brings which hangs yet."""
+        self._is_over = True
+        _helpers.forget(self._suffix, self)
+        for name, module in {**self.in_force, **self._owned()}.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
 
 
 def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
@@ -440,7 +390,7 @@ def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
     for name in wishes:
         module = modules[name] = replace(modules[name], good=modules[name].wanted, wanted=None, error="", reason="")
         assert module.good is not None
-        sys.modules[_PREFIX + name] = module.good.module
+        sys.modules[module.good.module.__name__] = module.good.module
     return modules, table
 
 

@@ -42,12 +42,17 @@ class Freshness:
         self._waiting: list[Callable[[], None]] = []
         self._changes: frozenset[str] = frozenset()  # what is to be loaded, or is being loaded
         self._sure_until = 0.0
+        self._is_closed = False
         self._is_late = False  # what is being loaded takes long: nothing waits for it
         self._everything = False  # the next load is of all, whether it changed or not
         folder.refresh()
         folder.late.subscribe(partial(call_soon, self._load_is_late))
         self._events = folder.listen()
         self.in_use: Loaded = folder.loaded
+
+    def serve(self, shelf: Shelf) -> None:
+        """From now on this shelf knows what is found in the folder."""
+        self._shelf = shelf
 
     def begin(self) -> None:
         """Have the thread that loads. Raises NoThreadError."""
@@ -81,9 +86,16 @@ class Freshness:
     def refresh(self, then: Callable[[], None] = lambda: None) -> None:
         """Have the folder loaded anew by a thread, then call `then`."""
         self._waiting.append(then)
-        if len(self._waiting) == 1 and not self._is_late:
+        if self._is_closed:
+            self._go_on()
+        elif len(self._waiting) == 1 and not self._is_late:
             everything, self._everything = self._everything, False
             self._loader.submit(partial(self._load, everything))
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a thread loads the folder."""
+        return bool(self._waiting) or self._is_late
 
     def refresh_all(self) -> None:
         """Load all servlets anew, for the sake of what they import from elsewhere."""
@@ -114,6 +126,9 @@ class Freshness:
 
     def _loaded(self) -> None:
         self._is_late = False
+        if self._is_closed:
+            self._go_on()
+            return
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
         self._shelf.doubt()
@@ -125,7 +140,13 @@ class Freshness:
         if self._everything:  # it was asked for meanwhile
             self.refresh()
 
+    def forget_modules(self) -> None:
+        """Once it is closed: as `Folder.forget_modules`."""
+        self._folder.forget_modules()
+
     def close(self) -> None:
-        """End the thread."""
+        """End the thread. In the loop's thread, or when the loop has ended; harmless when repeated."""
+        self._is_closed = True
+        self._folder.close()
         self._loader.close()
         self._events.close()

@@ -9,15 +9,20 @@ were there before the server.
 was. Anew means from the sources: Python's .pyc files know a source by its size and whole seconds, and would run
 yesterday's code. What runs on meanwhile keeps its modules, also those that it imports inside a function; when all is
 loaded such an import finds the new ones.
+
+Each site has an `Imports`, and its own version of each module: what other sites have noted is out of sys.modules, too,
+while one imports. One site at a time does: the others wait. Afterwards an import statement in a site's module finds the
+site's modules (importers.py), and all else what was imported last.
 """
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+import weakref
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -25,7 +30,11 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from zcserve.errors import ZcserveError
-from zcserve.servlets.folder import File
+from zcserve.log import Log
+from zcserve.servlets import importers
+from zcserve.servlets.importers import Owner, OwnLoader, loader_of
+from zcserve.servlets.loading import TOLD_AFTER_S
+from zcserve.servlets.sources import File
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _OURS = __name__.partition(".")[0]
@@ -35,9 +44,9 @@ class MovingError(ZcserveError):
     """What is loaded is being written."""
 
 
-class _Loader(SourceFileLoader):
+class _Loader(OwnLoader):
     def __init__(self, fullname: str, path: str, imports: Imports) -> None:
-        super().__init__(fullname, path)
+        super().__init__(fullname, path, imports)
         self._imports = imports
 
     def get_code(self, fullname: str) -> CodeType | None:
@@ -50,12 +59,22 @@ class _Loader(SourceFileLoader):
         return code
 
 
-class Imports(MetaPathFinder):
+_log = Log(__name__)
+
+_lock = threading.RLock()  # one site's modules are imported anew at a time
+_every: list[weakref.ref[Imports]] = []  # those of all sites
+_counting = threading.Lock()  # of what changes that list
+_thread = threading.local()  # `imports`: whose modules it imports
+
+
+class Imports(Owner, MetaPathFinder):
     """`loaded`: the files by their modules' names. `failed`: those that were tried in vain since, None for no such try.
     `noted` hears of each, in the thread that imports it."""
 
     def __init__(self, here: str, packages: Iterable[str]) -> None:
         """`here` is the working directory, `packages` are the first names of the applications' modules."""
+        super().__init__()
+        importers.begin()
         self.loaded: dict[str, File] = {}
         self.failed: dict[str, File] | None = None
         self.from_sources = False
@@ -69,6 +88,8 @@ class Imports(MetaPathFinder):
         places = {os.path.join(os.path.realpath(place), "") for place in python}
         self._elsewhere = tuple(place for place in places if place.startswith(self._here) and place != self._here)
         sys.meta_path.insert(0, self)
+        with _counting:
+            _every[:] = [*(each for each in _every if each() is not None), weakref.ref(self)]
 
     def note(self, fullname: str, file: File) -> None:
         """A module is made of a file."""
@@ -81,9 +102,29 @@ class Imports(MetaPathFinder):
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
+    def come_forward(self) -> None:
+        """Have sys.modules show its modules."""
+        with _one_at_a_time():
+            sys.modules.update(self.in_force)
+            for name in self.in_force:
+                _bind(name)
+
+    def forget_modules(self) -> None:
+        """Once it is closed: take its modules out of sys.modules."""
+        with _counting:
+            _every[:] = [each for each in _every if each() not in (None, self)]
+        with _one_at_a_time():
+            for name in self.loaded:
+                module = sys.modules.get(name)
+                if module is not None and (loader := loader_of(module)) is not None and loader.owner is self:
+                    del sys.modules[name]
+                    _unbind(name, module)
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if getattr(_thread, "imports", self) is not self:
+            return None  # another one notes it
         finders = sys.meta_path
         for finder in finders[finders.index(self) + 1 :] if self in finders else ():
             find_spec = getattr(finder, "find_spec", None)
@@ -154,20 +195,77 @@ class Imports(MetaPathFinder):
             file.show_lines()
 
     @contextmanager
-    def afresh(self) -> Iterator[None]:
-        """What is imported in here is imported anew. An exception has sys.modules be as it was."""
-        names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
-        taken = {name: module for name in names if (module := sys.modules.get(name)) is not None}
-        self._taken = taken.keys() & self.loaded.keys()
-        self._notes, self.from_sources = {}, True
-        importlib.invalidate_caches()
-        try:
-            with _old_modules_keep(taken):
-                for name in taken:
-                    sys.modules.pop(name, None)
-                for name, module in taken.items():
-                    _unbind(name, module)
+    def afresh(self, *, from_sources: bool = True) -> Iterator[None]:
+        """What is imported in here is imported anew. An exception has sys.modules be as it was. Waits for other sites
+        that import theirs."""
+        with _one_at_a_time(), self._notes_all():
+            own = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
+            self.in_force = {**self._here_of(own), **self.in_force}
+            taken = _take(self._names())
+            self._taken = taken.keys() & self.loaded.keys()
+            self._notes, self.from_sources = {}, from_sources
+            importlib.invalidate_caches()
+            with self._put_back_where_it_fails(taken):
                 yield
+            self.loaded, self.failed = self._notes, None
+            for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in {*self.loaded, *taken}]:
+                _bind(name)  # what was left, a C extension perhaps, is known to its package
+            names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
+            self.in_force = self._here_of(names)
+            _put_back(taken, {name for each in _all() if each is not self for name in each.in_force})
+            if self not in _all():
+                self.forget_modules()  # it was closed meanwhile
+
+    def _here_of(self, names: Iterable[str]) -> dict[str, ModuleType]:
+        """Modules of these names that sys.modules has, and no other site."""
+        here = {name: sys.modules[name] for name in names if name in sys.modules}
+        return {name: one for name, one in here.items() if (by := loader_of(one)) is None or by.owner is self}
+
+    def _names(self) -> set[str]:
+        """Of modules that are imported anew: its own, those of other sites, and directories that are packages."""
+        others = [name for each in _all() if each is not self for name in each.in_force]
+        return {*self.loaded, *others, *filter(self._is_directory, list(sys.modules))}
+
+    @contextmanager
+    def _notes_all(self) -> Iterator[None]:
+        """What this thread imports in here is noted here."""
+        before = _thread.__dict__.get("imports")
+        _thread.imports = self
+        try:
+            yield
+        finally:
+            if before is None:
+                del _thread.imports
+            else:
+                _thread.imports = before
+
+    @contextmanager
+    def importing(self, name: str) -> Iterator[None]:
+        """As `Owner.importing`. Where another site's module is in the way, that is aside meanwhile."""
+        parts = name.split(".")
+        found = [loader_of(sys.modules.get(".".join(parts[: n + 1]))) for n in range(len(parts))]
+        if not any(
+            loader is not None and isinstance(loader.owner, Imports) and loader.owner is not self for loader in found
+        ):
+            with self._notes_all():
+                yield
+            return
+        with _one_at_a_time(), self._notes_all():
+            taken = _take(self._names())
+            sys.modules.update(self.in_force)
+            try:
+                yield
+            finally:
+                new = {
+                    name: sys.modules[name] for name in self.loaded.keys() - self.in_force.keys() if name in sys.modules
+                }
+                self.in_force = {**self.in_force, **new}
+                _put_back(taken, taken)
+
+    @contextmanager
+    def _put_back_where_it_fails(self, taken: Mapping[str, ModuleType]) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             self.failed, self._notes = self._notes, self.loaded
             for name in list(self.failed):
@@ -176,39 +274,41 @@ class Imports(MetaPathFinder):
             for name in taken:
                 _bind(name)
             raise
-        self.loaded, self.failed = self._notes, None
-        for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in {*self.loaded, *taken}]:
-            _bind(name)  # what was left, a C extension perhaps, is known to its package
+
+
+def _all() -> list[Imports]:
+    """Those of all sites."""
+    return [found for each in list(_every) if (found := each()) is not None]
 
 
 @contextmanager
-def _old_modules_keep(taken: Mapping[str, ModuleType]) -> Iterator[None]:
-    """What functions of these modules import meanwhile, and was imported before, are these modules. Others could be had
-    by halves, or might not load."""
-    others = builtins.__import__
-
-    def import_old(
-        name: str,
-        globals: Mapping[str, object] | None = None,
-        locals: Mapping[str, object] | None = None,
-        fromlist: Sequence[str] | None = (),
-        level: int = 0,
-    ) -> ModuleType:
-        asks = taken.get(str(globals.get("__name__"))) if globals is not None else None
-        if asks is not None and vars(asks) is globals:
-            package = str(globals.get("__package__")).rsplit(".", level - 1)[0] if level else ""
-            full = ".".join(filter(None, (package, name)))
-            found = taken.get(full)
-            if found is not None and all(hasattr(found, each) for each in fromlist or ()):
-                return found if fromlist else taken.get(full.partition(".")[0], found)
-        return others(name, globals, locals, fromlist, level)
-
-    builtins.__import__ = import_old
+def _one_at_a_time() -> Iterator[None]:
+    """Wait until no other thread imports modules anew; a long wait is told."""
+    if not _lock.acquire(timeout=TOLD_AFTER_S):
+        _log.warning("mounts: applications of another site have not loaded within %g s: others wait", TOLD_AFTER_S)
+        _lock.acquire()
     try:
         yield
     finally:
-        if builtins.__import__ is import_old:
-            builtins.__import__ = others
+        _lock.release()
+
+
+def _take(names: Iterable[str]) -> dict[str, ModuleType]:
+    """Take modules out of sys.modules."""
+    taken = {name: module for name in names if (module := sys.modules.pop(name, None)) is not None}
+    for name, module in taken.items():
+        _unbind(name, module)
+    return taken
+
+
+def _put_back(taken: Mapping[str, ModuleType], names: Container[str]) -> None:
+    """Have sys.modules show modules of other sites again, where what was imported meanwhile has neither their names nor
+    those of their packages."""
+    for name, module in sorted(taken.items()):
+        package = name.rpartition(".")[0]
+        if name in names and name not in sys.modules and sys.modules.get(package) is taken.get(package):
+            sys.modules[name] = module
+            _bind(name)
 
 
 def _differs(file: File) -> bool:

@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from zcserve.errors import HttpError, LoadError, UsageError, ZcserveError, line_
 from zcserve.http import canonical_path
 from zcserve.log import Block, Log, put_back
 from zcserve.net import forks
-from zcserve.servlets import imports
+from zcserve.servlets import importers, imports
 from zcserve.servlets.asgi import SHUTDOWN_WITHIN_S, Asgi
 from zcserve.servlets.context import Context
 from zcserve.servlets.folder import told
@@ -44,7 +45,7 @@ _log = Log(__name__)
 # How often files are read again that are written while they are loaded. What goes on for longer is another edit.
 LOADS_MAX = 5
 
-_LOADERS = {__file__, imports.__file__}
+_LOADERS = {__file__, imports.__file__, importers.__file__}
 
 _ACCEPTED = (
     "accepted: a path, =, a module, : and a name in it, such as /app=package.module:application, with wsgi: or asgi: "
@@ -146,7 +147,7 @@ def _reason(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     if last.filename == __file__:
         return said  # what is called takes other arguments
-    if last.filename.startswith(("<frozen importlib", importlib.__file__, imports.__file__)):
+    if last.filename.startswith(("<frozen importlib", importlib.__file__, imports.__file__, importers.__file__)):
         return said  # it was not found
     return f"{said} ({last.filename}:{last.lineno})"
 
@@ -168,9 +169,11 @@ class Mounted:
 class Mounts:
     """All applications of a server. They are loaded anew together: two that share a module share one version of it."""
 
-    def __init__(self, texts: Iterable[str], context: Context, faults: list[str] | None = None) -> None:
+    def __init__(
+        self, texts: Iterable[str], context: Context, faults: list[str] | None = None, *, beside: bool = False
+    ) -> None:
         """Imports them. Raises UsageError, for two of one prefix, too; but what does not load goes to `faults`, if they
-        are given."""
+        are given. `beside`: the server serves, and files may have changed since some others of theirs were compiled."""
         self._texts = tuple(texts)
         self._context = context
         self._begun: list[Wsgi | Asgi] = []
@@ -180,7 +183,8 @@ class Mounts:
         packages = (parse_mount(text).target.partition(":")[0].partition(".")[0] for text in self._texts)
         self._imports = Imports(os.getcwd(), packages) if self._texts else None
         try:
-            self._by_prefix = {prefix: Mounted(one) for prefix, one in self._load(faults).items()}
+            with self._imports.afresh(from_sources=beside) if self._imports is not None else nullcontext():
+                self._by_prefix = {prefix: Mounted(one) for prefix, one in self._load(faults).items()}
         except BaseException:
             self.close()
             raise
@@ -253,6 +257,29 @@ class Mounts:
             one.begin_to_end()  # side by side: else each that hangs would have its own time
         while self._begun:
             self._begun.pop().close(until)
+
+    def leave(self) -> None:
+        """No request finds them any more: load nothing anew."""
+        if self._remount is not None:
+            self._remount.end()
+
+    @property
+    def is_busy(self) -> bool:
+        """After `leave`: whether a call has not returned, wanted or not, of what does not run in the pool, or a load is
+        under way."""
+        if self._remount is not None and self._remount.is_running:
+            return True
+        return any(isinstance(one, Asgi) and one.calls for one in list(self._begun))
+
+    def come_forward(self) -> None:
+        """As `Imports.come_forward`."""
+        if self._imports is not None:
+            self._imports.come_forward()
+
+    def forget_modules(self) -> None:
+        """Once it is closed: its modules are not found any more."""
+        if self._imports is not None:
+            self._imports.forget_modules()
 
     # --- anew ---------------------------------------------------------------------------------------------
 

@@ -118,10 +118,19 @@ class Remount:
         if (wake := self._wake) is not None:
             wake.tell()
 
-    def close(self) -> None:
-        """Load nothing any more. A load that is under way is waited for `END_WITHIN_S`."""
+    def end(self) -> None:
+        """Load nothing any more. Returns at once."""
         self._ended = True
         self.look()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread has not ended: after `end`, that a load is under way."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Load nothing any more. A load that is under way is waited for `END_WITHIN_S`."""
+        self.end()
         self._thread.join(END_WITHIN_S)
         if not self._thread.is_alive():
             self._wake = None

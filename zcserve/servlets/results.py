@@ -118,7 +118,6 @@ class Results:
         """`answer_of` makes of an outcome what is sent; `look` has what changed in the folder loaded anew."""
         self._context = context
         self._loader, self._fetcher, self._timers, self._front = keeping
-        self._shelf = self._front.shelf(context.site.id)
         self.making = Making(context, caller, self._timers, answer_of, Keeper(self._keep, self._not_kept))
         self.kept: Kept[Result] = Kept()
         self._routes: dict[int, Route] | None = None  # that there are, by id; None: all that were met
@@ -305,7 +304,7 @@ class Results:
         """Drop those of these results whose time is over, and keep none of those that are being made. The lane answers
         with none of them from now on; all else is done little by little."""
         self.making.want_no_more(self._is_over)
-        self._shelf.forget_keys([kept.source.target for kept in results], self._context.site.count_keys())
+        self._context.shelf.forget_keys([kept.source.target for kept in results], self._context.site.count_keys())
         sweep(iter(results), self._drop_what_is_over, self._context.call_soon)
 
     def _drop_what_is_over(self, results: list[Result]) -> None:
@@ -325,7 +324,7 @@ class Results:
             some = [one for one in few if self.kept.get(one.source.target) is one and takes(one.source.path)]
             found.extend(some)
             if hard:
-                self._shelf.forget_keys([one.source.target for one in some], self._context.site.count_keys())
+                self._context.shelf.forget_keys([one.source.target for one in some], self._context.site.count_keys())
                 self._drop(some)
 
         def tell() -> None:

@@ -219,15 +219,22 @@ class PoolStream:
 
 
 class AsyncStream:
-    """An asynchronous iterator that runs in the asyncio thread."""
+    """An asynchronous iterator that runs in the asyncio thread. It is one of those `under_way` until it is closed."""
 
     def __init__(
-        self, iterator: AsyncIterator[object], tasks: AsyncThread, call_soon: CallSoon, failed: Failed
+        self,
+        iterator: AsyncIterator[object],
+        tasks: AsyncThread,
+        call_soon: CallSoon,
+        failed: Failed,
+        under_way: set[object],
     ) -> None:
         self._iterator = iterator
         self._tasks = tasks
         self._call_soon = call_soon
         self._failed = failed
+        self._under_way = under_way
+        under_way.add(self)
         self._give: Give | None = None  # where the next piece goes
         self._step: Future[Piece] | None = None
 
@@ -256,8 +263,16 @@ class AsyncStream:
             self._step.cancel()
         if hasattr(self._iterator, "aclose"):
             self._tasks.start(self._close())
+        else:
+            self._under_way.discard(self)
 
     async def _close(self) -> None:
+        try:
+            await self._close_iterator()
+        finally:
+            self._under_way.discard(self)
+
+    async def _close_iterator(self) -> None:
         for _ in range(CLOSE_TRIES):
             try:
                 await self._iterator.aclose()  # type: ignore[attr-defined]

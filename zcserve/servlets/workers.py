@@ -65,6 +65,12 @@ class Pool:
             raise
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no job runs, and none waits."""
+        with self._changed:
+            return not self.waiting and self.idle == self._threads
+
+    @property
     def waiting(self) -> int:
         """How many jobs wait for a thread."""
         return len(self._begun) + len(self._new)
