@@ -73,7 +73,7 @@ def house(live: Serve, site: Site, tmp_path: Path) -> House:
     )
 
 
-def test_who_guesses_gets_429_and_no_other_client_feels_it(
+def test_a_client_that_guesses_gets_429_and_no_other_client_feels_it(
     house: House, tmp_path: Path, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     with house.client(GUESSER) as guesser, house.client(OTHER) as other:

@@ -1,8 +1,8 @@
 """Wrong passwords of late, by client: one that has told too many is answered without a check, for a while.
 
-Who guesses has a few guesses a minute, and the threads that check passwords are free for others. Counted is what was
-checked: ten requests with one wrong password, as a browser sends them whose password is old, are one. What was wrong a
-moment ago is wrong without another check, so it costs nothing, and counts once.
+A client that guesses has a few guesses a minute, and the threads that check passwords are free for others. Counted is
+what was checked: ten requests with one wrong password, as a browser sends them whose password is old, are one. What was
+wrong a moment ago is wrong without another check, so it costs nothing, and counts once.
 
     nothing --wrong--> 1 --wrong--> ... --wrong--> most: LIMITED until the first of them is `within_s` old
 
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from zcserve.forwarded import UNIX
 
 # So many are kept for all clients together, each in 240 bytes, or 640 where a client has but one. Where there are more,
-# the client is forgotten whose last one is the oldest: a limit for each address does not stop whoever has thousands.
+# the client is forgotten whose last one is the oldest: a limit for each address does not stop one that has thousands.
 KEPT_MAX = 20_000
 NETWORK_BITS = 64
 

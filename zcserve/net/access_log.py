@@ -227,7 +227,7 @@ def as_combined(record: Record) -> str:
     request = f"{_printable(method)} {_printable(target)} {fields.version.decode()}" if fields is not None else "-"
     referer = _printable(fields.referer) if fields is not None else ""
     agent = _printable(fields.user_agent) if fields is not None else ""
-    # The line is divided at blanks, and "-" is nobody.
+    # The line is divided at blanks, and "-" is no user.
     named = "\\x2d" if user == b"-" else _printable(user).replace(" ", "\\x20") or "-"
     line = (
         f'{peer} - {named} [{_in_combined(second)}] "{request}" {status} {length} "{referer or "-"}" "{agent or "-"}"'
