@@ -171,13 +171,13 @@ def test_what_an_older_release_has_does_not_last(tree: Tree) -> None:
     assert lasts(site, b"/none") == (404, b"", Queries.ANY, False)
 
 
-def test_each_key_is_asked_for_a_password_once_and_none_that_asks_is_taught(
+def test_a_path_and_its_file_are_asked_for_a_password_once_and_none_that_asks_is_taught(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("bcrypt")
-    tree.plant({"in.html": b"i"})
-    auth = ({"path": ["/in.html", "/410.html", "/secret/**"], "users": {"alice": ALICE_BCRYPT}},)
-    leads = ({"from": "/rewritten", "to": "/in.html", "status": 200},)
+    tree.plant({"in.html": b"i", "451.html": b"l"})
+    auth = ({"path": ["/in.html", "/451.html", "/secret/**"], "users": {"alice": ALICE_BCRYPT}},)
+    leads = ({"from": "/rewritten", "to": "/in.html", "status": 200}, {"from": "/legal", "status": 451})
     site = site_of(tree, auth=auth, redirects=(*REDIRECTS, *leads), clean_urls=True)
     asked: list[bytes] = []
     asks = Site.asks
@@ -199,9 +199,13 @@ def test_each_key_is_asked_for_a_password_once_and_none_that_asks_is_taught(
         (b"/in", [b"/in", b"/in.html"], False),
         (b"/in.html", [b"/in.html"], False),
         (b"/rewritten", [b"/rewritten", b"/in.html"], False),
-        (b"/gone", [b"/gone", b"/410.html"], False),
+        (b"/gone", [b"/gone", b"/410.html"], True),
+        (b"/legal", [b"/legal", b"/451.html", b"/legal"], True),  # a small page: that of the site asks for more
         (b"/secret", [b"/secret"], False),
         (b"/secret/none", [b"/secret/none"], False),
     ):
         asked.clear()
         assert ((lasting(site, path) is not None), asked) == (is_taught, keys), path
+    legal = lasting(site, b"/legal")
+    assert legal is not None
+    assert isinstance(legal.answer, Reply)

@@ -204,9 +204,11 @@ def _lasting_file(
     live, own = site.live, entry.key
     if generation is not live or live.resources.get(own) is not entry or live.root.rules.may_force(own):
         return None
+    if isinstance(found, Stored):  # an error's page, which `may_show` has let pass
+        return Lasting(entry, False, queries, found.status)
     if own != path and site.asks(own) is not None:
         return None
-    return Lasting(entry, False, queries, found.status if isinstance(found, Stored) else 200)
+    return Lasting(entry, False, queries)
 
 
 def _preflight(
