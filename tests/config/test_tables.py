@@ -49,6 +49,12 @@ def test_an_unknown_word_is_told_with_the_nearest_known() -> None:
     assert str(error.value) == ("site.toml:6:3: rules[1].sett: unknown word 'sett'; the nearest known is set")
 
 
+def test_a_word_of_others_is_told_with_what_is_written_here() -> None:
+    table = Table({"Max-Age": 1}, ("rules", 0))
+    with pytest.raises(UsageError, match=r"^rules\[0\]\.Max-Age: unknown word 'Max-Age'; write set = 1$"):
+        table.require(("set", "max"), {"max_age": "set = 1"})
+
+
 def test_of_a_word_that_is_no_typo_all_that_are_known_are_told() -> None:
     with pytest.raises(UsageError, match=r"unknown word 'sett'; accepted: path, force, query$"):
         tables()[1].require(("path", "force", "query"))

@@ -126,7 +126,7 @@ def test_a_realm_stands_in_quotes() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"path = '/a'\nuser = 1\n{USERS}", "site.toml:3:1: auth[0].user: unknown word 'user'; the nearest known"),
+        (f"path = '/a'\nuser = 1\n{USERS}", "site.toml:3:1: auth[0].user: unknown word 'user'; write users = "),
         (USERS, "site.toml:1:1: auth[0]: auth without a path"),
         ("path = '/a'", "auth without users; accepted: users_file"),
         ("path = '/a'\nusers = {}", "there is no user"),

@@ -78,6 +78,8 @@ def test_what_browsers_do_not_preload_is_refused(target: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("headers = { X-A = 'b' }", "site.toml:2:1: rules[0].headers: unknown word 'headers'; write set = { NAME = "),
+        ("path = '/a'\nMax-Age = 5", "site.toml:3:1: rules[0].Max-Age: unknown word 'Max-Age'; write set = { Cache"),
         ("pth = '/a'", "site.toml:2:1: rules[0].pth: unknown word 'pth'; the nearest known is path"),
         ("set = { X-A = 'b' }", "site.toml:1:1: rules[0]: a rule without a path"),
         ("path = '/a'", "site.toml:1:1: rules[0]: a rule that does nothing"),
@@ -139,6 +141,8 @@ def test_a_redirect_is_what_is_written_and_knows_where() -> None:
     ("text", "message"),
     [
         ("to = '/a'", "site.toml:1:1: redirects[0]: a redirect without a from"),
+        ("source = '/a'", "site.toml:2:1: redirects[0].source: unknown word 'source'; write from"),
+        ("from = '/a'\ncode = 301", "site.toml:3:1: redirects[0].code: unknown word 'code'; write status = 301"),
         ("frm = '/a'", "site.toml:2:1: redirects[0].frm: unknown word 'frm'; the nearest known is from"),
         ("from = '/a'\nto = '/:x'", "site.toml:3:1: redirects[0].to: "),
         ("from = 'a b'\nto = '/x'", "site.toml:2:1: redirects[0].from: "),

@@ -80,12 +80,13 @@ class Table(Mapping[str, Any]):
         """The error, which begins with where it is."""
         return UsageError(f"{self.where(*path)}: {error}")
 
-    def require(self, known: Iterable[str]) -> None:
-        """Raises UsageError for a word that is not known."""
+    def require(self, known: Iterable[str], meant: Mapping[str, str] = {}) -> None:
+        """Raises UsageError for a word that is not known; `meant` has what to write instead of words of others."""
         words = tuple(known)
         for word in self._values:
             if word not in words:
-                told = known_instead(word.replace("-", "_"), words)
+                plain = word.lower().replace("-", "_")
+                told = f"write {meant[plain]}" if plain in meant else known_instead(plain, words)
                 raise UsageError(f"{self.where(word)}: unknown word {shown(word)}; {told}")
 
     def checked(self, word: str, check: Callable[[Any], Any], *path: str | int) -> Any:

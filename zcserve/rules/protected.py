@@ -40,6 +40,14 @@ from zcserve.rules.reading import globs_of
 from zcserve.rules.rule import HeaderRule
 
 WORDS = ("path", "realm", "users_file", "users", "open")
+# Words of others, and what is written here instead.
+_MEANT = {
+    **dict.fromkeys(("password", "passwords", "user", "username", "credentials"), "users = { NAME = 'HASH' }"),
+    **dict.fromkeys(("htpasswd", "file", "auth_basic_user_file", "user_file"), "users_file"),
+    **dict.fromkeys(("name", "title", "auth_basic"), "realm"),
+    **dict.fromkeys(("public", "allow", "satisfy"), "open = true"),
+    **dict.fromkeys(("paths", "glob", "location"), "path"),
+}
 DEFAULT_REALM = "Restricted"
 # Browsers show it in a small window.
 REALM_CHARACTERS_MAX = 100
@@ -192,7 +200,7 @@ class Written:
 
     def __init__(self, table: Table, root: str | os.PathLike[str]) -> None:
         """Nothing below `root` may be a file of users. Raises UsageError with file, line and column."""
-        table.require(WORDS)
+        table.require(WORDS, _MEANT)
         if "path" not in table:
             raise UsageError(f"{table.where()}: auth without a path; accepted: path = '/staging/**', or a list")
         self._table = table

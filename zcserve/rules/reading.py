@@ -47,6 +47,26 @@ WORDS = (
     "listing",
 )  # fmt: skip
 REDIRECT_WORDS = ("from", "to", "status", "query", "force")
+# Words of others, and what is written here instead.
+_CACHE = "set = { Cache-Control = 'max-age=3600' }"
+_MEANT = {
+    **dict.fromkeys(("for", "glob", "globs", "paths", "source", "match", "pattern", "location", "url"), "path"),
+    **dict.fromkeys(("headers", "header", "values", "add_header"), "set = { NAME = 'VALUE' }"),
+    **dict.fromkeys(("max_age", "cache", "cache_control", "expires", "ttl"), _CACHE),
+    **dict.fromkeys(("unset", "delete", "hide"), "remove"),
+    **dict.fromkeys(("content_type", "mime"), "type"),
+    **dict.fromkeys(("filename", "attachment"), "download"),
+    "tag": "tags",
+    "autoindex": "listing",
+}
+_MEANT_BY_REDIRECTS = {
+    **dict.fromkeys(("source", "src", "path", "match", "url"), "from"),
+    **dict.fromkeys(("destination", "dest", "target", "location"), "to"),
+    **dict.fromkeys(("code", "permanent", "type", "statuscode", "status_code"), "status = 301, or another one"),
+    **dict.fromkeys(
+        ("conditions", "has", "params", "parameters"), "query = { NAME = 'VALUE' }; nothing else is matched"
+    ),
+}
 # So many globs of one rule: more are several rules.
 GLOBS_MAX = 100
 _DISPOSITION_NAME_MAX = 200
@@ -58,7 +78,7 @@ def header_rules(tables: Iterable[Table]) -> tuple[HeaderRule, ...]:
 
 
 def _rule(table: Table) -> HeaderRule:
-    table.require(WORDS)
+    table.require(WORDS, _MEANT)
     if "path" not in table:
         raise UsageError(f"{table.where()}: a rule without a path; accepted: path = '/assets/**', or a list")
     if len(table) == 1:
@@ -109,7 +129,7 @@ def redirects(tables: Iterable[Table]) -> tuple[Redirect, ...]:
 
 
 def _redirect(table: Table) -> Redirect:
-    table.require(REDIRECT_WORDS)
+    table.require(REDIRECT_WORDS, _MEANT_BY_REDIRECTS)
     if "from" not in table:
         raise UsageError(f"{table.where()}: a redirect without a from; accepted: from = '/old/*'")
     query = table.checked("query", _texts_by_name) if "query" in table else None
