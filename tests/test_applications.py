@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from operator import gt
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,13 @@ class Node:
         (path / "www").mkdir()
         (path / "www" / "page").write_text("stays")
         self.write()
+        self._before = set(sys.modules)
         self.server = Server(self.read(), self.read)
+
+    def modules(self) -> list[str]:
+        """Of its sites' applications, that sys.modules has."""
+        new = set(sys.modules) - self._before
+        return [name for name in new if name.startswith(("zcserve_servlet_", "_words", "mounted_"))]
 
     def read(self) -> Config:
         return load({"port": 0, "engine": self.engine, "grace_s": 20.0, "mount_reload": False}, {}, self.file)
@@ -103,7 +110,7 @@ def node(request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptu
         yield made
         for event in list(EVENTS.values()):
             event.set()
-    for name in modules():  # a server that ends leaves them to what runs at exit
+    for name in made.modules():  # a server that ends leaves them to what runs at exit
         del sys.modules[name]
 
 
@@ -118,11 +125,6 @@ def reload(node: Node, wait_until: WaitUntil) -> Callable[[], str]:
         return told[0]
 
     return reload
-
-
-def modules() -> list[str]:
-    """Of sites' applications, that sys.modules has."""
-    return [name for name in sys.modules if name.startswith(("zcserve_servlet_", "_words", "mounted_"))]
 
 
 def ending() -> list[str]:
@@ -159,7 +161,7 @@ def test_sites_with_servlets_come_change_and_go(node: Node, reload: Callable[[],
         node.write(b="")
         assert reload() == ""
         assert [ask(client, site, "/late") for site in "ab"] == [b"421", b"404"]
-    wait_until(lambda: not modules())
+    wait_until(lambda: not node.modules())
 
 
 def test_what_is_under_way_in_a_site_that_goes_ends_as_it_would_have(
@@ -185,7 +187,7 @@ def test_what_is_under_way_in_a_site_that_goes_ends_as_it_would_have(
         assert slow.read().body == b"slow"
         assert pieces.read().body == b"first last"
     wait_until(lambda: not ending())
-    assert modules() == []
+    assert node.modules() == []
 
 
 def test_what_does_not_end_is_cut_and_told(
@@ -267,11 +269,14 @@ async def application(scope, receive, send):
 LATE = "def ask():\n    from NAME import words\n    return words.SAID\n"
 
 
+_numbers = count()
+
+
 class Package:
     """What sites mount: a package in the working directory, of a name that no other test has."""
 
     def __init__(self, here: Path) -> None:
-        self.name = f"mounted_{id(self)}"
+        self.name = f"mounted_{next(_numbers)}"
         self.path = here / self.name
         self.path.mkdir()
         for name, source in {"__init__": "", "web": ASGI, "late": LATE}.items():
@@ -340,7 +345,7 @@ def test_each_site_has_its_own_version_of_what_it_mounts(
             ("two", "shutdown"),
         )
     ] == JOURNAL
-    assert modules() == []
+    assert node.modules() == []
 
 
 def test_ten_reloads_beside_a_flood_lose_nothing_and_leave_nothing(
@@ -391,7 +396,7 @@ def test_ten_reloads_beside_a_flood_lose_nothing_and_leave_nothing(
             each.result()
     all_leave()
     wait_until(lambda: open_descriptors() <= before)
-    assert modules() == []
+    assert node.modules() == []
 
 
 def test_figures_of_calls_are_of_all_sites_and_do_not_fall(

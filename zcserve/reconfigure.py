@@ -181,8 +181,6 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
             if application is not None:
                 self._sites.applications.discard(application)
-            if old is not None and old.application is not None:
-                old.application.come_forward()
             self._sites.loaders.remove(tenant.site.id)
             tenant.loader.variants.close()
             tenant.loader.store.shares.remove(tenant.site.pins)

@@ -303,3 +303,65 @@ def test_an_old_functions_relative_import_from_above_is_old(here: Here) -> None:
         assert old.ask() == 1
         here.load()
         assert old.ask() == 1
+
+
+# --- sites beside each other ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(here: Here) -> Iterator[Imports]:
+    """Those of another site, with the same package."""
+    made = Imports(str(here.directory), [here.name])
+    yield made
+    made.close()
+    made.forget_modules()
+
+
+def test_each_site_has_a_version_of_its_own_and_late_imports_find_it(here: Here, other: Imports) -> None:
+    here.write("PKG/__init__.py", "N = 1\ndef ask():\n    from PKG import late\n    return N, late.N, late.ask()\n")
+    here.write("PKG/late.py", "from PKG import N\ndef ask():\n    import PKG.words as words\n    return words.N\n")
+    words = here.write("PKG/words.py", "N = 1\n")
+    with here.imports.afresh():
+        old = here.load()
+    here.write("PKG/__init__.py", (here.directory / here.name / "__init__.py").read_text().replace("N = 1", "N = 22"))
+    words.write_text("N = 22\n")
+    with other.afresh():
+        new = here.load()
+    assert sys.modules[here.name] is new
+    words.write_text("N = 1\n")
+    assert old.ask() == (1, 1, 1)  # imported now, beside the other site's
+    words.write_text("N = 22\n")
+    assert new.ask() == (22, 22, 22)
+    assert old.ask() == (1, 1, 1)
+    other.close()
+    other.forget_modules()
+    assert sys.modules[here.name] is old
+
+
+def test_what_fails_for_one_site_is_nothing_to_the_other(here: Here, other: Imports) -> None:
+    here.write("PKG.py", "N = 1\n")
+    with here.imports.afresh():
+        old = here.load()
+    here.write("PKG.py", "1 / 0\n")
+    with pytest.raises(ZeroDivisionError), other.afresh():
+        here.load()
+    assert sys.modules[here.name] is old
+
+
+def test_a_module_that_two_sites_share_by_name_is_loaded_for_each(here: Here) -> None:
+    """Another site has another package, and both import what no package holds."""
+    here.write("PKG.py", "import PKG_shared as shared\n")
+    here.write("PKG_other.py", "import PKG_shared as shared\n")
+    here.write("PKG_shared.py", "N = []\n")
+    other = Imports(str(here.directory), [f"{here.name}_other"])
+    try:
+        with here.imports.afresh():
+            one = here.load()
+        with other.afresh():
+            two = here.load("PKG_other")
+            assert sys.modules[here.name] is one  # it is not in the way
+        assert one.shared is not two.shared
+    finally:
+        other.close()
+        other.forget_modules()
+    assert sys.modules[f"{here.name}_shared"] is one.shared

@@ -243,10 +243,6 @@ class Servlets:
         is_loading = self.freshness is not None and self.freshness.is_loading
         return is_loading or bool(self.context.under_way) or not self.context.pool.is_idle or self._mounts.is_busy
 
-    def come_forward(self) -> None:
-        """What was loaded to take its place has failed: sys.modules shows its modules again. In any thread."""
-        self._mounts.come_forward()
-
     def forget_modules(self) -> None:
         """Once it is closed: its modules are not found any more."""
         self._mounts.forget_modules()

@@ -63,7 +63,7 @@ _log = Log(__name__)
 
 _lock = threading.RLock()  # one site's modules are imported anew at a time
 _every: list[weakref.ref[Imports]] = []  # those of all sites
-_counting = threading.Lock()  # of what changes that list
+_counting = threading.Lock()  # of what changes that list, or adds to what is in force
 _thread = threading.local()  # `imports`: whose modules it imports
 
 
@@ -80,6 +80,7 @@ class Imports(Owner, MetaPathFinder):
         self.from_sources = False
         self.noted: Callable[[], object] = lambda: None
         self._notes = self.loaded
+        self._known = 0  # how many of `loaded` were looked at, whether they are in force
         self._taken: set[str] = set()  # what `afresh` has taken out of sys.modules
         self._places: set[str] = set()  # of packages: a directory is one without any file of its own
         self._here = os.path.join(os.path.realpath(here), "")
@@ -102,15 +103,8 @@ class Imports(Owner, MetaPathFinder):
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
-    def come_forward(self) -> None:
-        """Have sys.modules show its modules."""
-        with _one_at_a_time():
-            sys.modules.update(self.in_force)
-            for name in self.in_force:
-                _bind(name)
-
     def forget_modules(self) -> None:
-        """Once it is closed: take its modules out of sys.modules."""
+        """Once it is closed: take its modules out of sys.modules, which shows others of their names again."""
         with _counting:
             _every[:] = [each for each in _every if each() not in (None, self)]
         with _one_at_a_time():
@@ -119,6 +113,9 @@ class Imports(Owner, MetaPathFinder):
                 if module is not None and (loader := loader_of(module)) is not None and loader.owner is self:
                     del sys.modules[name]
                     _unbind(name, module)
+            for each in _all():
+                if each in sys.meta_path:  # else it is closed, and its modules are used no more
+                    _put_back(each.in_force, each.in_force)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -202,7 +199,7 @@ class Imports(Owner, MetaPathFinder):
             own = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
             self.in_force = {**self._here_of(own), **self.in_force}
             taken = _take(self._names())
-            self._taken = taken.keys() & self.loaded.keys()
+            self._taken = self.in_force.keys() & self.loaded.keys()
             self._notes, self.from_sources = {}, from_sources
             importlib.invalidate_caches()
             with self._put_back_where_it_fails(taken):
@@ -211,7 +208,7 @@ class Imports(Owner, MetaPathFinder):
             for name in [name for name in list(sys.modules) if name.rpartition(".")[0] in {*self.loaded, *taken}]:
                 _bind(name)  # what was left, a C extension perhaps, is known to its package
             names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
-            self.in_force = self._here_of(names)
+            self.in_force, self._known = self._here_of(names), len(self.loaded)
             _put_back(taken, {name for each in _all() if each is not self for name in each.in_force})
             if self not in _all():
                 self.forget_modules()  # it was closed meanwhile
@@ -222,9 +219,23 @@ class Imports(Owner, MetaPathFinder):
         return {name: one for name, one in here.items() if (by := loader_of(one)) is None or by.owner is self}
 
     def _names(self) -> set[str]:
-        """Of modules that are imported anew: its own, those of other sites, and directories that are packages."""
-        others = [name for each in _all() if each is not self for name in each.in_force]
-        return {*self.loaded, *others, *filter(self._is_directory, list(sys.modules))}
+        """Of modules that are imported anew: its own, directories that are packages, and those of other sites that have
+        some of the same packages. What no other site has in common stays: it would be imported twice by what needs it
+        meanwhile."""
+        names = {*self.loaded, *filter(self._is_directory, list(sys.modules))}
+        return names.union(*(self._names_beside(name) for name in {*self._packages, *map(_first, self.loaded)}))
+
+    def _names_beside(self, package: str) -> set[str]:
+        """Of modules of other sites that have modules in this package."""
+        others = [{*each.in_force, *list(each.loaded)} for each in _all() if each is not self]
+        return {name for names in others if package in map(_first, names) for name in names}
+
+    def _is_aside(self, name: str, *, is_loading: bool) -> bool:
+        """Whether sys.modules has another module, or none, where one of its own is in force, or none is."""
+        found = sys.modules.get(name)
+        if (loader := loader_of(found)) is not None:
+            return isinstance(loader.owner, Imports) and loader.owner is not self
+        return not is_loading and name in self.in_force and found is not self.in_force[name]
 
     @contextmanager
     def _notes_all(self) -> Iterator[None]:
@@ -242,25 +253,36 @@ class Imports(Owner, MetaPathFinder):
     @contextmanager
     def importing(self, name: str) -> Iterator[None]:
         """As `Owner.importing`. Where another site's module is in the way, that is aside meanwhile."""
+        is_loading = _thread.__dict__.get("imports") is self
         parts = name.split(".")
-        found = [loader_of(sys.modules.get(".".join(parts[: n + 1]))) for n in range(len(parts))]
-        if not any(
-            loader is not None and isinstance(loader.owner, Imports) and loader.owner is not self for loader in found
-        ):
+        paths = [".".join(parts[: n + 1]) for n in range(len(parts))]
+        if not any(self._is_aside(path, is_loading=is_loading) for path in paths):
             with self._notes_all():
                 yield
+            if not is_loading:
+                self._know_more()
             return
         with _one_at_a_time(), self._notes_all():
-            taken = _take(self._names())
-            sys.modules.update(self.in_force)
+            taken = _take(
+                self._names_beside(_first(name)) if is_loading else {*self._names(), *self._names_beside(_first(name))}
+            )
+            if not is_loading:
+                sys.modules.update(self.in_force)
             try:
                 yield
             finally:
-                new = {
-                    name: sys.modules[name] for name in self.loaded.keys() - self.in_force.keys() if name in sys.modules
-                }
-                self.in_force = {**self.in_force, **new}
+                if not is_loading:
+                    self._know_more()
                 _put_back(taken, taken)
+
+    def _know_more(self) -> None:
+        """What was imported by now is in force, too."""
+        if len(self.loaded) == self._known:
+            return
+        with _counting:
+            self._known = len(self.loaded)
+            new = self.loaded.keys() - self.in_force.keys()
+            self.in_force = {**self.in_force, **self._here_of(new)}
 
     @contextmanager
     def _put_back_where_it_fails(self, taken: Mapping[str, ModuleType]) -> Iterator[None]:
@@ -274,6 +296,11 @@ class Imports(Owner, MetaPathFinder):
             for name in taken:
                 _bind(name)
             raise
+
+
+def _first(name: str) -> str:
+    """The package of all that it belongs to, or a module that belongs to none."""
+    return name.partition(".")[0]
 
 
 def _all() -> list[Imports]:

@@ -271,11 +271,6 @@ class Mounts:
             return True
         return any(isinstance(one, Asgi) and one.calls for one in list(self._begun))
 
-    def come_forward(self) -> None:
-        """As `Imports.come_forward`."""
-        if self._imports is not None:
-            self._imports.come_forward()
-
     def forget_modules(self) -> None:
         """Once it is closed: its modules are not found any more."""
         if self._imports is not None:
