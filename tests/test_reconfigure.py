@@ -203,10 +203,10 @@ def test_what_changed_sites_were_made_of_is_gone_without_a_collector(
     ("text", "told"),
     [
         ("[sites.a]\nrot = 1", "unknown key 'rot'; the nearest known is root"),
-        ('[sites.a]\nroot = "nothing"\nhosts = "a.example"', "site a is as it was: root 'nothing' does not exist"),
+        ('[sites.a]\nroot = "nothing"\nhosts = "a.example"', "web.toml:2:1: root 'nothing' does not exist"),
         (
             '[sites.a]\nroot = "."\nhosts = "a.example"\nservlets = "csp"',
-            "site a is as it was: servlets: 'csp' is not a",
+            "web.toml:4:1: servlets: 'csp' is not a",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from zcserve.applications import has_any, is_same
 from zcserve.cache.index import Generation
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.preload import retire
+from zcserve.cache.root import RootError
 from zcserve.cache.ruled import changed_files
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
 from zcserve.config.sites import configs_of
@@ -167,7 +168,7 @@ class Reconfigure:
             self._open_log(config)
             tenant = self._sites.make(name, config, memory)
         except UsageError as error:
-            _log.error("reload: site %s is as it was: %s", name, error)
+            _log.error("reload: site %s is as it was: %s", name, _why(config, error))
             return None
         try:
             application = self._load_application(tenant, old)  # first: that may take long, and content is to be fresh
@@ -178,7 +179,7 @@ class Reconfigure:
             keeps_last = old is not None and _has_more(old.site.live, built.generation)
             return Come(tenant, built, old, pins, keeps_last, application)
         except (UsageError, OSError) as error:
-            _log.error("reload: site %s is as it was: %s", name, str(error) or reason_of(error))
+            _log.error("reload: site %s is as it was: %s", name, _why(config, error))
             if application is not None:
                 self._sites.applications.discard(application)
             self._sites.loaders.remove(tenant.site.id)
@@ -328,6 +329,12 @@ def _has_more(old: Generation, new: Generation) -> bool:
 def _differs(old: Config, new: Config) -> bool:
     """Whether more of a site is another by now than its names."""
     return any(getattr(old, name) != getattr(new, name) for name in (*INHERITED, *OWN))
+
+
+def _why(config: Config, error: UsageError | OSError) -> str:
+    """Why a site cannot be built, with the place of its root where that is it."""
+    told = config.refuse_root(error) if isinstance(error, RootError) else error
+    return str(told) or reason_of(told)
 
 
 def _names(configs: Mapping[str, Config], kept: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
