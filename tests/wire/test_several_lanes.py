@@ -184,9 +184,9 @@ def test_the_idlest_connections_of_all_lanes_make_room(
         return [number for number, client in enumerate(clients) if is_readable(client.socket)]
 
     shed = server.service.shortage.shed
-    wait_until(lambda: server.service.count() == 13 - len(went()) == 13 - shed.total())  # one came
+    wait_until(lambda: 4 < 13 - server.service.count() == len(went()) == shed.total())  # one came
     gone = went()
-    assert 4 < len(gone) <= 7  # that many at most go at once, and of one turn not all are idle yet
+    assert len(gone) <= 7  # that many at most go at once, and of one turn not all are idle yet
     assert gone[0] > 0
     assert len([number for number in gone if number < 8]) > len(gone) - 3  # those of one turn are as idle as each other
     assert all(clients[number].at_end() for number in gone)
