@@ -18,6 +18,7 @@ from libc.string cimport memcmp, memcpy
 from zcserve.net.lane.text cimport Text
 
 cdef enum:
+    PLACES_LOG = 12              # the first of a text is told by the upper bits of its hash
     PLACES = 4096                # four for each of 1,000 texts that take turns
     TRIES = 4
     MEMO_TEXT_MAX = 104          # a place is two lines of cache, of which short texts take one; longer ones are found out each time
@@ -51,7 +52,7 @@ cdef inline void *recall(const Memo *memo, Text text, uint32_t hash, uint64_t ve
     cdef const Place *place
     cdef uint32_t at
     for at in range(TRIES):
-        place = &memo.places[(hash + at) & (PLACES - 1)]
+        place = &memo.places[((hash >> (32 - PLACES_LOG)) + at) & (PLACES - 1)]
         if (
             place.hash == hash and place.version == version and place.len == text.len
             and memcmp(place.text, text.at, text.len) == 0
@@ -62,12 +63,12 @@ cdef inline void *recall(const Memo *memo, Text text, uint32_t hash, uint64_t ve
 
 cdef inline void note(Memo *memo, Text text, uint32_t hash, uint64_t version, void *what) noexcept nogil:
     """What was found out about a text, which `recall` has nothing of. It is not NULL."""
-    cdef Place *place = &memo.places[hash & (PLACES - 1)]
+    cdef Place *place = &memo.places[hash >> (32 - PLACES_LOG)]
     if text.len > MEMO_TEXT_MAX:
         return
     if place.version:
         memo.taken += 1
-        place = &memo.places[(hash + memo.taken % TRIES) & (PLACES - 1)]
+        place = &memo.places[((hash >> (32 - PLACES_LOG)) + memo.taken % TRIES) & (PLACES - 1)]
     place.version = version
     place.what = what
     place.hash = hash

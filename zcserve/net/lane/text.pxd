@@ -167,8 +167,8 @@ cdef inline uint32_t murmur3(const char *data, size_t length, uint32_t seed) noe
 
 
 cdef inline uint32_t sampled_hash(const char *data, size_t length) noexcept nogil:
-    """A hash for what is compared anyway: no secret, in few instructions. Of more than 24 bytes it sees the first 8, those in the middle and
-    the last. At least one."""
+    """A hash for what is compared anyway: no secret, in few instructions, the upper bits first. Of more than 24 bytes it sees the first 8,
+    those in the middle and the last. At least one."""
     cdef uint64_t first = 0, middle = 0, last = 0
     if length >= 8:
         memcpy(&first, data, 8)
@@ -181,10 +181,7 @@ cdef inline uint32_t sampled_hash(const char *data, size_t length) noexcept nogi
         first = <uint8_t> data[0]
         middle = <uint8_t> data[length // 2]
         last = <uint8_t> data[length - 1]
-    first = (first ^ length) * 0x9E3779B97F4A7C15u
-    first = ((first >> 32 ^ first) + middle) * 0xC2B2AE3D27D4EB4Fu
-    first = ((first >> 32 ^ first) + last) * 0x9E3779B97F4A7C15u
-    return first >> 32
+    return ((((first ^ length) * 0x9E3779B97F4A7C15u + middle) * 0xC2B2AE3D27D4EB4Fu + last) * 0x9E3779B97F4A7C15u) >> 32
 
 
 cdef inline uint64_t rotl64(uint64_t x, int r) noexcept nogil:
