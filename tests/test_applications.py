@@ -348,6 +348,41 @@ def test_each_site_has_its_own_version_of_what_it_mounts(
     assert node.modules() == []
 
 
+def test_a_mount_that_fails_or_hangs_leaves_the_site_as_it_was_and_holds_up_no_other(
+    node: Node,
+    package: Package,
+    reload: Callable[[], str],
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = package.path / "words.py"
+    node.write(a=package.mount("/app"))
+    assert reload() == ""
+    with Client(node.server.port) as client:
+        words.write_text("1 / 0\n")
+        node.write(a=package.mount("/new"))
+        assert reload() == "not all sites could be built, the log says why: a"
+        assert f"reload: site a is as it was: {package.name}.web cannot be imported: ZeroDivisionError" in caplog.text
+        assert f"({words}:1)" in caplog.text
+        words.write_text(HANGS)
+        monkeypatch.setattr(applications, "LOADED_WITHIN_S", 0.5)
+        node.write(a=package.mount("/new"))
+        assert reload() == "not all sites could be built, the log says why: a"
+        assert f"its applications have not loaded within 0.5 s ({words}:3)" in caplog.text
+        assert [ask(client, "a", path) for path in ("/app/x", "/new/x")] == [b"one one", b"404"]
+        monkeypatch.setattr(applications, "LOADED_WITHIN_S", 20.0)
+        node.write(a=package.mount("/new"), b=f'servlets = "{node.folder("two", "two")}"')
+        assert reload() == "not all sites could be built, the log says why: a"
+        assert [ask(client, "a", "/app/x"), ask(client, "b", "/late")] == [b"one one", b"two"]
+        package.say("two")
+        EVENTS["go on"].set()
+        wait_until(lambda: not [name for name in ending() if name.startswith("zcserve-load-")])
+        assert [ask(client, "a", path) for path in ("/app/x", "/new/x")] == [b"one one", b"404"]
+        assert reload() == ""
+        assert [ask(client, "a", path) for path in ("/app/x", "/new/x")] == [b"404", b"two two"]
+
+
 def test_ten_reloads_beside_a_flood_lose_nothing_and_leave_nothing(
     node: Node, package: Package, reload: Callable[[], str], wait_until: WaitUntil
 ) -> None:

@@ -43,17 +43,14 @@ class Connection:
 
     def __init__(self, service: Service, transport: Transport, stay: Stay | None = None, read_at: float = 0.0) -> None:
         """`stay`: the front handed it over, and watches it already; what it has read it read at this time."""
-        self._service, self._loop = service, service.loop
-        self.transport = transport
-        self._read = transport.read
+        self._service, self._loop, self._stay = service, service.loop, stay
+        self.transport, self._read = transport, transport.read
         self._is_resumed = False  # what the request at hand waited for is there
         self._hung_up = False  # the peer sends no more; told once, behind what it sent
-        self._stop = Stop.BYTES
-        self.armed = inf
+        self._stop, self.armed = Stop.BYTES, inf
         self._output = Output(service.tally, read_at)
         self._http = Http1(service, self, self._output, transport.peer, transport.addresses)
         self.clock = Clock(service, self._http, self._output, inf if stay is None else IDLE_S)
-        self._stay = stay
         if stay is not None:  # `go_on` arms it, if there is something to wait for
             self._loop.handlers[transport.fd] = self._on_request
         else:

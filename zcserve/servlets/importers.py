@@ -31,6 +31,11 @@ class Owner:
         """The name in sys.modules of what its modules call so."""
         return name
 
+    def bring(self, name: str, fromlist: Sequence[str]) -> bool:
+        """A module that is in force asks for one that is not: load it, and what is asked of it, where sys.modules would
+        give another one. False: it would not."""
+        return False
+
     def importing(self, name: str) -> AbstractContextManager[object]:
         """What is imported in here, by a module of its own, is its own."""
         return nullcontext()
@@ -76,12 +81,14 @@ def _import(
         package = str(globals.get("__package__")).rsplit(".", level - 1)[0]
         full = ".".join(filter(None, (package, name)))
     own, in_force = owner.name_of(full), owner.in_force
-    found = in_force.get(own)
-    if found is not None:
-        asks = in_force.get(globals.get("__name__", ""))
-        is_in_force = asks is not None and asks.__dict__ is globals  # else it is being loaded, or was replaced
-        if is_in_force and (not fromlist or all(hasattr(found, each) for each in fromlist)):
+    asks = in_force.get(globals.get("__name__", ""))
+    if asks is not None and asks.__dict__ is globals:  # else it is being loaded, or was replaced
+        found = in_force.get(own)
+        if found is not None and (not fromlist or all(hasattr(found, each) for each in fromlist)):
             return found if fromlist else in_force.get(own.partition(".")[0], found)
+        if owner.bring(own, fromlist or ()):
+            in_force = owner.in_force
+            return in_force[own] if fromlist else in_force[own.partition(".")[0]]
     if own != full:
         return _others(own, globals, locals, fromlist, 0)
     with owner.importing(full):

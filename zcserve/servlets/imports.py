@@ -25,7 +25,8 @@ import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -80,6 +81,7 @@ class Imports(Owner, MetaPathFinder):
         self.from_sources = False
         self.noted: Callable[[], object] = lambda: None
         self._notes = self.loaded
+        self._bringing = threading.RLock()
         self._known = 0  # how many of `loaded` were looked at, whether they are in force
         self._taken: set[str] = set()  # what `afresh` has taken out of sys.modules
         self._places: set[str] = set()  # of packages: a directory is one without any file of its own
@@ -230,12 +232,11 @@ class Imports(Owner, MetaPathFinder):
         others = [{*each.in_force, *list(each.loaded)} for each in _all() if each is not self]
         return {name for names in others if package in map(_first, names) for name in names}
 
-    def _is_aside(self, name: str, *, is_loading: bool) -> bool:
-        """Whether sys.modules has another module, or none, where one of its own is in force, or none is."""
-        found = sys.modules.get(name)
-        if (loader := loader_of(found)) is not None:
+    def _is_aside(self, name: str) -> bool:
+        """Whether sys.modules has another site's module, or none where one is in force."""
+        if (loader := loader_of(found := sys.modules.get(name))) is not None:
             return isinstance(loader.owner, Imports) and loader.owner is not self
-        return not is_loading and name in self.in_force and found is not self.in_force[name]
+        return found is None and name in self.in_force
 
     @contextmanager
     def _notes_all(self) -> Iterator[None]:
@@ -252,28 +253,59 @@ class Imports(Owner, MetaPathFinder):
 
     @contextmanager
     def importing(self, name: str) -> Iterator[None]:
-        """As `Owner.importing`. Where another site's module is in the way, that is aside meanwhile."""
+        """As `Owner.importing`. Another site's module that is in the way of what is loaded here is aside meanwhile."""
         is_loading = _thread.__dict__.get("imports") is self
-        parts = name.split(".")
-        paths = [".".join(parts[: n + 1]) for n in range(len(parts))]
-        if not any(self._is_aside(path, is_loading=is_loading) for path in paths):
-            with self._notes_all():
-                yield
-            if not is_loading:
-                self._know_more()
-            return
-        with _one_at_a_time(), self._notes_all():
-            taken = _take(
-                self._names_beside(_first(name)) if is_loading else {*self._names(), *self._names_beside(_first(name))}
-            )
-            if not is_loading:
-                sys.modules.update(self.in_force)
+        with self._notes_all():
+            taken = _take(self._names_beside(_first(name))) if is_loading and self._is_aside(name) else {}
             try:
                 yield
             finally:
-                if not is_loading:
-                    self._know_more()
                 _put_back(taken, taken)
+        if not is_loading:
+            self._know_more()
+
+    def bring(self, name: str, fromlist: Sequence[str]) -> bool:
+        """As `Owner.bring`: of what is in force here where sys.modules has another site's, or another version is being
+        loaded. It waits for no other site's load."""
+        parts = name.split(".")
+        paths = [".".join(parts[: n + 1]) for n in range(len(parts))]
+        if not any(map(self._is_aside, [*paths, *(f"{name}.{each}" for each in fromlist)])):
+            return False
+        with self._bringing:
+            if not all(map(self._bring, paths)):
+                return False
+            for each in fromlist:
+                if each != "*" and not hasattr(self.in_force[name], each):
+                    self._bring(f"{name}.{each}")
+        return True
+
+    def _bring(self, name: str) -> bool:
+        """Load one module, unless it is in force. False where it is none that is noted."""
+        if name in self.in_force:
+            return True
+        package, _, child = name.rpartition(".")
+        parent = self.in_force.get(package)
+        places = getattr(parent, "__path__", None)
+        spec = PathFinder.find_spec(name, places) if places is not None or not package else None
+        if spec is None or not spec.origin or type(spec.loader) is not SourceFileLoader:
+            return False
+        loader = spec.loader = _Loader(name, spec.origin, self)
+        module = module_from_spec(spec)
+        self.in_force = {**self.in_force, name: module}  # before it runs, as import has it
+        if _lock.acquire(blocking=False):  # else sys.modules is another thread's, which imports anew
+            if sys.modules.get(package) is parent:
+                sys.modules.setdefault(name, module)  # dataclasses look there
+            _lock.release()
+        try:
+            loader.exec_module(module)
+        except BaseException:
+            self.in_force = {each: found for each, found in self.in_force.items() if each != name}
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+            raise
+        if parent is not None:
+            setattr(parent, child, module)
+        return True
 
     def _know_more(self) -> None:
         """What was imported by now is in force, too."""
