@@ -218,10 +218,8 @@ class Contents:
             content.end()  # all at the same time
         ended = [content.close(max(until - time.monotonic(), 0)) for content in contents]
         ended.append(self.crews.close(max(until - time.monotonic(), 0)))
-        if not all(ended):
-            return False
-        self.news.close()
-        return True
+        self.news.close()  # also where a thread goes on: it finds the instance closed
+        return all(ended)
 
 
 def after_all(begin: Iterable[Callable[[Callable[[], None]], object]], then: Callable[[], None]) -> None:
