@@ -186,7 +186,7 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
     site.write("page", bytes(300_000))
     table = SiteTable(name="blog", hosts=("blog.example",), values={"root": site.root})
     lost = SiteTable(
-        name="lost", hosts=("lost.example",), values={"root": tmp_path / "lost"}, places={"root": "f:3:1: "}
+        name="lost", hosts=("lost.example",), values={"root": tmp_path / "lost"}, find=lambda *_: "f:3:1: "
     )
     assert check(Config(root=site.root, memory=600_000, sites=(table,))) == 0
     assert [line.partition("; ")[2] for line in capsys.readouterr().out.splitlines() if "resident" in line] == [

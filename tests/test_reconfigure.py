@@ -18,6 +18,7 @@ from tests.support.engines import ENGINES
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.config.sources import load
+from zcserve.config.tables import Source
 from zcserve.content.builder import Builder, Built
 from zcserve.content.pinning import Pins
 
@@ -197,6 +198,32 @@ def test_what_changed_sites_were_made_of_is_gone_without_a_collector(
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
     with Client(node.server.port) as client:
         assert node.says(client, "b") == b"b"
+
+
+def test_a_reload_that_changes_another_site_each_time_keeps_no_file_as_it_was_before(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is made of a site's tables names the file for its lines: of a hoster's it is megabytes, with its places."""
+
+    def files() -> int:
+        return sum(type(one) is Source for one in gc.get_objects())
+
+    reload = reloads(node, wait_until, caplog)
+    gc.collect()
+    before = files()
+    names = ("a", "b", "c", "d", "e", "f")
+    node.write(*names)
+    reload("come or changed: c, d, e, f")
+    for name in names:
+        text = node.file.read_text()
+        rule = f'[[sites.{name}.rules]]\npath = "/*"\nset = {{ X-A = "{name}" }}\n'
+        lead = f'[[sites.{name}.redirects]]\nfrom = "/{name}"\nto = "/page"\n'
+        node.file.write_text(f"{text}\n{rule}{lead}")
+        reload(f"come or changed: {name}; gone or changed: {name}")
+    reload("reloaded: ")
+    wait_until(lambda: files() - before <= 1)  # beside that which the server began with
+    rules = node.server.sites.named("b").config.rules  # type: ignore[union-attr]
+    assert rules[0].where() == f"{node.file}:{text.splitlines().index('[[sites.b.rules]]') + 1}:1: sites.b.rules[0]"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

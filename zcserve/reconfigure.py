@@ -24,7 +24,7 @@ from zcserve.cache.preload import retire
 from zcserve.cache.root import RootError
 from zcserve.cache.ruled import changed_files
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
-from zcserve.config.sites import configs_of
+from zcserve.config.sites import configs_of, follow_file
 from zcserve.config.table import Config
 from zcserve.content.builder import Built, ClosingError
 from zcserve.content.content import Content
@@ -146,6 +146,8 @@ class Reconfigure:
             for name, own in configs.items()
             if name not in here or _differs(here[name].config, own) or here[name].memory != memory[name]
         ]
+        for name in configs.keys() & here.keys() - {name for name, _ in come}:
+            follow_file(here[name].config, configs[name])
         built = list(filter(None, (self._try_to_build(name, own, memory[name], here.get(name)) for name, own in come)))
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {one.tenant.site.name for one in built}
@@ -218,14 +220,14 @@ class Reconfigure:
             renamed += hosts != tenant.site.names
             tenant.site.names = hosts
             tenant.config = replace(tenant.config, hosts=names[tenant.site.name])
-        if not (come or gone or renamed or wanted.unknown_host != self._config.unknown_host):
+        before, self._config = self._config, wanted
+        if not (come or gone or renamed or wanted.unknown_host != before.unknown_host):
             return
         order = {name: number for number, name in enumerate(names)}
         tenants = sorted(everyone, key=lambda one: order[one.site.name])
         self._sites.replace(tenants)
         if service.logs is not None:
             service.logs.name(self._sites.logs)
-        self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
         self._contents.sort([tenant.site.id for tenant in tenants])
