@@ -212,18 +212,24 @@ def test_a_reload_that_changes_another_site_each_time_keeps_no_file_as_it_was_be
     gc.collect()
     before = files()
     names = ("a", "b", "c", "d", "e", "f")
-    node.write(*names)
-    reload("come or changed: c, d, e, f")
+    node.write(*names, more="keep_generations = 1\n")
+    reload("come or changed: a, b, c, d, e, f")
     for name in names:
         text = node.file.read_text()
         rule = f'[[sites.{name}.rules]]\npath = "/*"\nset = {{ X-A = "{name}" }}\n'
         lead = f'[[sites.{name}.redirects]]\nfrom = "/{name}"\nto = "/page"\n'
         node.file.write_text(f"{text}\n{rule}{lead}")
         reload(f"come or changed: {name}; gone or changed: {name}")
+    (node.path / "other").mkdir()
+    for name in names[:3]:  # which has an older generation from now on
+        text = node.file.read_text().replace(f'"{node.path / name}"', f'"{node.path / "other"}"')
+        node.file.write_text(f"# a line more\n{text}")
+        reload(f"come or changed: {name}; gone or changed: {name}")
+        assert len(node.server.sites.named(name).site.generations) == 2  # type: ignore[union-attr]
     reload("reloaded: ")
     wait_until(lambda: files() - before <= 1)  # beside that which the server began with
     rules = node.server.sites.named("b").config.rules  # type: ignore[union-attr]
-    assert rules[0].where() == f"{node.file}:{text.splitlines().index('[[sites.b.rules]]') + 1}:1: sites.b.rules[0]"  # type: ignore[attr-defined]
+    assert rules[0].where() == f"{node.file}:{text.splitlines().index('[[sites.b.rules]]') + 2}:1: sites.b.rules[0]"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
