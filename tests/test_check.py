@@ -201,7 +201,7 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
         assert check(Config(root=site.root, memory=1_000_000 if one is capped else 700_000, sites=(one,))) == 0
         told = capsys.readouterr().out.splitlines()
         assert [line.partition("; ")[2] for line in told if "resident" in line] == out
-    logged = replace(table, values={**table.values, "access_log": "absent/log"}, places={"access_log": "f:9:1: "})
+    logged = replace(table, values={**table.values, "access_log": "absent/log"}, find=lambda *_: "f:9:1: ")
     assert check(Config(root=site.root, sites=(logged,))) == 1
     assert "f:9:1: sites.blog: access_log: 'absent/log' cannot be opened: No such" in capsys.readouterr().out
     greedy = replace(table, memory_min=64 << 20)

@@ -18,9 +18,9 @@ from zcserve.errors import UsageError, known_instead
 
 
 class _Places:
-    """The places of a file, by the hashes of their paths: 16 bytes each. They stay as long as the rules of the file, and
-    a dict of the paths takes fifteen times as much, 15 MB for 1,000 sites. Two paths with one hash would have one place:
-    once in 10^10 files of so many."""
+    """The places of a file, by the hashes of their paths: 16 bytes each. They stay as long as the rules of the file,
+    and a dict of the paths takes fifteen times as much, 15 MB for 1,000 sites. Two paths with one hash would have one
+    place: once in 10^10 files of so many."""
 
     def __init__(self, places: Mapping[Path, Place]) -> None:
         found = sorted((hash(path), *place) for path, place in places.items())
@@ -103,13 +103,13 @@ class Table(Mapping[str, Any]):
         return self._source
 
     def follow(self, new: Table) -> None:
-        """The file was read again, and has this table with the same words: it stands there from now on. So what was made
-        of it does not keep the file as it was."""
+        """The file was read again, and has this table with the same words: it stands there from now on. So what was
+        made of it does not keep the file as it was."""
         self._source = new.source
 
     def leave(self) -> None:
-        """What was made of it stays for a while, and the file is another by now: where this stands is known, and no more
-        where its words do."""
+        """What was made of it stays for a while, and the file is another by now: where this stood is known, and no more
+        where its words did."""
         if self._source is not None:
             self._source = Spot(self._source.name, self._source.place(self._path))
 

@@ -117,6 +117,10 @@ class Contents:
         """How many files of all live generations did not fit."""
         return sum(content.report.left_out for content in self)
 
+    def of(self, site: int) -> Content | None:
+        """That of the site of this number. In any thread."""
+        return self._by_site.get(site)
+
     def named(self, site: str) -> Content | None:
         """That of the site of this name."""
         return next((content for content in self if content.site.name == site), None)
