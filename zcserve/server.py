@@ -373,7 +373,7 @@ class Server:
             self._reconfigure.end()
         ended = self.contents.close()
         if self._reconfigure is not None:
-            ended &= self._reconfigure.close(max(until - time.monotonic(), 0))
+            ended &= self._reconfigure.close(CLOSE_WITHIN_S)
         self.sites.applications.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         self._reserve.close()
