@@ -63,6 +63,7 @@ class SiteTable:
     values      keys of `INHERITED` and `OWN`; `root` at least
     memory_min  what others leave it of the server's memory; a `Share` is a part of that
     memory_max  what it takes of the server's memory at most
+    words       that the file has in the table
     find        begins an error about what a word of the table says, and without a word each other one: the file and the
                 place, if there is one. It is asked when there is an error: most files have none
 
@@ -74,11 +75,16 @@ class SiteTable:
     values: Mapping[str, Any] = field(default_factory=dict)
     memory_min: int = 0
     memory_max: int = Share(100)
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
     find: Callable[..., str] = field(default=_nowhere, compare=False, repr=False)
 
     def place(self, word: str = "") -> str:
         """Begins an error about what this key says, or the table."""
         return self.find(word) if word else self.find()
+
+    def places(self) -> dict[str, str]:
+        """What begins an error about each word that the file has."""
+        return {word: self.find(word) for word in self.words}
 
     def refuse(self, error: UsageError, word: str = "") -> UsageError:
         """The error, which begins with the place of a key, or of the table, and with the site. One of a table of the

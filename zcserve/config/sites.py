@@ -36,7 +36,7 @@ def configs_of(config: Config) -> dict[str, Config]:
     found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
     for table in config.sites:
         values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), "auth": (), **table.values}
-        values["places"] = {**config.places, **{_key_of(word): where for word, where in table.places.items()}}
+        values["places"] = {**config.places, **{_key_of(word): where for word, where in table.places().items()}}
         values["error_pages"] = (values.get("error_pages", {}), config.error_pages)
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
@@ -128,7 +128,7 @@ class _Reader:
             else:
                 raise UsageError(self._where(word) + _about_unknown(word))
         hosts = own.pop("hosts", ())
-        return SiteTable(name=name, hosts=hosts, values=values, find=self._where, **own)
+        return SiteTable(name=name, hosts=hosts, values=values, words=tuple(table), find=self._where, **own)
 
     def _accepted(self, option: Option, word: str, value: Any) -> Any:
         """The value, checked; of a list the element is told that is wrong, if it is one."""
