@@ -186,7 +186,7 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
     site.write("page", bytes(300_000))
     table = SiteTable(name="blog", hosts=("blog.example",), values={"root": site.root})
     lost = SiteTable(
-        name="lost", hosts=("lost.example",), values={"root": tmp_path / "lost"}, places={"root": "f:3:1: "}
+        name="lost", hosts=("lost.example",), values={"root": tmp_path / "lost"}, find=lambda *_: "f:3:1: "
     )
     assert check(Config(root=site.root, memory=600_000, sites=(table,))) == 0
     assert [line.partition("; ")[2] for line in capsys.readouterr().out.splitlines() if "resident" in line] == [
@@ -201,7 +201,7 @@ def test_check_looks_at_each_site_and_at_the_room_that_those_before_it_leave(
         assert check(Config(root=site.root, memory=1_000_000 if one is capped else 700_000, sites=(one,))) == 0
         told = capsys.readouterr().out.splitlines()
         assert [line.partition("; ")[2] for line in told if "resident" in line] == out
-    logged = replace(table, values={**table.values, "access_log": "absent/log"}, places={"access_log": "f:9:1: "})
+    logged = replace(table, values={**table.values, "access_log": "absent/log"}, find=lambda *_: "f:9:1: ")
     assert check(Config(root=site.root, sites=(logged,))) == 1
     assert "f:9:1: sites.blog: access_log: 'absent/log' cannot be opened: No such" in capsys.readouterr().out
     greedy = replace(table, memory_min=64 << 20)

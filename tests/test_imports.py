@@ -77,10 +77,10 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "missed", "merging", "garbage", "news"),
+        ("told", "missed", "merging", "garbage", "news", "noted"),
         ("builder", "crews"),
         ("renewals", "jobs", "live"),
-        ("releases", "rechecks", "filling", "warming", "readiness"),
+        ("releases", "rechecks", "filling", "warming", "readiness", "handing"),
         ("patches", "pinning"),
         ("purging",),
         ("content",),

@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,30 @@ from tests.support.counts import counts_of
 from tests.support.engines import ENGINES
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
+from zcserve.cache.index import Generation
+from zcserve.cache.watcher import Watcher
 from zcserve.config.sources import load
-from zcserve.content.builder import Builder, Built
+from zcserve.config.tables import Source, Table
+from zcserve.content.builder import Builder, Built, Caught
+from zcserve.content.handing import Handing
 from zcserve.content.pinning import Pins
+from zcserve.content.purging import Aim, Purged
 
 
 class Node:
     """A server of a file that the test writes."""
 
-    def __init__(self, path: Path, engine: str) -> None:
+    def __init__(self, path: Path, engine: str, **settings: object) -> None:
+        path.mkdir(exist_ok=True)
         self.path = path
+        self.settings = settings
         self.file = path / "web.toml"
         self.engine = engine
         self.write("a", "b")
         self.server = Server(self.read(), self.read)
 
     def read(self) -> Config:
-        return load({"port": 0, "engine": self.engine}, {}, self.file)
+        return load({"port": 0, "engine": self.engine, **self.settings}, {}, self.file)
 
     def write(self, *names: str, more: str = "", **hosts: str) -> None:
         """Let the file name these sites, each with a page that names it."""
@@ -136,6 +144,93 @@ def test_what_the_old_site_serves_by_now_is_not_taken_back_by_the_one_that_was_b
             assert published(client)
 
 
+@pytest.mark.parametrize("watch", [True, False])
+def test_what_the_old_site_is_told_after_the_last_look_of_the_new_one_is_known_by_that_at_the_switch(
+    node: Node, watch: bool, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the new one had to wait for its watcher's next news, or had none, clients would meet the older page."""
+    own = Node(node.path / "own", node.engine, watch=watch)
+    catch_up, left = Builder.catch_up, ["once"]
+    with own.server as server, Client(server.port) as client, Client(server.port) as other:
+        reload = reloads(own, wait_until, caplog)
+        old, content = server.sites.first.site, server.contents.first
+
+        def is_published() -> bool:
+            return own.says(other, "a") == b"newer"
+
+        def late(builder: Builder, built: Built, live: Generation | None = None) -> Caught:
+            caught = catch_up(builder, built, live)
+            if left and builder.site.name == "a" and builder.site is not old and not caught.keys:
+                left.clear()
+                (own.path / "a" / "page").write_text("newer")
+                if not watch:
+                    aim = Aim.paths([b"/page"])
+                    server.loop.call_soon(lambda: content.purging.purge(aim, hard=True, told=lambda _: None))
+                wait_until(is_published)
+                monkeypatch.setattr(Watcher, "due", lambda *_: inf)  # no news from now on
+            return caught
+
+        assert own.says(client, "a") == b"a"
+        monkeypatch.setattr(Builder, "catch_up", late)
+        own.file.write_text(own.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=2"\nhosts = ["a'))
+        reload("come or changed: a; gone or changed: a")
+        assert not left
+        assert server.sites.first.site is not old
+        assert own.says(client, "a") == b"newer"
+
+
+def test_a_purge_that_waits_when_the_site_is_rebuilt_is_of_the_new_one_and_is_told(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    server = node.server
+    content, await_held, told = server.contents.first, Handing.await_held, list[Purged]()
+
+    def late(handing: Handing, until: float) -> None:
+        await_held(handing, until)
+        aim, begun = Aim.paths([b"/page"]), threading.Event()
+        server.loop.call_soon(lambda: content.purging.purge(aim, hard=True, told=told.append))
+        server.loop.call_soon(begun.set)
+        assert begun.wait(20)
+        assert told == []
+
+    monkeypatch.setattr(Handing, "await_held", late)
+    node.file.write_text(node.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
+    reload("come or changed: a; gone or changed: a")
+    wait_until(lambda: told)
+    assert [(one.matched, one.purged, one.why) for one in told] == [(1, 1, "")]
+    with Client(server.port) as client:
+        assert node.says(client, "a") == b"a"
+
+
+def test_a_server_that_ends_while_a_site_is_built_leaves_no_thread_and_no_inotify_instance(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    build, begun = Builder.build, threading.Event()
+
+    def late(builder: Builder, **named: Any) -> Built:
+        if builder.site.name == "c":
+            begun.set()
+            assert builder.closing.wait(20)
+        return build(builder, **named)
+
+    monkeypatch.setattr(Builder, "build", late)
+    server = Server(node.read(), node.read)
+    before = _inotify_instances()
+    with server:
+        node.write("a", "b", "c")
+        server.reload()
+        assert begun.wait(20)
+    assert _inotify_instances() == before
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "zcserve-sites"]
+    assert [one.getMessage() for one in caplog.records if one.levelname in ("WARNING", "ERROR")] == []
+
+
+def _inotify_instances() -> int:
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(link) == "anon_inode:inotify" for link in links if link.is_symlink())
+
+
 def test_a_site_that_changes_is_built_beside_the_old_one_and_its_memory_comes_back(
     node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -197,6 +292,40 @@ def test_what_changed_sites_were_made_of_is_gone_without_a_collector(
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
     with Client(node.server.port) as client:
         assert node.says(client, "b") == b"b"
+
+
+def test_a_reload_that_changes_another_site_each_time_keeps_no_file_as_it_was_before(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is made of a site's tables names the file for its lines: of a hoster's it is megabytes, with its places."""
+
+    def files() -> int:
+        return sum(type(one) is Source for one in gc.get_objects())
+
+    reload = reloads(node, wait_until, caplog)
+    gc.collect()
+    before = files()
+    names = ("a", "b", "c", "d", "e", "f")
+    node.write(*names, more="keep_generations = 1\n")
+    reload("come or changed: a, b, c, d, e, f")
+    for name in names:
+        text = node.file.read_text()
+        rule = f'[[sites.{name}.rules]]\npath = "/*"\nset = {{ X-A = "{name}" }}\n'
+        lead = f'[[sites.{name}.redirects]]\nfrom = "/{name}"\nto = "/page"\n'
+        node.file.write_text(f"{text}\n{rule}{lead}")
+        reload(f"come or changed: {name}; gone or changed: {name}")
+    (node.path / "other").mkdir()
+    for name in names[:3]:  # which has an older generation from now on
+        text = node.file.read_text().replace(f'"{node.path / name}"', f'"{node.path / "other"}"')
+        node.file.write_text(f"# a line more\n{text}")
+        reload(f"come or changed: {name}; gone or changed: {name}")
+        assert len(node.server.sites.named(name).site.generations) == 2  # type: ignore[union-attr]
+    reload("reloaded: ")
+    wait_until(lambda: files() - before <= 1)  # beside that which the server began with
+    (table,) = node.server.sites.named("b").config.rules  # type: ignore[union-attr]
+    assert isinstance(table, Table)
+    line = node.file.read_text().splitlines().index("[[sites.b.rules]]") + 1
+    assert table.where() == f"{node.file}:{line}:1: sites.b.rules[0]"
 
 
 @pytest.mark.parametrize(

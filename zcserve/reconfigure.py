@@ -11,7 +11,10 @@ no site's own (addresses, limits, memory) takes a restart or an upgrade. The wis
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -24,11 +27,12 @@ from zcserve.cache.preload import retire
 from zcserve.cache.root import RootError
 from zcserve.cache.ruled import changed_files
 from zcserve.config.site import INHERITED, OWN, Memory, check_shares, memory_of
-from zcserve.config.sites import configs_of
+from zcserve.config.sites import configs_of, follow_file
 from zcserve.config.table import Config
 from zcserve.content.builder import Built, ClosingError
 from zcserve.content.content import Content
 from zcserve.content.contents import Contents
+from zcserve.content.handing import Handing
 from zcserve.content.releases import BUILDS_MAX, CATCH_UPS_MAX
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
@@ -39,6 +43,12 @@ if TYPE_CHECKING:
     from zcserve.servlets.application import Servlets
 
 _log = Log(__name__)
+
+# A site that is built anew waits so long until nothing is laid over the old one any more. What takes longer hangs with
+# its file system, and the other sites do not wait for that.
+HELD_WITHIN_S = 10.0
+# How often the switch waits for what requests find newer meanwhile: a storm may have no end.
+SWITCHES_MAX = 100
 
 _OF_SITES = (*(name for name in INHERITED if name != "access_log"), *OWN, "hosts", "unknown_host", "sites")
 _RESTART = "a restart or an upgrade (SIGUSR2) does that"
@@ -55,6 +65,7 @@ class Come(NamedTuple):
     pins        of that one, as it was built by
     keeps_last  whether that one serves something that the new one has not
     application loaded for it; None: it has none, or those of the old one are its own from now on
+    handing     what is told to that one meanwhile; None where it serves another root
     """
 
     tenant: Tenant
@@ -63,6 +74,7 @@ class Come(NamedTuple):
     pins: tuple[str, ...]
     keeps_last: bool
     application: Servlets | None
+    handing: Handing | None = None
 
 
 # A site that goes, its content, and the one that takes its place.
@@ -86,6 +98,9 @@ class Reconfigure:
         self._is_asked = False
         self._waiting: list[Reloaded] = []  # for what is read next
         self._told: list[Reloaded] = []  # how what is read now ends
+        self._threads: list[threading.Thread] = []
+        self._made: list[Tenant] = []  # what is being built, or waits for the switch
+        self._is_ending = False
 
     def reload(self, told: Reloaded | None = None) -> None:
         """The configuration may have changed. In any thread, and in a signal's handler; returns at once. `told` as of
@@ -101,7 +116,7 @@ class Reconfigure:
         self._is_asked, self._is_busy = False, True
         self._told, self._waiting = self._waiting, []
         try:
-            threads.start(self._guarded, "zcserve-sites")
+            self._start(self._guarded, "zcserve-sites")
         except NoThreadError as error:
             _log.error("reload: the sites of the configuration are as they were: %s", error)
             self._end(str(error))
@@ -115,22 +130,43 @@ class Reconfigure:
         if self._is_asked:
             self._begin()
 
+    def _start(self, job: Callable[[], None], name: str) -> None:
+        """Raises NoThreadError."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(threads.start(job, name))
+
+    def end(self) -> None:
+        """Have the threads end, and wait for none: `close` does."""
+        self._is_ending = True  # first: what is made from now on ends at once
+        for tenant in tuple(self._made):
+            tenant.builder.closing.set()
+
+    def close(self, within_s: float) -> bool:
+        """After `end`: wait a little for the threads, which write into the store. False where one goes on, or hangs."""
+        until = time.monotonic() + within_s
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in self._threads)
+
     # --- in a thread --------------------------------------------------------------------------------------
 
     def _guarded(self) -> None:
         why = "the log says why"
         try:
-            why = self._read()
+            with ExitStack() as undo:
+                why = self._read(undo)
         except ClosingError:
-            pass
+            for tenant in self._made:
+                tenant.loader.variants.close()
         except (UsageError, OSError) as error:
             why = str(error)
             _log.error("reload: the sites of the configuration are as they were: %s", error)
         except Exception:
             _log.exception("reload: the sites of the configuration are as they were")
+        self._made.clear()
         self._call_soon(partial(self._end, why))
 
-    def _read(self) -> str:
+    def _read(self, undo: ExitStack) -> str:
         """Read, and build what comes; why not all of it could be built, or ""."""
         read = self._reread()
         wanted = replace(self._config, **{name: getattr(read, name) for name in _OF_SITES})
@@ -146,13 +182,16 @@ class Reconfigure:
             for name, own in configs.items()
             if name not in here or _differs(here[name].config, own) or here[name].memory != memory[name]
         ]
-        built = list(filter(None, (self._try_to_build(name, own, memory[name], here.get(name)) for name, own in come)))
+        for name in configs.keys() & here.keys() - {name for name, _ in come}:
+            follow_file(here[name].config, configs[name])
+        tried = (self._try_to_build(name, own, memory[name], here.get(name), undo) for name, own in come)
+        built = [one for one in tried if one is not None]
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {one.tenant.site.name for one in built}
         gone += [tenant for name, tenant in here.items() if name in made]
         stay = here.keys() - made
         names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in stay})
-        self._call_soon(partial(self._change, wanted, built, gone, names))
+        self._switch(built, partial(self._change, wanted, gone, names))
         failed = [name for name, _ in come if name not in made]
         return f"not all sites could be built, the log says why: {', '.join(failed)}" if failed else ""
 
@@ -161,8 +200,29 @@ class Reconfigure:
             if getattr(read, name) != getattr(self._config, name):
                 _log.warning("reload: %s is another by now: %s", name, _RESTART)
 
-    def _try_to_build(self, name: str, config: Config, memory: Memory, old: Tenant | None) -> Come | None:
-        """A site that comes, with its content; None where it cannot be built: then the old one goes on."""
+    def _switch(self, come: list[Come], change: Callable[..., bool]) -> None:
+        """Have the loop make the change, once what comes knows of all that the sites were told whose places it takes.
+        Raises ClosingError."""
+        handings = [one.handing for one in come if one.handing is not None]
+        for handing in handings:
+            handing.hold()
+        until = time.monotonic() + HELD_WITHIN_S
+        for handing in handings:
+            handing.await_held(until)
+        for left in reversed(range(SWITCHES_MAX)):
+            come = [_told_of_all(one) for one in come]
+            step = partial(change, come, is_last_try=not left)
+            if not handings:
+                self._call_soon(step)
+                return
+            if handings[0].in_loop(step):
+                return
+
+    def _try_to_build(
+        self, name: str, config: Config, memory: Memory, old: Tenant | None, undo: ExitStack
+    ) -> Come | None:
+        """A site that comes, with its content; None where it cannot be built: then the old one goes on. What is noted
+        of that one is noted until `undo`. Raises ClosingError."""
         application = None
         try:
             self._open_log(config)
@@ -171,13 +231,15 @@ class Reconfigure:
             _log.error("reload: site %s is as it was: %s", name, _why(config, error))
             return None
         try:
+            self._made.append(tenant)
+            if self._is_ending:
+                raise ClosingError
             application = self._load_application(tenant, old)  # first: that may take long, and content is to be fresh
-            pins = old.site.pins.globs if old is not None else ()  # first: from now on more may come, and go
+            handing = self._hand_over(old, config, undo)  # first: from now on more may come, and go
+            pins = old.site.pins.globs if old is not None else ()
             if old is not None:
                 tenant.site.pins.follow(Pinned(pins), old.config.pin)
-            built = _build(tenant)
-            keeps_last = old is not None and _has_more(old.site.live, built.generation)
-            return Come(tenant, built, old, pins, keeps_last, application)
+            return Come(tenant, _build(tenant), old, pins, keeps_last=False, application=application, handing=handing)
         except (UsageError, OSError) as error:
             _log.error("reload: site %s is as it was: %s", name, _why(config, error))
             if application is not None:
@@ -193,6 +255,14 @@ class Reconfigure:
             return None
         return self._sites.applications.load_beside(tenant.config, tenant.site, tenant.loader, self._service)
 
+    def _hand_over(self, old: Tenant | None, config: Config, undo: ExitStack) -> Handing | None:
+        content = self._contents.of(old.site.id) if old is not None and old.config.root == config.root else None
+        if content is None:
+            return None
+        handing = content.hand_over()
+        undo.callback(handing.end)
+        return handing
+
     def _open_log(self, config: Config) -> None:
         """Raises UsageError."""
         if (logs := self._service.logs) is not None:
@@ -202,8 +272,20 @@ class Reconfigure:
 
     # --- in the loop --------------------------------------------------------------------------------------
 
-    def _change(self, wanted: Config, come: list[Come], gone: list[Tenant], names: dict[str, tuple[str, ...]]) -> None:
-        """From the next request on these sites are there. What was read and could not be built is read again."""
+    def _change(
+        self,
+        wanted: Config,
+        gone: list[Tenant],
+        names: dict[str, tuple[str, ...]],
+        come: list[Come],
+        *,
+        is_last_try: bool,
+    ) -> bool:
+        """From the next request on these sites are there. What was read and could not be built is read again. False:
+        not yet, what comes is to know of what was told meanwhile."""
+        if not (is_last_try or all(one.handing is None or one.handing.is_known for one in come)):
+            return False
+        self._made.clear()
         service = self._service
         sampler = service.sites[0].sampler
         for one in come:
@@ -218,14 +300,14 @@ class Reconfigure:
             renamed += hosts != tenant.site.names
             tenant.site.names = hosts
             tenant.config = replace(tenant.config, hosts=names[tenant.site.name])
-        if not (come or gone or renamed or wanted.unknown_host != self._config.unknown_host):
-            return
+        before, self._config = self._config, wanted
+        if not (come or gone or renamed or wanted.unknown_host != before.unknown_host):
+            return True
         order = {name: number for number, name in enumerate(names)}
         tenants = sorted(everyone, key=lambda one: order[one.site.name])
         self._sites.replace(tenants)
         if service.logs is not None:
             service.logs.name(self._sites.logs)
-        self._config = wanted
         service.serve(tuple(tenant.site for tenant in tenants), refuses_unknown=wanted.unknown_host == "421")
         contents = [self._contents.remove(tenant.site.id) for tenant in gone]
         self._contents.sort([tenant.site.id for tenant in tenants])
@@ -243,6 +325,7 @@ class Reconfigure:
         _log.info(
             "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
         )
+        return True
 
     def _open(self, one: Come) -> None:
         """Have a site that comes be ready for requests."""
@@ -270,6 +353,7 @@ class Reconfigure:
             old = content.site
             if old.name in pins and (new := contents.get(old.name)) is not None:
                 new.count_on(content)
+                new.purging.follow(content.purging)
                 try:
                     new.pinning.follow(old.pins, pins[old.name])
                 except UsageError as error:
@@ -280,7 +364,7 @@ class Reconfigure:
 
     def _forget(self, gone: list[Gone]) -> None:
         """No lane finds these sites any more."""
-        threads.start(partial(self._let_go, gone), "zcserve-sites-gone")
+        self._start(partial(self._let_go, gone), "zcserve-sites-gone")
 
     def _let_go(self, gone: list[Gone]) -> None:
         """In a thread: end what made their content, and forget that. What is being sent stays until it is."""
@@ -297,28 +381,47 @@ def _build(tenant: Tenant) -> Built:
     """Its first generation, as its root was when this returned: the site whose place it takes may serve by now what
     changed while this was built, and a client that has seen a rule that hides something is not to see what was before.
     Where changes do not end, it is as new as a few tries make it. Raises UsageError, OSError, ClosingError."""
-    builder, loader = tenant.builder, tenant.loader
-    built = builder.build()
-    for _ in range(BUILDS_MAX - 1):
-        last = built
-        try:
-            for _ in range(CATCH_UPS_MAX):
-                caught = builder.catch_up(built)
-                for entry in caught.unneeded:
-                    loader.forget(entry)
-                if not caught.keys:
-                    break
-            if not (built.is_lost or changed_files(built.generation.root, builder.book)):
-                return built
-            built = builder.build(last=last.generation)
-        except BaseException:
-            if last.watcher is not None:
-                last.watcher.close()
-            raise
-        if last.watcher is not None:
-            last.watcher.close()
-        retire(last.generation, built.generation, loader)
+    built = tenant.builder.build()
+    try:
+        _catch_up(tenant, built)
+    except BaseException:
+        if built.watcher is not None:
+            built.watcher.close()
+        raise
     return built
+
+
+def _catch_up(tenant: Tenant, built: Built, *, is_old: bool = False) -> None:
+    """Have what was built know of all that has changed since; where it lost track, or `is_old`, it is what is built
+    anew. Whatever is raised, it can be served. Raises as `_build`."""
+    builder, loader = tenant.builder, tenant.loader
+    for _ in range(BUILDS_MAX - 1):
+        for _ in range(CATCH_UPS_MAX):
+            caught = builder.catch_up(built)
+            for entry in caught.unneeded:
+                loader.forget(entry)
+            if not caught.keys:
+                break
+        if not (is_old or built.is_lost or changed_files(built.generation.root, builder.book)):
+            return
+        is_old = False
+        last, watcher = built.generation, built.watcher
+        fresh = builder.build(last=last)
+        built.generation, built.watcher, built.report = fresh.generation, fresh.watcher, fresh.report
+        if watcher is not None:
+            watcher.close()
+        retire(last, built.generation, loader)
+
+
+def _told_of_all(come: Come) -> Come:
+    """It knows of all that the site was told whose place it takes. Where it cannot, it is as it was built."""
+    tenant, built, old, handing = come.tenant, come.built, come.old, come.handing
+    if handing is not None:
+        try:
+            _catch_up(tenant, built, is_old=handing.tell(built))
+        except (UsageError, OSError) as error:
+            _log.warning("reload: site %s is as it was when it was built: %s", tenant.site.name, error)
+    return come._replace(keeps_last=old is not None and _has_more(old.site.live, built.generation))
 
 
 def _has_more(old: Generation, new: Generation) -> bool:

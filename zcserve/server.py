@@ -369,7 +369,11 @@ class Server:
             ending.close()
         until = time.monotonic() + CLOSE_WITHIN_S
         self.sites.close_variants()
+        if self._reconfigure is not None:
+            self._reconfigure.end()
         ended = self.contents.close()
+        if self._reconfigure is not None:
+            ended &= self._reconfigure.close(CLOSE_WITHIN_S)
         self.sites.applications.close()
         ended &= self._service.fetcher.close(max(until - time.monotonic(), 0))
         self._reserve.close()

@@ -21,7 +21,7 @@ from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root, RootError
 from zcserve.cache.store import Store
 from zcserve.config.site import ALL, Memory, SiteTable, check_shares, memory_of
-from zcserve.config.sites import configs_of
+from zcserve.config.sites import configs_of, leave_file
 from zcserve.config.table import Config
 from zcserve.content.builder import Builder, Built
 from zcserve.content.content import Content
@@ -125,6 +125,7 @@ class Tenant:
     def let_go(self, heir: Tenant | None = None) -> None:
         """It is gone: forget its content, but for what the `heir` has. What a request still waits for is loaded, and
         not kept."""
+        leave_file(self.config)  # generations that the heir has keep its rules
         self.loader.variants.close()
         if self.site.listings is not None:
             self.site.listings.close()

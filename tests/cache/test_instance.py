@@ -266,3 +266,49 @@ def test_who_reads_tells_that_a_watcher_was_told_something(instance: Instance, t
     (tmp_path / "a").touch()
     assert instance.read(NOW)
     assert told == [None]
+
+
+def test_it_is_given_back_by_the_last_thread_that_uses_it_and_none_opens_another_one(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Taken(instance)
+    slow = Slow(monkeypatch)
+    thread = threading.Thread(target=one.watch, args=(tmp_path,))
+    thread.start()
+    assert slow.added.wait(20)
+    fd = instance.fd
+    instance.close()
+    os.fstat(fd)  # its number is not another file's while a watch is added
+    assert instance.read(NOW)
+    for use in (lambda: instance.join(one), lambda: one.watch(tmp_path)):
+        with pytest.raises(OSError, match="the server ends"):
+            use()
+    slow.go.set()
+    thread.join()
+    assert instance.fd == -1
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
+
+
+def test_it_is_given_back_by_a_thread_that_reads(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, begun, go = Taken(instance), threading.Event(), threading.Event()
+    take_in = one.take_in
+
+    def late(events: list[Told], now: float) -> bool:
+        begun.set()
+        assert go.wait(20)
+        return take_in(events, now)
+
+    monkeypatch.setattr(one, "take_in", late)
+    one.watch(tmp_path)
+    (tmp_path / "a").touch()
+    thread = threading.Thread(target=instance.read, args=(NOW,))
+    thread.start()
+    assert begun.wait(20)
+    instance.close()
+    assert instance.fd >= 0
+    go.set()
+    thread.join()
+    assert instance.fd == -1

@@ -12,7 +12,9 @@ from zcserve.errors import UsageError
 
 
 def table(name: str = "blog", hosts: tuple[str, ...] = ("a.example",), **more: Any) -> SiteTable:
-    return SiteTable(name=name, hosts=hosts, values={"root": "w"}, where="web.toml: line 7, column 1: ", **more)
+    return SiteTable(
+        name=name, hosts=hosts, values={"root": "w"}, find=lambda *_: "web.toml: line 7, column 1: ", **more
+    )
 
 
 def test_hosts_are_kept_as_a_host_field_is_read() -> None:

@@ -131,3 +131,30 @@ def test_what_waits_is_not_begun_once_a_site_is_gone_and_what_runs_is_waited_for
     crews.strand(KIND).submit(lambda: other.append(None))
     wait_until(lambda: other)
     assert done == []
+
+
+def test_a_strand_that_is_held_begins_nothing_more_and_takes_no_thread(crews: Crews, wait_until: WaitUntil) -> None:
+    strands = [crews.strand(KIND) for _ in range(50)]
+    done: list[int] = []
+    strands[0].submit(lambda: done.append(0))
+    reached = [strand.hold() for strand in strands]
+    assert all(event.wait(WITHIN_S) for event in reached)
+    for number, strand in enumerate(strands, 1):
+        strand.submit(lambda number=number: done.append(number))  # type: ignore[misc]
+    other = crews.strand(KIND)
+    other.submit(lambda: done.append(-1))
+    wait_until(lambda: len(done) == 2)
+    assert done == [0, -1]
+    for strand in strands:
+        strand.go_on()
+    wait_until(lambda: len(done) == 52)
+
+
+def test_a_strand_that_goes_on_before_it_was_held_is_not_held(crews: Crews, release: threading.Event) -> None:
+    strand, done = crews.strand(KIND), threading.Event()
+    assert hang(strand, release).wait(WITHIN_S)
+    strand.hold()
+    strand.go_on()
+    strand.submit(done.set)
+    release.set()
+    assert done.wait(WITHIN_S)

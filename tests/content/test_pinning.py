@@ -43,9 +43,9 @@ def test_what_is_no_glob_changes_nothing(show: Show) -> None:
 
 def test_pins_survive_a_release_also_one_that_was_being_built(show: Show) -> None:
     shown = show({"a.css": b"1"})
-    shown.live.is_building = True
+    noted = shown.live.note()
     shown.pin(["*.css"])
-    shown.live.is_building = False
+    shown.live.end_note(noted)
     shown.tree.plant({"new.css": b"2"})
     shown.releases.ask()
     shown.turn_until(lambda: shown.counters.flips)

@@ -125,6 +125,7 @@ def test_hundreds_of_sites_have_the_threads_of_a_few_and_each_is_followed_by_its
         wait_until(lambda: hoster.says(MANY)[1] == b"the newest")
         assert of_the_process()[0] - before[0] <= kinds * (SITES_AT_ONCE + HANGING_MAX) + 10
         assert of_the_process()[2] - before[2] == 1
+        wait_until(lambda: all(content.counters.flips for content in contents))  # so that it ends within its time
     assert of_the_process()[2] == before[2]
     assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 

@@ -200,7 +200,10 @@ def test_what_is_cold_or_changed_or_pinned_is_its_own_sites(hoster: Hoster, star
 
 def test_a_site_whose_root_is_missing_is_named_at_the_start(hoster: Hoster) -> None:
     table = SiteTable(
-        name="lost", hosts=("lost.example",), values={"root": hoster.path / "lost"}, places={"root": "web.toml:3:1: "}
+        name="lost",
+        hosts=("lost.example",),
+        values={"root": hoster.path / "lost"},
+        find=lambda word="": f"web.toml:{3 if word == 'root' else 1}:1: ",
     )
     with pytest.raises(UsageError, match=r"^web\.toml:3:1: sites\.lost: root .* does not exist"):
         Server(Config(root=hoster.root("www"), port=0, sites=(table,))).open()
@@ -216,7 +219,7 @@ def test_a_grave_line_is_told_with_its_site_and_the_path_of_its_file(hoster: Hos
 
 def test_what_is_guaranteed_must_be_there_at_the_start(hoster: Hoster) -> None:
     tables = tuple(hoster.table(name) for name in ("one", "two"))
-    big = tuple(replace(table, memory_min=20 << 20, where=f"{table.name}: ") for table in tables)
+    big = tuple(replace(table, memory_min=20 << 20, find=lambda *_, name=table.name: f"{name}: ") for table in tables)
     with pytest.raises(UsageError, match=r"^two: memory_min: all sites together are guaranteed 40\.0 MiB"):
         Server(Config(root=hoster.root("www"), port=0, memory=32 << 20, sites=big)).open()
 

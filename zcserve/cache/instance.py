@@ -15,6 +15,9 @@ takes a descriptor, but a server may have a thousand sites.
   time, and hands over to others between two reads. What a watcher does with an event is short and waits for no disk.
 - **The kernel's queue is shared, too** (fs.inotify.max_queued_events): where it overflows, all watchers lose track.
 
+- **It ends at once, but for what uses it.** A thread may add a watch, or read, while a server ends: the descriptor is
+  given back when the last of them has gone on, for its number is another file's soon. Nothing opens another one.
+
 A file system may hang while a watch is added. So no lock is held then.
 """
 
@@ -104,7 +107,7 @@ def _tell_nothing() -> None:
 class Instance:
     """Any thread may call it.
 
-    fd      becomes readable when there is something to `read`; -1 before the first watcher has joined
+    fd      becomes readable when there is something to `read`; -1 before the first watcher has joined, and at the end
     told    called after a read that told a watcher something, in the thread that read: ask `touched` which
     """
 
@@ -114,6 +117,8 @@ class Instance:
         self._lock = threading.Lock()  # for the tables; held for no system call but those that end a watch
         self._reading = threading.Lock()
         self._in_line = 0  # threads that wait to read
+        self._is_read = False  # a thread uses the descriptor
+        self._is_closed = False
         self._takers: dict[Taker, None] = {}
         self._users: dict[int, _Users] = {}
         self._adding: set[_Adding] = set()
@@ -129,8 +134,9 @@ class Instance:
 
     def join(self, taker: Taker) -> None:
         """A further watcher. Raises OSError where there is no inotify to be had (EMFILE:
-        fs.inotify.max_user_instances)."""
+        fs.inotify.max_user_instances; EBADF: this is closed)."""
         with self._lock:
+            self._check_open()
             if self.fd < 0:
                 self.fd = inotify.start()
             self._takers[taker] = None
@@ -149,6 +155,7 @@ class Instance:
         watcher knows its events. What one watcher watches is changed by one thread at a time. Raises OSError, as
         `inotify.add_watch`."""
         with self._lock:
+            self._check_open()
             adding = _Adding(taker, len(self._kept))
             self._adding.add(adding)
         wd = -1
@@ -190,6 +197,7 @@ class Instance:
         if not self._adding:
             self._kept = []
             self._end_unused()
+            self._give_back_if_done()
 
     def unwatch(self, taker: Taker, wd: int) -> None:
         """This watcher does not watch the directory of this number any more."""
@@ -233,12 +241,14 @@ class Instance:
             if not self._await_turn(within_s):
                 return False
             try:
+                if not self._begin_to_read():
+                    return True
                 data = os.read(self.fd, READ_BYTES)
                 self._hand_out(list(inotify.events(data)), now)
             except BlockingIOError:
                 return True
             finally:
-                self._reading.release()
+                self._end_reading()
             if self._touched:
                 self.told()
             if time.monotonic() > end:
@@ -255,6 +265,18 @@ class Instance:
             return self._reading.acquire(timeout=within_s if within_s < inf else -1)
         finally:
             self._in_line -= 1
+
+    def _begin_to_read(self) -> bool:
+        """While it is this thread's turn: False where nothing is to be read any more."""
+        with self._lock:
+            self._is_read = not self._is_closed
+            return self._is_read
+
+    def _end_reading(self) -> None:
+        with self._lock:
+            self._is_read = False
+            self._give_back_if_done()
+        self._reading.release()
 
     def _hand_out(self, events: list[Told], now: float) -> None:
         """While it is this thread's turn."""
@@ -281,8 +303,21 @@ class Instance:
                 if taker in self._takers:
                     self._touched.add(taker)
 
+    # --- ending -----------------------------------------------------------------------------------------------
+
     def close(self) -> None:
-        """Give the descriptor back; only once, and nothing may be asked any more."""
-        if self.fd >= 0:
+        """Nothing is watched any more. The descriptor is given back at once, or by the last thread that uses it."""
+        with self._lock:
+            self._is_closed = True
+            self._give_back_if_done()
+
+    def _give_back_if_done(self) -> None:
+        """With the lock."""
+        if self._is_closed and self.fd >= 0 and not (self._is_read or self._adding):
             os.close(self.fd)
             self.fd = -1
+
+    def _check_open(self) -> None:
+        """With the lock. Raises OSError."""
+        if self._is_closed:
+            raise OSError(errno.EBADF, "the server ends")

@@ -145,6 +145,13 @@ class Option(NamedTuple):
         except UsageError as error:
             raise UsageError(f"{label}: {error}") from None
 
+    def accept_at(self, where: Callable[[], str], label: str, value: Any) -> Any:
+        """The same, in a file: the error begins with where it stands, which is asked then."""
+        try:
+            return self.accept_as(label, value)
+        except UsageError as error:
+            raise UsageError(f"{where()}{error}") from None
+
 
 def toml_type(value: object) -> str:
     """What TOML calls a value of this type."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,6 +49,11 @@ LOGS_MAX = 64
 SITES_OWN = ("hosts", "memory_min", "memory_max")
 
 
+def _nowhere(*_: str) -> str:
+    """`find` of a table that no file has."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteTable:
     """One site beside the default one.
@@ -58,8 +63,9 @@ class SiteTable:
     values      keys of `INHERITED` and `OWN`; `root` at least
     memory_min  what others leave it of the server's memory; a `Share` is a part of that
     memory_max  what it takes of the server's memory at most
-    where       begins each error: the file and the place, if there is one
-    places      begins an error about what a key says, by its word; where there is none, `where` does
+    words       that the file has in the table
+    find        begins an error about what a word of the table says, and without a word each other one: the file and the
+                place, if there is one. It is asked when there is an error: most files have none
 
     Raises UsageError.
     """
@@ -69,17 +75,21 @@ class SiteTable:
     values: Mapping[str, Any] = field(default_factory=dict)
     memory_min: int = 0
     memory_max: int = Share(100)
-    where: str = ""
-    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    words: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    find: Callable[..., str] = field(default=_nowhere, compare=False, repr=False)
 
-    def place(self, word: str) -> str:
-        """Begins an error about what this key says."""
-        return self.places.get(word, self.where)
+    def place(self, word: str = "") -> str:
+        """Begins an error about what this key says, or the table."""
+        return self.find(word) if word else self.find()
+
+    def places(self) -> dict[str, str]:
+        """What begins an error about each word that the file has."""
+        return {word: self.find(word) for word in self.words}
 
     def refuse(self, error: UsageError, word: str = "") -> UsageError:
         """The error, which begins with the place of a key, or of the table, and with the site. One of a table of the
         same file (`[[sites.NAME.rules]]`) says its place and the site itself."""
-        file = self.where.rsplit(":", 3)[0]  # "site.toml:3:1: "
+        file = self.place().rsplit(":", 3)[0]  # "site.toml:3:1: "
         if file and str(error).startswith(f"{file}:"):
             return error
         return UsageError(f"{self.place(word)}sites.{self.name}: {error}")
@@ -92,7 +102,7 @@ class SiteTable:
         try:
             self._check()
         except UsageError as error:
-            raise UsageError(f"{self.where}{error}") from None
+            raise UsageError(f"{self.place()}{error}") from None
         self._check_share()
 
     def _check(self) -> None:
@@ -157,7 +167,7 @@ def check_together(tables: Iterable[SiteTable], hosts: Iterable[str]) -> None:
                 'several sites, with access_log_fields = ["host"]'
             )
         if table.name in names:
-            raise UsageError(f"{table.where}two sites are called {table.name}")
+            raise UsageError(f"{table.place()}two sites are called {table.name}")
         names.add(table.name)
         for host in table.hosts:
             if (other := owner.setdefault(host, table.name)) != table.name:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from zcserve.config.checks import check_outside, each, real_roots
@@ -15,7 +16,7 @@ from zcserve.config.keys import BY_WORD, Key
 from zcserve.config.option import MEMORY, TEXTS, Option
 from zcserve.config.site import DEFAULT_NAME, INHERITED, NO_LOG, OWN, SITES_OWN, SiteTable
 from zcserve.config.table import TABLES, Config
-from zcserve.config.tables import Source, tables_of
+from zcserve.config.tables import Source, follow, leave, tables_of
 from zcserve.config.units import PIB
 from zcserve.errors import UsageError, alike
 
@@ -35,7 +36,7 @@ def configs_of(config: Config) -> dict[str, Config]:
     found = {DEFAULT_NAME: replace(config, sites=())} if config.root is not None else {}
     for table in config.sites:
         values: dict[str, Any] = {"servlets": "", "mount": (), "rules": (), "redirects": (), "auth": (), **table.values}
-        values["places"] = {**config.places, **{_key_of(word): where for word, where in table.places.items()}}
+        values["places"] = {**config.places, **{_key_of(word): where for word, where in table.places().items()}}
         values["error_pages"] = (values.get("error_pages", {}), config.error_pages)
         try:
             found[table.name] = replace(config, **values, hosts=table.hosts, sites=())
@@ -48,6 +49,19 @@ def configs_of(config: Config) -> dict[str, Config]:
 def _key_of(word: str) -> str:
     """The name of the key that a word of a site means."""
     return _KEYS[word].name if word in _KEYS else word
+
+
+def follow_file(old: Config, new: Config) -> None:
+    """The file was read again, and a site's configuration is as it was: its tables stand where those of `new` do, and
+    the file as it was before is kept no longer for them."""
+    for name in TABLES:
+        follow(getattr(old, name), getattr(new, name))
+
+
+def leave_file(old: Config) -> None:
+    """A site's configuration is another by now: what is made of this one keeps the file no longer."""
+    for name in TABLES:
+        leave(getattr(old, name))
 
 
 def _check_users(configs: Mapping[str, Config]) -> None:
@@ -113,16 +127,15 @@ class _Reader:
                 values[key.name] = "" if word == "access_log" and accepted == NO_LOG else accepted
             else:
                 raise UsageError(self._where(word) + _about_unknown(word))
-        places = {word: self._where(word) for word in table}
         hosts = own.pop("hosts", ())
-        return SiteTable(name=name, hosts=hosts, values=values, where=self._where(), places=places, **own)
+        return SiteTable(name=name, hosts=hosts, values=values, words=tuple(table), find=self._where, **own)
 
     def _accepted(self, option: Option, word: str, value: Any) -> Any:
         """The value, checked; of a list the element is told that is wrong, if it is one."""
         if option.kind is TEXTS and isinstance(value, list):
             for number, item in enumerate(value):
-                option.accept_as(f"{self._where(word, number)}{word}", [item])
-        return option.accept_as(f"{self._where(word)}{word}", value)
+                option.accept_at(partial(self._where, word, number), word, [item])
+        return option.accept_at(partial(self._where, word), word, value)
 
 
 def _about_unknown(word: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def _by_key(
             raise UsageError(where(word) + unknown(word))
         if (other := words.setdefault(key.name, word)) != word:
             raise UsageError(f"{where(word)}{other} and {word} are the same key; accepted: one of them")
-        values[key.name] = key.option.accept_as(where(word) + word, value)
+        values[key.name] = key.option.accept_at(partial(where, word), word, value)
     return values
 
 

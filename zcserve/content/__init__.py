@@ -36,6 +36,8 @@ The modules, in the order in which the content passes through them:
     jobs       one site's jobs in these threads, and the steps that they have the loop make
     live       what is served and followed now: laying over, flipping
     releases   the next generation: built, compared, flipped to, what it replaces retired
+    noted      what changes while something is made of the same files
+    handing    the site that a reload makes of them, and takes this one's place
     patches    what the watcher tells of
     rechecks   what no watcher tells of
     warming    files that are loaded before they are asked for

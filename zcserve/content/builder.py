@@ -184,6 +184,7 @@ class Builder:
         try:
             return Watcher(root, self._instance)
         except OSError as error:
+            self.go_on()  # else the server ends, and nothing is watched any more
             _log.warning(
                 "%sthe root is not watched (%s%s): changes are seen after SIGHUP only",
                 self.site.label,

@@ -19,6 +19,7 @@ from zcserve.config.units import counted
 from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.crews import Crews
 from zcserve.content.filling import Filling
+from zcserve.content.handing import Handing
 from zcserve.content.jobs import CLOSING_SEEN_S, Counters, Jobs
 from zcserve.content.live import Live
 from zcserve.content.news import News
@@ -203,6 +204,10 @@ class Content:
         self._renewals.stand_still()
         self._plan()
 
+    def hand_over(self) -> Handing:
+        """Another site is about to be made of the same files, and takes the place of this one. In any thread."""
+        return Handing(self._live, self._jobs)
+
     # --- each turn ----------------------------------------------------------------------------------------
 
     def _plan(self) -> None:
@@ -249,11 +254,9 @@ class Content:
         fresh = entry_at(generation.root, entry.key)
         try:
             any(self._jobs.in_loop(self._live.read_events) for _ in range(READS_MAX))  # until all are read
-            begun = self._jobs.in_loop(partial(self._begin_to_renew, path_of(entry)))
+            begun = self._jobs.in_loop(partial(self._begin_to_renew, entry))
         except ClosingError:
             return False
-        if begun is not None and self._live.is_building:
-            self._live.renewed[entry.key] = None
         if begun is not None and (watcher := self.watcher) is not None:
             watcher.is_renewed(path_of(entry), time.monotonic())  # no patch that is being made is laid over it
             self._jobs.call_soon(self._plan)
@@ -264,8 +267,11 @@ class Content:
             self._jobs.call_soon(partial(self._live.settle, [entry.key, *keys_of(directory_of(entry.key))]))
         return True
 
-    def _begin_to_renew(self, path: bytes) -> Begun | None:
-        return None if self.watcher is not None and self.watcher.holds(path) else self._renewals.begin()
+    def _begin_to_renew(self, entry: Entry) -> Begun | None:
+        if self.watcher is not None and self.watcher.holds(path_of(entry)):
+            return None
+        self._live.note_renewed(entry.key)  # in this step: what takes the live one's place comes before it, or knows
+        return self._renewals.begin()
 
     # --- ending -------------------------------------------------------------------------------------------
 

@@ -117,6 +117,10 @@ class Contents:
         """How many files of all live generations did not fit."""
         return sum(content.report.left_out for content in self)
 
+    def of(self, site: int) -> Content | None:
+        """That of the site of this number. In any thread."""
+        return self._by_site.get(site)
+
     def named(self, site: str) -> Content | None:
         """That of the site of this name."""
         return next((content for content in self if content.site.name == site), None)
@@ -218,10 +222,8 @@ class Contents:
             content.end()  # all at the same time
         ended = [content.close(max(until - time.monotonic(), 0)) for content in contents]
         ended.append(self.crews.close(max(until - time.monotonic(), 0)))
-        if not all(ended):
-            return False
-        self.news.close()
-        return True
+        self.news.close()  # also where a thread goes on: it finds the instance closed
+        return all(ended)
 
 
 def after_all(begin: Iterable[Callable[[Callable[[], None]], object]], then: Callable[[], None]) -> None:

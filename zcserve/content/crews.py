@@ -46,6 +46,7 @@ class Strand:
         self._waiting: deque[Callable[[], object]] = deque()
         self._is_handed = False  # the crew has its next job
         self._is_running = False
+        self._holding: threading.Event | None = None  # its jobs wait, once those before have set this
         self._closed = False
         self._changed = threading.Condition(threading.Lock())
 
@@ -55,10 +56,32 @@ class Strand:
             if self._closed:
                 return
             self._waiting.append(job)
-            if self._is_handed:
+        self._hand()
+
+    def _hand(self) -> None:
+        """Have the crew run the next job, if it has none of these."""
+        with self._changed:
+            if self._is_handed or self._is_held or not self._waiting:
                 return
             self._is_handed = True
         self._crew.submit(self._run_next, self._device())
+
+    @property
+    def _is_held(self) -> bool:
+        return self._holding is not None and self._holding.is_set()
+
+    def hold(self) -> threading.Event:
+        """Begin nothing more until `go_on`, but for the jobs that wait already: what is set when these are over. It
+        takes no thread meanwhile."""
+        self._holding = reached = threading.Event()
+        self.submit(reached.set)
+        return reached
+
+    def go_on(self) -> None:
+        """After `hold`, whether that was reached or not."""
+        with self._changed:
+            self._holding = None
+        self._hand()
 
     @property
     def is_awaited(self) -> bool:
@@ -81,11 +104,9 @@ class Strand:
         finally:
             del job  # what it holds is not kept until the next one comes
             with self._changed:
-                self._is_running = False
-                self._is_handed = goes_on = bool(self._waiting)
+                self._is_running = self._is_handed = False
                 self._changed.notify_all()
-            if goes_on:
-                self._crew.submit(self._run_next, self._device())
+            self._hand()
 
     def close(self, within_s: float = CLOSE_WITHIN_S) -> bool:
         """Begin nothing any more, and wait a little for the job at hand. False where it goes on, or hangs."""

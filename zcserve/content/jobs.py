@@ -140,6 +140,16 @@ class Jobs:
         """Have a thread of the patches do a job, and wait until it has; what it gave. Raises ClosingError."""
         return self._made_by(partial(self.submit, self.patches), job)
 
+    def hold(self) -> threading.Event:
+        """As `Strand.hold`, of the patches."""
+        return self.patches.hold()
+
+    def await_set(self, event: threading.Event, until: float) -> None:
+        """Wait for it, or until then, of `time.monotonic`. Raises ClosingError."""
+        while not event.wait(min(CLOSING_SEEN_S, max(until - time.monotonic(), 0))) and time.monotonic() < until:
+            if self._closing.is_set():
+                raise ClosingError
+
     def _made_by(self, submit: Callable[[Callable[[], None]], object], step: Callable[[], Made]) -> Made:
         one = _Step(step)
         submit(one)

@@ -6,7 +6,7 @@ what leads to something else, then the page for what is absent. Then no client g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from math import inf
 
@@ -14,12 +14,12 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import directory_of
 from zcserve.cache.patch import Patch
-from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Built
 from zcserve.content.merging import leave_out
 from zcserve.content.news import EVENTS_READ_S, News
+from zcserve.content.noted import Noted
 from zcserve.log import Log
 from zcserve.net.service import Service
 from zcserve.rules.compiled import Rules, owned_by
@@ -40,8 +40,6 @@ class LostError(Exception):
 class Live:
     """The generations of a site, and the watcher of the live one.
 
-    laid         keys of patches that came while the next generation was built (`is_building`)
-    renewed      keys of what requests found newer meanwhile (`Content`), and the next generation may have older
     events_before  of watchers that are gone
     is_adrift    the new root failed to load: events of the old one are ignored
     """
@@ -50,9 +48,7 @@ class Live:
         """`news` tell of changes; `plan` is told that something may be due at another time."""
         self.watcher: Watcher | None = None
         self.events_before = 0
-        self.laid: Shards[bytes, bool] = Shards()
-        self.renewed: dict[bytes, None] = {}
-        self.is_building = False
+        self._noting: list[Noted] = []  # for each thing that is made of the same files
         self.is_adrift = False
         self._waiting: list[Callable[[], None]] = []  # for a flip
         self.site = site
@@ -115,8 +111,7 @@ class Live:
         comes_or_goes = any(patch.resources[key] is None or key not in known for key in keys)
         self.expect([key for key in keys if patch.resources[key] is not None])
         patch.apply(generation, keys)
-        if self.is_building:
-            self.laid.update(marked(keys))
+        self.note_keys(keys)
         self._forget_keys(keys, files_come_or_go=comes_or_goes)
         if not generation.root.rules.error_pages.in_memory.isdisjoint(keys):
             self.tell_page()
@@ -124,11 +119,13 @@ class Live:
         unneeded += [old for old in was if known.get(old.key) is not old]
         return unneeded
 
-    def flip(self, built: Built, changed: Collection[bytes], *, is_last_try: bool = True) -> list[Generation] | None:
+    def flip(
+        self, built: Built, changed: Collection[bytes], noted: Noted | None = None, *, is_last_try: bool = True
+    ) -> list[Generation] | None:
         """The next generation is the live one, and the front expects its keys already. The generations whose time is
-        over. None: not yet, it is to know of what was `renewed` first."""
+        over. None: not yet, it is to know of what was renewed first, as far as this was `noted` for it."""
         last, watcher = self.site.live, self.watcher
-        if self.renewed and not is_last_try:
+        if noted is not None and noted.renewed and not is_last_try:
             return None
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
@@ -155,6 +152,34 @@ class Live:
         for then in waiting:
             then()
         return list(over)
+
+    # --- what is made of the same files ---------------------------------------------------------------------------
+
+    @property
+    def is_building(self) -> bool:
+        """Whether something is made of the same files, which then takes the place of what is served."""
+        return bool(self._noting)
+
+    def note(self) -> Noted:
+        """From now on what changes is noted. In any thread."""
+        self._noting.append(noted := Noted())
+        return noted
+
+    def end_note(self, noted: Noted) -> None:
+        """It is noted no more. In any thread."""
+        self._noting.remove(noted)
+
+    def note_keys(self, keys: Iterable[bytes], but: Noted | None = None) -> None:
+        """These keys lead elsewhere, or are to be looked at anew, which one knows. In the thread of the patches, or in
+        a step of it."""
+        for noted in tuple(self._noting):
+            if noted is not but:
+                noted.lay(keys)
+
+    def note_renewed(self, key: bytes) -> None:
+        """A request has found something newer: what is made may have something older."""
+        for noted in tuple(self._noting):
+            noted.renewed[key] = None
 
     def let_go(self) -> None:
         """The site is gone: what waits, and what is told of times, refers to this."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from zcserve.cache.doubt import put_in_doubt
@@ -127,6 +127,10 @@ class Purged:
 Told = Callable[[Purged], object]
 
 
+def _tell_nothing(_: Purged) -> None:
+    """What a purge tells that goes on elsewhere."""
+
+
 @dataclass(slots=True)
 class _Purge:
     """One that waits, or is under way."""
@@ -172,6 +176,21 @@ class Purging:
         self._purges.append(_Purge(aim, hard, told, Purged()))
         if len(self._purges) == 1:
             self._begin()
+
+    def follow(self, old: Purging) -> None:
+        """The site takes the place of one that has these purges under way: they are of this one from now on."""
+        for one in old.hand_over():
+            try:
+                self.purge(one.aim, hard=one.hard, told=one.told)
+            except NotNowError as error:
+                one.told(Purged(why=str(error)))
+
+    def hand_over(self) -> list[_Purge]:
+        """Those that are not over. What comes of them here is told no more."""
+        handed = [replace(one) for one in self._purges]
+        for one in self._purges:
+            one.told = _tell_nothing
+        return handed
 
     def _begin(self) -> None:
         one = self._purges[0]
@@ -238,6 +257,7 @@ class Purging:
 
     def _doubt(self, one: _Purge, keys: list[bytes]) -> None:
         watcher, now = self._live.watcher, time.monotonic()
+        self._live.note_keys(keys)
         for each in self._content(one, self._site.live, keys):
             self._store.opened.drop(each)
             if watcher is not None and watcher.holds(path_of(each)):
@@ -258,6 +278,7 @@ class Purging:
             keys = pieces.popleft()
             has_page = has_page or not pages.isdisjoint(keys)
             told = dict.fromkeys(keys)
+            self._live.note_keys(keys)
             for generation in self._site.generations:
                 for each in self._content(one, generation, keys):
                     if each.body is not None:

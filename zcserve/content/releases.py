@@ -27,6 +27,7 @@ from zcserve.content.builder import Builder, Built, ClosingError
 from zcserve.content.jobs import Counters, Jobs, PausedError
 from zcserve.content.live import Live
 from zcserve.content.merging import difference
+from zcserve.content.noted import Noted
 from zcserve.content.renewals import Renewals
 from zcserve.content.told import report_problems, resident, warn_of_memory
 from zcserve.errors import UsageError
@@ -172,11 +173,9 @@ class Releases:
         live = self._live
         last, watcher = self._site.live, live.watcher
         self.due = inf
-        live.laid = Shards()
-        live.renewed = {}
-        live.is_building = True
+        noted = live.note()
         try:
-            built, changed, over = self._build_and_compare(last)
+            built, changed, over = self._build_and_compare(last, noted)
         except (UsageError, OSError) as error:
             self._failed(error, last)
             return str(error)
@@ -186,7 +185,7 @@ class Releases:
             self.try_again_later()
             raise
         finally:
-            live.is_building = False
+            live.end_note(noted)
             self._jobs.call_soon(live.plan)
             self._close_unless_live(watcher)
         live.is_adrift = False
@@ -202,7 +201,7 @@ class Releases:
         _log.error("%sreload failed, the old content goes on; tried again in %g s: %s", self._site.label, again, error)
         self._counters.failed += 1  # last: what sees it counted finds it told
 
-    def _build_and_compare(self, last: Generation) -> tuple[Built, Shards[bytes, bool], list[Generation]]:
+    def _build_and_compare(self, last: Generation, noted: Noted) -> tuple[Built, Shards[bytes, bool], list[Generation]]:
         """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is
         over."""
         for left in reversed(range(BUILDS_MAX)):
@@ -212,7 +211,8 @@ class Releases:
                 changed.update(marked(difference(last, built.generation)))
                 changed.update(self._caught_up(built, last))
                 if not built.is_lost or not left:
-                    return built, changed, self._jobs.in_patches(partial(self._catch_up_and_flip, built, changed))
+                    flip = partial(self._catch_up_and_flip, built, changed, noted)
+                    return built, changed, self._jobs.in_patches(flip)
             except BaseException:
                 self._close_unless_live(built.watcher)
                 raise
@@ -243,34 +243,37 @@ class Releases:
         for keys in in_pieces((key for key in following.resources if key not in known), KEYS_TOLD_AT_ONCE):
             in_loop(partial(self._live.expect, keys))
 
-    def _catch_up_and_flip(self, built: Built, changed: Shards[bytes, bool]) -> list[Generation]:
+    def _catch_up_and_flip(self, built: Built, changed: Shards[bytes, bool], noted: Noted) -> list[Generation]:
         """In the patches' thread: catch up with the rest, and flip. The generations whose time is over."""
         if self._renewals.is_paused:
             raise PausedError
         caught = self._builder.catch_up(built, self._site.live)
         changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
-        changed.update(self._live.laid)
+        changed.update(noted.laid)
         self._expect(built.generation, self._jobs.in_loop)
+        self._live.note_keys(changed, but=noted)  # before the flip, and not in it: it is short
         for left in reversed(range(FLIPS_MAX)):
-            self._renew_too(built.generation, changed)
-            if (over := self._jobs.in_loop(partial(self._flip, built, changed, is_last_try=not left))) is not None:
+            self._renew_too(built.generation, changed, noted.renewed)
+            flip = partial(self._flip, built, changed, noted, is_last_try=not left)
+            if (over := self._jobs.in_loop(flip)) is not None:
                 break
         assert over is not None
         self._builder.forget_unless_in(built.generation, caught.unneeded)
         return over
 
-    def _flip(self, built: Built, changed: Shards[bytes, bool], *, is_last_try: bool) -> list[Generation] | None:
+    def _flip(
+        self, built: Built, changed: Shards[bytes, bool], noted: Noted, *, is_last_try: bool
+    ) -> list[Generation] | None:
         """In the loop, as `Live.flip`. Raises PausedError: what was served until now is another site's by now, perhaps,
         and is not to be cleared."""
         if self._renewals.is_paused:
             raise PausedError
-        return self._live.flip(built, changed, is_last_try=is_last_try)
+        return self._live.flip(built, changed, noted, is_last_try=is_last_try)
 
-    def _renew_too(self, following: Generation, changed: Shards[bytes, bool]) -> None:
+    def _renew_too(self, following: Generation, changed: Shards[bytes, bool], renewed: dict[bytes, None]) -> None:
         """Have the next generation know what lies now where requests found something newer than the live one had: its
         clients have seen that."""
-        renewed = self._live.renewed
         while renewed:
             key, _ = renewed.popitem()
             entry = following.resources.get(key)
