@@ -20,7 +20,7 @@ from libc.string cimport memcmp, memcpy, memmove
 from zcserve.net.lane.gil cimport Gil, hold_gil
 from zcserve.net.lane.grammar cimport KIND_ACCEPT, KIND_HOST, NUMBERS_MAX, numbers_of, read_value
 from zcserve.net.lane.hosts cimport Hosts, site_of_host
-from zcserve.net.lane.memos cimport Memo, close_memo, note, open_memo, recall
+from zcserve.net.lane.memos cimport Memo, Place, close_memo, note, open_memo, place_of, says
 from zcserve.net.lane.sites cimport Site
 from zcserve.net.lane.text cimport Text, murmur3, sampled_hash
 
@@ -51,6 +51,7 @@ cdef struct Judged:
     Gil *gil
     const Hosts *hosts           # of this turn
     Memo sites                   # by the value of Host: what they say
+    const Place *last            # of these, the one that was asked for last: most requests say what the one before said
     Meaning *meanings
     uint32_t sights[SIGHT_SETS * WAYS]
     Last lasts[LENGTHS]
@@ -61,7 +62,9 @@ cdef inline int open_judged(Judged *judged, uint32_t seed) except -1:
     judged.meanings = <Meaning *> calloc(SETS * WAYS, sizeof(Meaning))
     if judged.meanings == NULL:
         raise MemoryError
-    return open_memo(&judged.sites)
+    open_memo(&judged.sites)
+    judged.last = judged.sites.places
+    return 0
 
 
 cdef inline void close_judged(Judged *judged) noexcept:
@@ -99,13 +102,19 @@ cdef inline void follow_hosts(Judged *judged, const Hosts *hosts) noexcept nogil
 
 cdef inline Site *site_of(Judged *judged, Text host) noexcept nogil:
     """The site that a Host is for; NULL where it is none, or Python is to answer."""
-    cdef uint32_t hash
-    cdef Site *site
-    if not host.len:
-        return judged.hosts.unnamed
-    hash = sampled_hash(host.at, host.len)
-    site = <Site *> recall(&judged.sites, host, hash, judged.hosts.version)
-    return site if site != NULL else find_site(judged, host, hash)
+    if says(judged.last, host, judged.hosts.version):
+        return <Site *> judged.last.what
+    return recall_site(judged, host) if host.len else judged.hosts.unnamed
+
+
+cdef inline Site *recall_site(Judged *judged, Text host) noexcept nogil:
+    """As `site_of`, of another Host than the last one."""
+    cdef uint32_t hash = sampled_hash(host.at, host.len)
+    cdef const Place *place = place_of(&judged.sites, host, hash, judged.hosts.version)
+    if place == NULL:
+        return find_site(judged, host, hash)
+    judged.last = place
+    return <Site *> place.what
 
 
 cdef inline Site *find_site(Judged *judged, Text host, uint32_t hash) noexcept nogil:

@@ -47,18 +47,26 @@ cdef inline void close_memo(Memo *memo) noexcept nogil:
     free(memo.places)
 
 
-cdef inline void *recall(const Memo *memo, Text text, uint32_t hash, uint64_t version) noexcept nogil:
-    """What was found out about a text, and still holds; NULL for nothing."""
+cdef inline bint says(const Place *place, Text text, uint64_t version) noexcept nogil:
+    """Whether a place is this text's, and still holds."""
+    return place.len == text.len and place.version == version and memcmp(place.text, text.at, text.len) == 0
+
+
+cdef inline const Place *place_of(const Memo *memo, Text text, uint32_t hash, uint64_t version) noexcept nogil:
+    """Where it stands what was found out about a text, and still holds; NULL for nowhere."""
     cdef const Place *place
     cdef uint32_t at
     for at in range(TRIES):
         place = &memo.places[((hash >> (32 - PLACES_LOG)) + at) & (PLACES - 1)]
-        if (
-            place.hash == hash and place.version == version and place.len == text.len
-            and memcmp(place.text, text.at, text.len) == 0
-        ):
-            return place.what
+        if place.hash == hash and says(place, text, version):
+            return place
     return NULL
+
+
+cdef inline void *recall(const Memo *memo, Text text, uint32_t hash, uint64_t version) noexcept nogil:
+    """What was found out about a text, and still holds; NULL for nothing."""
+    cdef const Place *place = place_of(memo, text, hash, version)
+    return place.what if place != NULL else NULL
 
 
 cdef inline void note(Memo *memo, Text text, uint32_t hash, uint64_t version, void *what) noexcept nogil:
