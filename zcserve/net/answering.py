@@ -19,22 +19,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from zcserve.cache import heads, spans
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, ComposedEntry, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
 from zcserve.forwarded import Origin
 from zcserve.http import has_content
-from zcserve.net import negotiate
 from zcserve.net.admission import Gate, key_of
 from zcserve.net.bodies import Hold
 from zcserve.net.fields import Fields
 from zcserve.net.leading import failed, look_up
 from zcserve.net.received import Collect, Discard
+from zcserve.net.representing import answer_of, not_acceptable
 from zcserve.net.rewriting import Asked, Sent, find, find_led, place_of
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import of_failure
 from zcserve.site import reply
 from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
 from zcserve.site.listings import Listed, Made
@@ -470,36 +469,3 @@ class Answering:
             return reply.not_found(None)
         stored.entry = fresh
         return self._take_stored(stored)
-
-
-def not_acceptable(site: Site) -> Reply:
-    """The answer where no representation is one that the client takes."""
-    return reply.page(406, site.root.rules.everywhere + reply.VARY)
-
-
-def answer_of(
-    fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int, stored: Stored | None = None
-) -> Reply:
-    """The answer with a representation whose content is at hand; `stored`: what named it, if it was no target."""
-    answer = None
-    # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
-    if not fields.plain and method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
-        answer = represent(fields, method, chosen, body, ranges_max)
-    if answer is None:
-        answer = reply.whole(body)
-    return answer if stored is None else answer.dressed(stored.status, stored.fields)
-
-
-def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int) -> Reply | None:
-    """What the conditions and ranges of a GET or HEAD make of a representation; None: all of it is the answer."""
-    decision = negotiate.decide(fields, chosen, is_get=method == b"GET", ranges_max=ranges_max)
-    if decision.status == 200:
-        return None
-    if decision.status == 206:
-        return reply.partial(body, decision.ranges)
-    if decision.status == 304:
-        return reply.not_modified(body)
-    more = reply.VARY if chosen.variants or chosen.encoding else ()
-    if not isinstance(chosen, ComposedEntry) or chosen.is_ruled:  # else rules say nothing of it
-        more = of_failure(heads.lines_of_rules(body.head())) + more
-    return reply.page(412, more) if decision.status == 412 else reply.unsatisfiable(chosen.size, more)

@@ -23,13 +23,13 @@ from zcserve.config.units import counted
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import FIELD_VALUE_BYTES, canonical_path, coding_quality, is_token
 from zcserve.net.admission import is_preflight, key_of, unauthorized
-from zcserve.net.answering import answer_of, not_acceptable
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import frame
 from zcserve.net.head import SentHead
 from zcserve.net.leading import EVERYWHERE, Trail, look_up
 from zcserve.net.negotiate import choose
 from zcserve.net.prefixes import Prefixes
+from zcserve.net.representing import answer_of, not_acceptable
 from zcserve.net.request import Parser, host_of, split_target
 from zcserve.net.rewriting import Sent, is_sites_own, place_of, rewrite_of
 from zcserve.phrases import PHRASES

@@ -12,13 +12,13 @@ import time
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry
 from zcserve.net.access_log import NOTHING
-from zcserve.net.answering import represent
 from zcserve.net.counts import SAMPLED_EVERY
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import Outgoing, frame
 from zcserve.net.notes import Note
 from zcserve.net.output import Output
 from zcserve.net.owner import Stop
+from zcserve.net.representing import represent
 from zcserve.net.service import Service
 from zcserve.site.reply import Reply
 from zcserve.site.site import Write
