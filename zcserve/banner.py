@@ -19,7 +19,7 @@ from zcserve.content.content import Content
 from zcserve.content.contents import Contents
 from zcserve.content.told import report_problems, resident
 from zcserve.log import Log, printable
-from zcserve.net.fastlane import why_not_native
+from zcserve.net.engine import why_not_native
 
 _log = Log(__name__)
 

@@ -29,7 +29,7 @@ from zcserve.content.told import report_problems
 from zcserve.errors import UsageError, reason_of
 from zcserve.log import Log, await_out, printable
 from zcserve.net.access_log import try_to_open
-from zcserve.net.fastlane import lanes_of
+from zcserve.net.engine import lanes_of
 from zcserve.rules.book import Rulebook
 from zcserve.rules.compiled import Nowhere
 

@@ -209,12 +209,10 @@ class Server:
         self.loop.each_turn.subscribe(self.contents.each_turn)
         self._foresight = Foresight(self._service, self.store, self.contents)
         if self._reread is not None:
-            parts = self.sites, self.contents, self._service
-            self._reconfigure = Reconfigure(self.config, self._reread, *parts)
+            self._reconfigure = Reconfigure(self.config, self._reread, self.sites, self.contents, self._service)
         if self._admin is not None:
             node = self._admin.node
-            node.service, node.store = self._service, self.store
-            node.contents = self.contents
+            node.service, node.store, node.contents = self._service, self.store, self.contents
             node.applications, node.curve = self.sites.applications, self._foresight.curve
             node.access_log, node.slow = self.access_logs, self._slow
         self.store.opened.begin(self.loop.call_soon, self.loop.timers.call_later)
@@ -318,11 +316,10 @@ class Server:
         self._predecessor, self._inherited = process.predecessor, process.inherited
         self._supervisor = process.supervisor
         self.open(progress=True)
-        call_soon = self.loop.call_soon
         others: dict[int, Callable[[], object]] = {
             signal.SIGHUP: self.reload,
-            signal.SIGUSR1: partial(call_soon, self._reopen_log),
-            signal.SIGUSR2: partial(call_soon, self._succession.upgrade),
+            signal.SIGUSR1: partial(self.loop.call_soon, self._reopen_log),
+            signal.SIGUSR2: partial(self.loop.call_soon, self._succession.upgrade),
         }
         process.hear(self._on_end_signal, self._succession.forbid, others)
         try:
@@ -396,9 +393,8 @@ class Server:
         """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
         ask. Returns at once; `told` as of `Content.reload`."""
         over = self._supervisor.reloading()
-        reloads = [self.contents.reload]
-        if self._reconfigure is not None:
-            reloads.insert(0, self._reconfigure.reload)
+        own = [self._reconfigure.reload] if self._reconfigure is not None else []
+        reloads = [*own, self.contents.reload]
         hear = _told_together([over] if told is None else [told, over], len(reloads))
         for reload in reloads:
             reload(hear)

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import random
 import resource
-import shutil
 import signal
 import socket
 import sys
@@ -31,8 +30,7 @@ from zcserve import Config, Server
 from zcserve.cache import store
 from zcserve.cache.entry import Entry
 from zcserve.errors import UsageError
-from zcserve.net import fastlane
-from zcserve.net.fastlane import FastLane, open_front, why_not_native
+from zcserve.net.fastlane import FastLane, open_front
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.stay import KEPT
@@ -144,22 +142,6 @@ def test_where_it_is_not_built_native_is_an_error_and_auto_is_python(
     front = open_front(Config(root=tmp_path, engine="auto", lanes=1), Prefixes(), None)
     assert isinstance(front, Poller)
     front.close()
-
-
-def test_a_lane_that_is_not_of_the_sources_beside_it_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without sources, as where only what is compiled was installed, there is nothing to compare."""
-    net = Path(fastlane.__file__).parent
-    shutil.copytree(net, tmp_path / "net", ignore=shutil.ignore_patterns("*.so", "*.c", "*.py", "__pycache__"))
-    assert why_not_native() == why_not_native(tmp_path / "net") == why_not_native(tmp_path) == ""
-    with (tmp_path / "net/lane/text.pxd").open("a") as unit:
-        unit.write("# changed\n")
-    assert "_lane.cpython" in why_not_native(tmp_path / "net")
-    assert "was compiled from other sources than those beside it; have a C compiler" in why_not_native(tmp_path / "net")
-    monkeypatch.delattr("zcserve.net._lane.sources")  # one that was built before this was compared
-    with pytest.raises(UsageError, match="was compiled from other sources"):
-        open_front(Config(root=tmp_path, engine="native"), Prefixes(), None)
 
 
 # --- teaching -------------------------------------------------------------------------------------------------

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.groups import Kernel
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil
-from zcserve import Config, threads
+from zcserve import threads
 from zcserve.config.units import LANES_MAX, Auto
-from zcserve.errors import UsageError
 from zcserve.net import fastlane, lanes
-from zcserve.net.fastlane import lanes_of
 
 WITHIN_S = 20.0
 
@@ -78,21 +74,6 @@ def test_in_v1_the_quota_and_its_period_are_two_files(
 def test_lanes_max_is_that_of_the_compiled_lane() -> None:
     unit = (Path(fastlane.__file__).parent / "lane/lanes.pxd").read_text()
     assert re.search(rf"^    LANES_MAX = {LANES_MAX}$", unit, re.MULTILINE)
-
-
-def test_several_lanes_with_the_python_engine_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^lanes: 2 need the native engine: --engine python has one loop; or use "):
-        lanes_of(Config(root=tmp_path, lanes=2, engine="python"))
-    asked: tuple[Any, ...] = (1, "auto")
-    assert [lanes_of(Config(root=tmp_path, lanes=count, engine="python")) for count in asked] == [1, 1]
-
-
-def test_several_lanes_are_refused_where_the_lane_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "zcserve.net._lane", None)
-    with pytest.raises(UsageError, match=r"^lanes: 2 need the native engine: native is not built here: .*pip install"):
-        lanes_of(Config(root=tmp_path, lanes=2))
-    asked: tuple[Any, ...] = (1, "auto")
-    assert [lanes_of(Config(root=tmp_path, lanes=count)) for count in asked] == [1, 1]
 
 
 # --- their threads ----------------------------------------------------------------------------------------------------

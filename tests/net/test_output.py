@@ -372,6 +372,17 @@ def test_however_little_a_client_takes_it_gets_all_in_order(span: Span, path: Pa
     assert transport.sent == b"abc" + DATA[:50] + b"de" + DATA[100:130] + DATA[200:240]
 
 
+def test_what_is_added_for_another_account_counts_there_and_what_follows_does_not() -> None:
+    tally, transport = Tally(), MemoryTransport()
+    out = Output(tally)
+    mine, other = tally.of(5), tally.of(6)
+    out.count_for(mine)
+    out.add_for(other, (b"unsent",))
+    out.add((b"mine",))
+    assert out.flush(transport, MUCH) is Flushed.DONE
+    assert (transport.sent, other.bytes_sent, mine.bytes_sent) == (b"unsentmine", 6, 4)
+
+
 def test_a_body_is_pinned_while_something_is_left_and_only_then() -> None:
     body = Fleeting(b"head", b"content")
     transport = MemoryTransport(room=6)

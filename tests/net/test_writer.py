@@ -225,3 +225,11 @@ def test_without_a_log_nothing_is_written_down(desk: Desk) -> None:
     desk.writer.write(reply.page(404), b"GET", b"/a", desk.fields())
     desk.writer.log(b"GET", b"/a", desk.fields(), 200, 5)
     assert desk.log == []
+
+
+def test_an_answer_is_counted_for_the_site_that_it_is_of_or_for_none(desk: Desk) -> None:
+    tally, site = desk.here.service.tally, desk.here.service.site_of(b"")
+    desk.writer.be_for(site)
+    assert (desk.output.answers, desk.writer.line) == (tally.of(site.account), site.log)
+    desk.writer.be_for(None)
+    assert (desk.output.answers, desk.writer.line) == (tally.no_sites, None)

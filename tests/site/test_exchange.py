@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zcserve.paths import SentPath
-from zcserve.site.exchange import Answer, Exchange, HeadLines
+from zcserve.site.exchange import Answer, Exchange, HeadLines, Stored
 from zcserve.site.reply import Reply
 
 
@@ -38,3 +38,21 @@ def test_what_is_answered_is_not_given_up() -> None:
     exchange.end()
     exchange.abandon()
     assert not heard
+
+
+def test_what_comes_too_late_is_not_sent_and_its_body_counts_no_more() -> None:
+    done: list[str] = []
+
+    class Late(Stored):
+        def discard(self) -> None:
+            done.append("discarded")
+
+    class Body:
+        def release(self) -> None:
+            done.append("released")
+
+    exchange = exchange_of([])
+    exchange.discard(None)
+    exchange.hold = Body()
+    exchange.discard(Late.__new__(Late))
+    assert done == ["discarded", "released"]

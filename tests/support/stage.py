@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import textwrap
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +19,16 @@ from zcserve import Server
 # How long a servlet waits for its test: longer than a test waits for anything.
 WAIT_S = 30.0
 
-EVENTS: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+
+class Events(dict[str, threading.Event]):
+    """By name; each is made when it is first asked for. Two threads that ask at once get the same one, which a
+    `defaultdict` does not promise: one would wait for an event that is never set."""
+
+    def __missing__(self, name: str) -> threading.Event:
+        return self.setdefault(name, threading.Event())
+
+
+EVENTS = Events()
 JOURNAL: list[str] = []
 
 IMPORTS = """

@@ -288,9 +288,10 @@ KINDS["/asgi/hang is left"] = leaves("/asgi/hang", BODY)
 
 # What is made for a request, and not once for many.
 OF_A_REQUEST = {
-    *(f"zcserve.net.{name}" for name in ("connection.Connection", "exchange.Exchange", "head.SentHead")),
-    *(f"zcserve.net.{name}" for name in ("exchange.Stored", "framing.Outgoing", "bodies.Hold", "reply.Reply")),
+    *(f"zcserve.site.{name}" for name in ("exchange.Exchange", "exchange.Stored", "reply.Reply")),
+    *(f"zcserve.net.{name}" for name in ("connection.Connection", "head.SentHead", "framing.Outgoing", "bodies.Hold")),
     *(f"zcserve.net.{name}" for name in ("received.Discard", "received.Collect", "answering.Answering")),
+    *(f"zcserve.net.{name}" for name in ("exchanges.Exchanges", "http1.Http1")),
     *(f"zcserve.net.{name}" for name in ("output.Output", "transport.SocketTransport")),
     *(f"zcserve.servlets.streams.{name}" for name in ("Begun", "LoopStream", "PoolStream", "AsyncStream")),
     *(f"zcserve.servlets.{name}" for name in ("request.Request", "making.Call", "results.Result", "wsgi._Call")),

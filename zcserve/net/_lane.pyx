@@ -21,7 +21,6 @@ an object of Python's that the collector can clear instead.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -29,26 +28,15 @@ from libc.stdlib cimport free
 from os import urandom
 
 from zcserve.net.lane cimport (
-    absent, accepting, connections, endings, hashes, led, mapped, owned as owning, proxies, servlets, shedding, sites, table, trials, withdrawn,
+    absent, accepting, atomic, connections, endings, finding, hashes, led, letters, log, mapped, moving, news, numbers, opening, output,
+    owned as owning, parts, proxies, records, servlets, shedding, sightings, sites, table, trials, withdrawn,
 )
-from zcserve.net.lane.atomic cimport look_64, look_int, set_int
 from zcserve.net.lane.connections cimport OWNER_PYTHON, OWNER_SOURCE, Conns
 from zcserve.net.lane.counts cimport BOUNDS, BOUNDS_S, SAMPLED_EVERY, all_answers, told_counts
 from zcserve.net.lane.lanes cimport END_ALL, END_IDLE, LANES_MAX, STOP, open_lanes, order_others, passed
-from zcserve.net.lane.log cimport is_log_filling, taken_lines
-from zcserve.net.lane.letters cimport run_alone
 from zcserve.net.lane.loop cimport Loop, is_second_over
-from zcserve.net.lane.moving cimport handed_over
-from zcserve.net.lane.news cimport are_sent, ask_for_lines, lines_left_out, lost_lines, told_lines
-from zcserve.net.lane.numbers cimport bury, close_numbers, note_use, tell_entry, tell_uses
-from zcserve.net.lane.opening cimport add_descriptors, close_lane, free_lane, have_mail, new_lane, open_lane, prepare, take_what_is_left
-from zcserve.net.lane.finding cimport is_known
-from zcserve.net.lane.output cimport MOVED, NOT_FOUND, UNAVAILABLE, set_prefixes
-from zcserve.net.lane.parts cimport set_pages
-from zcserve.net.lane.records cimport record_of_page
 from zcserve.net.lane.sending cimport Answering, pace_errands
 from zcserve.net.lane.shared cimport Shared, close_shared, drop_site, open_shared, set_hosts
-from zcserve.net.lane.sightings cimport set_rule, taken
 from zcserve.net.lane.sites cimport Site, site_of
 from zcserve.net.lane.system cimport SOURCES, PyEval_RestoreThread, PyEval_SaveThread
 
@@ -74,7 +62,7 @@ cdef class Lane:
 
     cdef Shared shared
     cdef Loop loop
-    cdef Loop *others[LANES_MAX]     # by number, from 1 on
+    cdef Loop *others[LANES_MAX]     # by number; number 0 is `loop`
     cdef object config
     cdef list pages                  # see `set_pages`
     cdef object judge, origin        # see `__init__`, `trust`
@@ -83,8 +71,8 @@ cdef class Lane:
 
     def __cinit__(self):
         cdef Answering *lane = &self.loop.answering
-        self.taught, self.made = [], {}
-        prepare(&self.loop, &self.shared)
+        self.taught, self.made, self.others[0] = [], {}, &self.loop
+        opening.prepare(&self.loop, &self.shared)
         open_lanes(&self.shared.lanes, &self.loop.station)
         lane.servlets.made = <PyObject *> self.made
 
@@ -93,7 +81,7 @@ cdef class Lane:
         cdef Answering *lane = &self.loop.answering
         cdef uint32_t seed = int.from_bytes(urandom(4), "little")
         self.config, self.judge = config, judge
-        open_lane(&self.loop, seed, config, log_on)
+        opening.open_lane(&self.loop, seed, config, log_on)
         open_shared(&self.shared, &lane.uses, &lane.dead, seed)
         self.add_site()
         self.set_hosts({}, 0, 0)
@@ -102,10 +90,10 @@ cdef class Lane:
 
     def __dealloc__(self):
         cdef int i
-        close_numbers(&self.shared.numbers)
+        numbers.close_numbers(&self.shared.numbers)
         for i in range(1, self.shared.lanes.count):
-            free_lane(self.others[i])
-        close_lane(&self.loop)
+            opening.free_lane(self.others[i])
+        opening.close_lane(&self.loop)
         close_shared(&self.shared)
         free(self.loop.answering.proxies.networks)
 
@@ -115,14 +103,14 @@ cdef class Lane:
         """Another lane, with what this one was told by now (`trust`, `set_pages`, `map`): the number to `run_lane`."""
         cdef int number = self.shared.lanes.count
         if number == 1:
-            have_mail(&self.loop)
-        self.others[number] = new_lane(&self.loop, &self.shared, self.config)
+            opening.have_mail(&self.loop)
+        self.others[number] = opening.new_lane(&self.loop, &self.shared, self.config)
         return number
 
     def run_lane(self, int number):
         """Run another lane until `stop_lanes`, in a thread of its own."""
         with nogil:
-            run_alone(self.others[number])
+            letters.run_alone(self.others[number])
 
     def stop_lanes(self):
         """Have the others close their connections, and end."""
@@ -166,47 +154,42 @@ cdef class Lane:
         mask 0, is a connection that was handed over: `take` it."""
         cdef Answering *lane = &self.loop.answering
         cdef Conns *conns = &lane.conns
-        cdef int i
         conns.reports_count = 0
         pace_errands(lane)
-        conns.due = conns.full = is_log_filling(&lane.log)
+        conns.due = conns.full = log.is_log_filling(&lane.log)
         self.loop.station.has_chores = sites.are_chores_left(&self.shared.sites)
         lane.gil.thread = PyEval_SaveThread()
         self.loop.turns(&self.loop, timeout)
         if not lane.gil.held:
             PyEval_RestoreThread(lane.gil.thread)
         lane.gil.held = False
-        bury(&lane.dead)
-        if sites.has_chores(&self.shared.sites):
-            sites.do_chores(&self.shared.sites)
-            sites.withdraw_sites(&self.shared.sites)
-        return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
+        numbers.bury(&lane.dead)
+        sites.see_to_chores(&self.shared.sites)
+        return connections.reported(conns)
 
     def take(self, int fd):
         """What was handed over with `fd`, a `front.Handed`; None: nothing was. The connection is Python's from now on."""
-        return handed_over(&self.loop.answering.conns, fd, self.made)
+        return moving.handed_over(&self.loop.answering.conns, fd, self.made)
 
     def descriptors(self):
         """As `opening.add_descriptors`, of all lanes."""
         cdef list found = []
         for i in range(self.shared.lanes.count):
-            add_descriptors(self.others[i] if i else &self.loop, found)
+            opening.add_descriptors(self.others[i], found)
         return found
 
     def close(self):
         """Close the lane's connections and the epoll descriptor. No application is consulted any more: it may refer to the lane."""
         self.close_all(False)
         endings.abort_all(&self.loop.answering.conns)
-        take_what_is_left(&self.loop, self.others)
-        for made, _ in self.made.values():
-            made.discard()
-        self.made.clear()
+        opening.take_what_is_left(&self.loop, self.others)
+        moving.discard_all(self.made)
         for i, its in enumerate(self.taught):
             if its is not None:
                 self.consult(None, None, i)
                 self.learn(None, i)
         withdrawn.close_withdrawn(&self.shared.withdrawn)        # what waited for them may refer to the server
-        bury(&self.loop.answering.dead)
+        numbers.bury(&self.loop.answering.dead)
         connections.close_epoll(&self.loop.answering.conns)
 
     def drain(self, bint draining, *, bint shut):
@@ -217,7 +200,7 @@ cdef class Lane:
         """As `endings.close_all`, in all lanes."""
         order_others(&self.shared.lanes, END_IDLE if idle_only else END_ALL)
         endings.close_all(&self.loop.answering.conns, idle_only)
-        bury(&self.loop.answering.dead)
+        numbers.bury(&self.loop.answering.dead)
 
     def shed(self, int most):
         """As `shedding.shed`: how many were closed, by other lanes since the last call, too; None: they still look."""
@@ -240,15 +223,15 @@ cdef class Lane:
 
     def set_prefixes(self, tuple prefixes not None):
         """What answers begin with, with any Date, which the lane writes: of `fastlane.STATUSES` for each of KEEP, KEEP_10, CLOSE. Raises ValueError."""
-        set_prefixes(&self.loop.answering.output, prefixes)
+        output.set_prefixes(&self.loop.answering.output, prefixes)
         is_second_over(&self.loop)
 
     def set_pages(self, list pages not None, bytes head not None, bytes content not None):
         """What stands before and behind the content's size, and the page, of 412 and 416: each without Vary and with it. And what 503
         has behind its prefix, where too much is asked of the first lane. Once."""
-        set_pages(&self.loop.answering.pages, pages)
+        parts.set_pages(&self.loop.answering.pages, pages)
         self.pages = pages
-        self.shared.unavailable = record_of_page(b"", UNAVAILABLE, head, content)
+        self.shared.unavailable = records.record_of_page(b"", output.UNAVAILABLE, head, content)
 
     def map(self, int fd, int64_t resident):
         """Large content lies in this memfd, which stays open as long as there is the lane; about so much of it is `resident`."""
@@ -271,9 +254,7 @@ cdef class Lane:
 
     def put_redirect(self, bytes key not None, bytes head not None, bytes content not None, uint32_t site=0):
         """Teach a 301, whatever the query is: what stands behind the prefix, the location last. Raises ValueError for no head."""
-        if not head.endswith(b"\r\n\r\n"):
-            raise ValueError("not a head")
-        table.put_redirect(&site_of(&self.shared.sites, site).table, key, record_of_page(key, MOVED, head, content))
+        table.put_redirect(&site_of(&self.shared.sites, site).table, key, output.MOVED, head, content)
 
     def lead_to_file(self, bytes key not None, bytes target not None, tuple entries not None, int status, int queries, uint32_t site=0):
         """Rules lead a key to a file, as `led.lead_to_file`; numbers of `fastlane.STATUSES`, `redirects.Queries`. Until `void_leads`."""
@@ -322,12 +303,12 @@ cdef class Lane:
         """Look up anew what was found."""
         self.doubt(site)
         servlets.forget_quick(&self.loop.answering.servlets, site_of(&self.shared.sites, site))
-        bury(&self.loop.answering.dead)
+        numbers.bury(&self.loop.answering.dead)
 
     def forget_key(self, bytes key not None, uint32_t site=0):
         """Forget one resource, if it was taught."""
         table.drop_key(&site_of(&self.shared.sites, site).table, table.text_of(key))
-        bury(&self.loop.answering.dead)
+        numbers.bury(&self.loop.answering.dead)
 
     def clear(self, uint32_t resources=0, uint32_t site=0):
         """Forget all resources of a site, in the next turns: it takes long. There is room for so many `resources` then."""
@@ -342,7 +323,7 @@ cdef class Lane:
 
     def knows(self, bytes key not None, uint32_t site=0):
         """Whether a resource is taught."""
-        return is_known(site_of(&self.shared.sites, site), table.text_of(key))
+        return finding.is_known(site_of(&self.shared.sites, site), table.text_of(key))
 
     def chores(self):
         """See to a piece of what stands in tables that were left behind, as `poll` does. True while more is left."""
@@ -360,7 +341,7 @@ cdef class Lane:
 
     def note_use(self, entry, uint64_t tick):
         """Python uses a representation at this tick: that of the use before, as far as the lane knows; 0 for none."""
-        return note_use(&self.shared.numbers, entry, tick)
+        return numbers.note_use(&self.shared.numbers, entry, tick)
 
     def pinned(self, entry):
         """Whether the lane is in the middle of sending from this entry. Any thread that holds the GIL may ask."""
@@ -384,12 +365,12 @@ cdef class Lane:
 
     def set_not_found(self, bytes head not None, bytes content not None, uint32_t site=0):
         """What is absent gets this, with 404; as in `put_redirect`."""
-        absent.set_page(&site_of(&self.shared.sites, site).absent, NOT_FOUND, head, content)
-        bury(&self.loop.answering.dead)
+        absent.set_page(&site_of(&self.shared.sites, site).absent, output.NOT_FOUND, head, content)
+        numbers.bury(&self.loop.answering.dead)
 
     def leave_failures(self, bint on, uint32_t site=0):
         """Whether Python answers with 412 and 416, of which the site's rules say more than the lane has."""
-        set_int(&site_of(&self.shared.sites, site).has_ruled_failures, on)
+        atomic.set_int(&site_of(&self.shared.sites, site).has_ruled_failures, on)
 
     def is_absent(self, bytes target not None, int times=1, uint32_t site=0):
         """How often a target is called absent, that is asked for so many `times` (in tests, beside changes)."""
@@ -402,53 +383,51 @@ cdef class Lane:
 
     def keyed_hash(self, bytes data not None, uint64_t first, uint64_t second):
         """For tests: the set's hash, under this key."""
-        return hashes.siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
+        return trials.keyed_hash(data, first, second)
 
     # --- what Python is told ----------------------------------------------------------------------------------
 
     def drain_ticks(self, int most=-1):
         """As `numbers.tell_uses`: each entry that was used is told how often, and when last."""
-        return tell_uses(&self.shared.numbers, most)
+        return numbers.tell_uses(&self.shared.numbers, most)
 
     def tell_uses(self, entry):
         """As `drain_ticks`, of this entry alone, all until now."""
-        tell_entry(&self.shared.numbers, entry)
+        numbers.tell_entry(&self.shared.numbers, entry)
 
     def sample(self, double unit, uint64_t pause, int64_t every):
-        """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none."""
-        if unit < 0 or pause < 1 or every < 1:
-            raise ValueError("no rule to sample by")
-        set_rule(&self.shared.rule, unit, pause, every)
+        """Which uses to note from now on: as `MissRatioCurve`'s attributes of these names say; `unit` 0: none. Raises ValueError."""
+        sightings.set_rule(&self.shared.rule, unit, pause, every)
 
     def take_sightings(self):
         """What was noted since the last call: [(hash, size, tick, tick of the use before, followed, measured)]."""
-        return taken(&self.loop.answering.sightings, &self.shared.lanes)
+        return sightings.taken(&self.loop.answering.sightings, &self.shared.lanes)
 
     def take_log(self):
         """Access log lines since the last call, those of each lane in the order of its answers."""
-        return taken_lines(&self.loop.answering.log) + told_lines(&self.shared.lanes)
+        return log.taken_lines(&self.loop.answering.log) + news.told_lines(&self.shared.lanes)
 
     def await_lines(self):
         """Have other lanes send their lines now: an epoch for `has_lines`."""
-        return ask_for_lines(&self.shared.lanes)
+        return news.ask_for_lines(&self.shared.lanes)
 
     def has_lines(self, uint64_t epoch):
         """Whether `take_log` gets all lines from before this epoch, or has got them."""
-        return are_sent(&self.shared.lanes, epoch)
+        return news.are_sent(&self.shared.lanes, epoch)
 
     @property
     def lines_left_out(self):
         """As `news` says."""
-        return lines_left_out(&self.loop.answering.log, &self.shared.lanes)
+        return news.lines_left_out(&self.loop.answering.log, &self.shared.lanes)
 
     @property
     def lost(self):
         """What has found no room since the start: (lines of other lanes, which do not wait for `take_log`; sightings)."""
-        return lost_lines(&self.shared.lanes), sum([look_64(&self.lane_of(i).sightings.lost) for i in range(self.shared.lanes.count)])
+        return news.lost_lines(&self.shared.lanes), sum([atomic.look_64(&self.others[i].answering.sightings.lost) for i in range(self.shared.lanes.count)])
 
     def hash(self, bytes key not None):
         """The tables' hash of a key."""
-        return table.hash_of(self.shared.sites.seed, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        return trials.hashed(self.shared.sites.seed, key)
 
     def parse(self, bytes data not None):
         """For tests and fuzzing: (length, method, target, mode) of the plain request at the front of `data`, or None."""
@@ -491,26 +470,24 @@ cdef class Lane:
     @property
     def loads(self):
         """How many connections each lane has, the first one with Python's."""
-        return [look_int(&self.shared.lanes.stations[i].load) for i in range(self.shared.lanes.count)]
+        return [atomic.look_int(&self.shared.lanes.stations[i].load) for i in range(self.shared.lanes.count)]
 
     @property
     def inboxes(self):
         """How many connections hold bytes that were read and are not answered yet."""
         return connections.count_inboxes(&self.loop.answering.conns)
 
-    cdef const Answering *lane_of(self, int number):
-        return &self.others[number].answering if number else &self.loop.answering
-
     @property
     def requests(self):
         """How many it has answered."""
-        return sum([all_answers(&self.lane_of(i).output.answered) for i in range(self.shared.lanes.count)])
+        return sum([all_answers(&self.others[i].answering.output.answered) for i in range(self.shared.lanes.count)])
 
     def counts(self):
         """What each lane has counted: `counts.Told`."""
         cdef int i, used = self.shared.sites.accounts
         loads = [self.count, *self.loads[1:]]
-        return [told_counts(&self.lane_of(i).output.answered, &self.lane_of(i).conns.clients, loads[i], used) for i in range(len(loads))]
+        return [told_counts(&self.others[i].answering.output.answered, &self.others[i].answering.conns.clients, loads[i], used)
+                for i in range(len(loads))]
 
     @property
     def turn(self):

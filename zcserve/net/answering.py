@@ -17,26 +17,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from zcserve.cache import heads, spans
+from zcserve.cache import spans
 from zcserve.cache.entry import Body, ComposedEntry, DiskSpan, Entry
 from zcserve.cache.fetcher import Fetched, Renewed, Wait
 from zcserve.cache.index import Generation
 from zcserve.errors import HttpError
-from zcserve.forwarded import Origin
 from zcserve.http import has_content
-from zcserve.net import negotiate
 from zcserve.net.admission import Gate, key_of
-from zcserve.net.bodies import Hold
+from zcserve.net.asker import Asker
+from zcserve.net.exchanges import Exchanges
 from zcserve.net.fields import Fields
 from zcserve.net.leading import failed, look_up
 from zcserve.net.received import Collect, Discard
+from zcserve.net.representing import answer_of, not_acceptable
 from zcserve.net.rewriting import Asked, Sent, find, find_led, place_of
 from zcserve.paths import SentPath
-from zcserve.rules.compiled import of_failure
 from zcserve.site import reply
-from zcserve.site.exchange import Answer, Exchange, Head, Resource, Stored
+from zcserve.site.exchange import Answer, Exchange, Resource, Stored
 from zcserve.site.listings import Listed, Made
 from zcserve.site.reply import Reply
 from zcserve.site.site import Site
@@ -50,31 +49,6 @@ RENEWALS_MAX = 3
 Step: TypeAlias = Reply | None
 
 
-class Asker(Protocol):
-    """What began a request: an HTTP/1 connection."""
-
-    @property
-    def origin(self) -> Origin | None:
-        """What a trusted proxy says of the request; None: nothing."""
-
-    @property
-    def client(self) -> str:
-        """The client's address without a port, "unix:" for a unix socket: the peer's, or what a trusted proxy says."""
-
-    def addresses(self) -> tuple[object, object]:
-        """As `Transport.addresses`."""
-
-    def head(self) -> Head:
-        """What else the request at hand says, for an application."""
-
-    def resumed(self) -> None:
-        """What a step of None waited for is there, and `Answering.go_on` may be called, now or later. Once for each
-        such step, in the loop's thread, never from inside a call of the asker's."""
-
-    def fail(self) -> None:
-        """A step raised: the request is not to be trusted."""
-
-
 class Answering:
     """One request. All in the loop's thread.
 
@@ -82,8 +56,8 @@ class Answering:
     """
 
     __slots__ = (
-        "_answer", "_asked", "_asker", "_body", "_exchange", "_gate", "_hold", "_next", "_place",
-        "_renewals", "_service", "_site", "_stored", "fields", "method", "target", "wait",
+        "_asked", "_asker", "_exchanges", "_gate", "_next", "_place", "_renewals", "_service", "_site", "_stored",
+        "fields", "method", "target", "wait",
     )  # fmt: skip
 
     def __init__(
@@ -96,11 +70,8 @@ class Answering:
         self.target = target
         self.fields = fields
         self._asked: Asked | None = None
-        self._body = b""  # kept for the resource
-        self._hold: Hold | None = None  # what the body counts for
+        self._exchanges = Exchanges()
         self.wait: Wait | None = None
-        self._exchange: Exchange | None = None  # whose answer is waited for
-        self._answer: Answer | None = None  # the application's, until `go_on`
         self._stored: Stored | None = None  # the entry that the application answers with
         self._renewals = 0
         self._place: tuple[SentPath, bytes | None] | None = None  # the target's path and query, where they were read
@@ -112,7 +83,7 @@ class Answering:
     @property
     def is_with_application(self) -> bool:
         """Whether an application owes the answer."""
-        return self._exchange is not None
+        return self._exchanges.is_pending
 
     @property
     def resource(self) -> Resource | None:
@@ -150,15 +121,12 @@ class Answering:
         service, config = self._service, self._service.config
         if self.resource is None:
             return Discard(self.fields.body, config.body_bytes_max, config.head_bytes_max)
-        self._hold = Hold(service.bodies)
-        # A body that alone is too much would be so the next time, too.
-        bytes_max = min(self.resource.body_bytes_max, service.bodies.bytes_max)
-        return Collect(self.fields.body, bytes_max, config.head_bytes_max, self._hold)
+        return self._exchanges.collect(self.resource, self.fields.body, service.bodies, config)
 
     def end_body(self, body: Discard) -> Step:
         """The answer, now that what `begin_body` gave has all of the body. Raises HttpError as `answer`."""
         if isinstance(body, Collect):
-            self._body = body.content()
+            self._exchanges.keep(body)
         return self.answer()
 
     def answer(self) -> Step:
@@ -182,10 +150,7 @@ class Answering:
 
     def give(self, answer: Answer) -> None:
         """The application has answered this request already, and may keep its body: `go_on` leads to its answer."""
-        if self.fields.body:
-            self._hold = Hold(self._service.bodies)
-            self._hold.count(self.fields.body)
-        self._answer = answer
+        self._exchanges.give(answer, self.fields.body, self._service.bodies)
         self._next = self._take_answer
 
     def go_on(self) -> Step:
@@ -204,7 +169,7 @@ class Answering:
             self._next = partial(self._unavailable, why)
         else:
             self.tell(f"answered 504, the application gave no answer within --app-timeout ({config.app_timeout_s:g} s)")
-            self._abandon()
+            self._exchanges.abandon()
             self._next = partial(self._failed, 504)
 
     def cancel(self) -> None:
@@ -213,18 +178,13 @@ class Answering:
         self._cease_to_wait()
         if self._gate is not None:
             self._gate.admission.cancel()
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.discard()
-        self._abandon()
+        self._exchanges.cancel()
 
     def end(self) -> None:
         """The answer is on its way. The application may keep its exchange, and thereby this object: nothing large hangs
         on it, and the body counts no more."""
         self._asker = self._stored = None
-        if self._hold is not None:
-            self._hold.release()
-            self._hold = None
+        self._exchanges.release()
 
     def fail(self) -> None:
         """A step of this request raised (net/loop.py)."""
@@ -241,13 +201,6 @@ class Answering:
         wait, self.wait = self.wait, None
         if wait is not None:
             self._service.fetcher.cancel(wait)
-
-    def _abandon(self) -> None:
-        """Tell the application that its answer is not wanted. It may go on with the body, which counts until then."""
-        self._hold = None
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.abandon()
 
     def _resume(self, then: Callable[[], Step]) -> None:
         asker = self._asker
@@ -392,49 +345,18 @@ class Answering:
     def _call(self, asked: Asked) -> Step:
         asker = self._asker
         assert asker is not None
-        resource, target, path, query, original = asked
-        body, self._body = self._body, b""
-        exchange = Exchange(
-            self.method,
-            target,
-            path,
-            query,
-            asker.head() if self._gate is None else self._gate.admission.head,
-            body,
-            asker.client,
-            asker.addresses,
-            self._on_finished,
-            self._hold,
-            asker.origin,
-            original,
-            self.user,
-        )
-        answer = resource.respond(exchange)
+        head = asker.head() if self._gate is None else self._gate.admission.head
+        answer = self._exchanges.begin(asked, asker, self.method, head, self.user, self._on_finished)
         self._service.loop.calling.called()
-        if answer is None:
-            self._exchange = exchange
-            return None
-        return self._take(answer)
+        return None if answer is None else self._take(answer)
 
     def _on_finished(self, exchange: Exchange, answer: Answer | None) -> None:
         """In any thread."""
         self._service.loop.call_soon(partial(self._finished, exchange, answer))
 
     def _finished(self, exchange: Exchange, answer: Answer | None) -> None:
-        exchange.end()
-        if exchange is not self._exchange:
-            if answer is not None:
-                answer.discard()
-            if exchange.hold is not None:
-                exchange.hold.release()
-            return
-        self._exchange = None
-        if answer is None:
-            self._body = exchange.body
-            self._resume(self._declined)
-            return
-        self._answer = answer
-        self._resume(self._take_answer)
+        if self._exchanges.end(exchange, answer):
+            self._resume(self._take_answer if answer is not None else self._declined)
 
     def _declined(self) -> Step:
         """Once it has loaded what is new, the application has nothing at this target: what a rule or a file has."""
@@ -446,9 +368,7 @@ class Answering:
         return self.answer()
 
     def _take_answer(self) -> Step:
-        answer, self._answer = self._answer, None
-        assert answer is not None
-        return self._take(answer)
+        return self._take(self._exchanges.take())
 
     def _take(self, answer: Answer) -> Step:
         """An answer of the application."""
@@ -470,36 +390,3 @@ class Answering:
             return reply.not_found(None)
         stored.entry = fresh
         return self._take_stored(stored)
-
-
-def not_acceptable(site: Site) -> Reply:
-    """The answer where no representation is one that the client takes."""
-    return reply.page(406, site.root.rules.everywhere + reply.VARY)
-
-
-def answer_of(
-    fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int, stored: Stored | None = None
-) -> Reply:
-    """The answer with a representation whose content is at hand; `stored`: what named it, if it was no target."""
-    answer = None
-    # Conditions and ranges are about a successful GET or HEAD (RFC 9110 sections 13.2.1, 14.2).
-    if not fields.plain and method in (b"GET", b"HEAD") and (stored is None or stored.status == 200):
-        answer = represent(fields, method, chosen, body, ranges_max)
-    if answer is None:
-        answer = reply.whole(body)
-    return answer if stored is None else answer.dressed(stored.status, stored.fields)
-
-
-def represent(fields: Fields, method: bytes, chosen: Entry, body: Body, ranges_max: int) -> Reply | None:
-    """What the conditions and ranges of a GET or HEAD make of a representation; None: all of it is the answer."""
-    decision = negotiate.decide(fields, chosen, is_get=method == b"GET", ranges_max=ranges_max)
-    if decision.status == 200:
-        return None
-    if decision.status == 206:
-        return reply.partial(body, decision.ranges)
-    if decision.status == 304:
-        return reply.not_modified(body)
-    more = reply.VARY if chosen.variants or chosen.encoding else ()
-    if not isinstance(chosen, ComposedEntry) or chosen.is_ruled:  # else rules say nothing of it
-        more = of_failure(heads.lines_of_rules(body.head())) + more
-    return reply.page(412, more) if decision.status == 412 else reply.unsatisfiable(chosen.size, more)

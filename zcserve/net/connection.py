@@ -64,10 +64,7 @@ class Connection:
         _, data, _, self._hung_up, answer, unsent, account, _, request_id = handed
         self._http.inbox = data
         if unsent:
-            mine = self._output.answers
-            self._output.count_for(self._service.tally.of(account))
-            self._output.add((unsent,))
-            self._output.count_for(mine)
+            self._output.add_for(self._service.tally.of(account), (unsent,))
         try:
             if answer is None:
                 self._answer()
@@ -287,10 +284,8 @@ class Connection:
             self.end()
         elif stop is Stop.BODY:
             if self.clock.state is not _BODY:
-                if (
-                    self.clock.state is _WRITE and self._http.receiving is not None
-                ):  # else its clock goes on while it rests
-                    self._http.receiving.rest()
+                if self.clock.state is _WRITE and self._http.receiving is not None:
+                    self._http.receiving.rest()  # else its clock goes on while it rests
                 self._set_state(_BODY)
                 self._loop.again(self._read_on)
         elif stop is Stop.LOAD and self._is_resumed:

@@ -23,13 +23,13 @@ from zcserve.config.units import counted
 from zcserve.errors import HttpError, UsageError
 from zcserve.http import FIELD_VALUE_BYTES, canonical_path, coding_quality, is_token
 from zcserve.net.admission import is_preflight, key_of, unauthorized
-from zcserve.net.answering import answer_of, not_acceptable
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import frame
 from zcserve.net.head import SentHead
 from zcserve.net.leading import EVERYWHERE, Trail, look_up
 from zcserve.net.negotiate import choose
 from zcserve.net.prefixes import Prefixes
+from zcserve.net.representing import answer_of, not_acceptable
 from zcserve.net.request import Parser, host_of, split_target
 from zcserve.net.rewriting import Sent, is_sites_own, place_of, rewrite_of
 from zcserve.phrases import PHRASES
@@ -259,15 +259,21 @@ class Explainer:
         if isinstance(found, Listed):
             self._list(told, site, found, fields, method, is_private=bool(asks))
             return
-        stored = found if isinstance(found, Stored) else None
-        generation, base = (found.generation, found.entry) if isinstance(found, Stored) else found
-        told.answer = _which(base, key, trail, is_old=generation is not site.live)
+        stored = found if isinstance(found, Stored) else Stored(*found)
+        told.answer = _which(stored.entry, key, trail, is_old=stored.generation is not site.live)
+        self._represent(told, site, stored, fields, method, is_private=bool(asks))
+
+    def _represent(
+        self, told: Explanation, site: Site, stored: Stored, fields: Fields, method: bytes, *, is_private: bool
+    ) -> None:
+        """A file answers with one of its representations."""
+        generation, base = stored.generation, stored.entry
         self._source.prepare(site, generation, base)
         chosen = choose(base, fields.accept)
         if chosen is None:
             told.variant = "none is acceptable" + _offered(base, fields)
             none = not_acceptable(site)
-            _send(told, kept_private(none) if asks else none, fields)
+            _send(told, kept_private(none) if is_private else none, fields)
             told.effects = site.root.rules.effects_everywhere()
             return
         told.file = path_of(chosen).decode(errors="backslashreplace")
@@ -283,7 +289,7 @@ class Explainer:
         told.condition = _condition(fields, answer)
         # Of 412 and 416 those are left out at the end that are said of content.
         told.effects = generation.root.rules.effects_of(chosen.key, of_file=True, origin=fields.origin)
-        _send(told, kept_private(answer) if asks else answer, fields)
+        _send(told, kept_private(answer) if is_private else answer, fields)
 
     def _list(
         self, told: Explanation, site: Site, listed: Listed, fields: Fields, method: bytes, *, is_private: bool

@@ -12,34 +12,28 @@ Without the compiled module there is no lane, and the poller (poller.py) is the 
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache, partial
-from importlib import import_module
-from importlib.machinery import EXTENSION_SUFFIXES
+from functools import partial
 from itertools import starmap, zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zcserve import threads
 from zcserve.cache.curve import MissRatioCurve
 from zcserve.cache.entry import Entry, each_coding
 from zcserve.config.table import Config
-from zcserve.config.units import Auto
-from zcserve.errors import UsageError
 from zcserve.forwarded import Proxies, Trusted
 from zcserve.http import FieldLines, coding_quality, host_name, is_host, parse_accept_encoding, parse_list
 from zcserve.log import Log
 from zcserve.net.access_logs import OFF, AccessLogs, mark_of
 from zcserve.net.counts import LaneCounts, read
+from zcserve.net.engine import is_native, lanes_of
 from zcserve.net.fields import CLOSE, KEEP, KEEP_10, mode_of
 from zcserve.net.framing import frame
 from zcserve.net.front import Front, Kind, Lasting, Shelf, Turns
-from zcserve.net.lane import digest
-from zcserve.net.lanes import bind, number_of, start
+from zcserve.net.lanes import bind, start
 from zcserve.net.poller import Poller
 from zcserve.net.prefixes import Prefixes
 from zcserve.net.slow import SlowRequests
@@ -58,7 +52,6 @@ _log = Log(__name__)
 CODINGS = (b"", b"br", b"gzip", b"zstd")
 # What the lane answers, in the order of `Lane.set_prefixes`.
 STATUSES = (200, 304, 206, 412, 416, 404, 301, 503, 302, 303, 307, 308, 410)
-HERE = Path(__file__).parent
 # So many keys are forgotten one by one; of more, all are.
 KEYS_FORGOTTEN_MAX = 1000
 # Entries that are told of their uses in one turn: 70 us, where each comes from memory.
@@ -84,58 +77,6 @@ def open_front(
     networks = [(int(one.version), one.network_address.packed, one.prefixlen) for one in trusted.networks]
     lane.trust(networks, trusted.unix, Proxies(trusted).origin)
     return FastLane(lane, prefixes, log, slow_requests, lanes=count, pinned=config.pin_cpus)
-
-
-def lanes_of(config: Config) -> int:
-    """How many lanes there are to be, 1 with the Python engine. Raises UsageError where there cannot be so many."""
-    if is_native(config):
-        return number_of(config.lanes)
-    if config.lanes == 1 or isinstance(config.lanes, Auto):
-        return 1
-    why = "--engine python has one loop" if config.engine == "python" else why_not_native()
-    raise UsageError(f"lanes: {config.lanes} need the native engine: {why}; or use --lanes 1, or auto")
-
-
-def is_native(config: Config) -> bool:
-    """Whether the lane is wanted and built. Raises UsageError where nothing else is wanted, and it is not built."""
-    if config.engine == "python":
-        return False
-    why = why_not_native()
-    if why and config.engine == "native":
-        raise UsageError(f"engine: {why}, or use --engine auto or python")
-    return not why
-
-
-def why_not_native(here: Path = HERE) -> str:
-    """Why there is no lane, and what to do; "" where there is one. `here` is where its file lies."""
-    try:
-        lane = import_module("zcserve.net._lane")
-    except Exception as error:  # a file for another version of something may raise anything
-        why = _why_not_loaded(here, error)
-    else:
-        if (_own_digest() if here is HERE else digest(here)) in ("", getattr(lane, "sources", None)):
-            return ""
-        why = f"{Path(lane.__file__ or '').name} was compiled from other sources than those beside it"
-    return (
-        f"native is not built here: {why}; have a C compiler and Python's headers, and run pip install again "
-        "(ZCSERVE_BUILD_NATIVE=1 shows what fails)"
-    )
-
-
-@cache
-def _own_digest() -> str:
-    """A lane that is loaded stays what it is, whatever becomes of its sources: they are read once."""
-    return digest(HERE)
-
-
-def _why_not_loaded(here: Path, error: Exception) -> str:
-    files = sorted(path.name for path in here.glob("_lane*.so"))
-    fitting = [name for name in files if name.removeprefix("_lane") in EXTENSION_SUFFIXES]
-    if fitting:
-        return f"{fitting[0]} cannot be loaded ({error})"
-    if files:
-        return f"{files[0]} is for another Python, this is {sys.implementation.cache_tag}"
-    return "there was no C compiler when zcserve was installed, or it is a checkout that was not installed"
 
 
 def _framed(page: Reply) -> tuple[bytes, bytes]:

@@ -46,17 +46,12 @@ class Http1:
     """
 
     __slots__ = (
-        "_answered", "_asked_at", "_called", "_head", "_output", "_owner", "_reader", "_request", "_round",
-        "_sending", "_service", "_site", "_writer", "addresses", "inbox", "is_new", "plain", "receiving",
+        "_answered", "_asked_at", "_called", "_head", "_output", "_owner", "_parse", "_reader", "_request",
+        "_round", "_sending", "_service", "_site", "_writer", "addresses", "inbox", "is_new", "plain", "receiving",
     )  # fmt: skip
 
     def __init__(
-        self,
-        service: Service,
-        owner: Owner,
-        output: Output,
-        peer: str,
-        addresses: Callable[[], tuple[object, object]],
+        self, service: Service, owner: Owner, output: Output, peer: str, addresses: Callable[[], tuple[object, object]]
     ) -> None:
         """`peer` and `addresses` as of `Transport`."""
         self._service = service
@@ -68,6 +63,7 @@ class Http1:
         self._be_for(service.site_of(b""))
         reader = Reader(service, output, self._writer, peer)
         self._reader = reader if reader.is_needed else None
+        self._parse = service.parser.parse if self._reader is None else self._reader.read
         self.inbox = b""
         self._head = b""  # of the request at hand, as sent
         self._request: Answering | None = None  # the one at hand, unless a plain hit answers it
@@ -82,9 +78,8 @@ class Http1:
     def fill(self) -> Stop:
         """Answer complete requests of the inbox into the output, as many as are left of this turn's share."""
         service = self._service
-        parse = self._reader.read if self._reader is not None else service.parser.parse
         site, writer, loop, hosts = self._site, self._writer, service.loop, service.hosts
-        data = self.inbox
+        data, parse = self.inbox, self._parse
         at = count = others = 0  # the last request that was no hit had this number
         if self._round != loop.rounds:
             self._round, self._answered, self._called = loop.rounds, 0, 0
@@ -98,8 +93,7 @@ class Http1:
                 if count >= share:
                     return Stop.SHARE
                 start = at
-                parsed = parse(data, at)
-                if parsed is None:
+                if (parsed := parse(data, at)) is None:
                     return Stop.BYTES
                 method, target, fields, at = parsed
                 count += 1
@@ -138,16 +132,14 @@ class Http1:
             return self.refuse(error, data[at : at + 5])
         finally:
             self.inbox = data[at:]
-            if count:
-                service.requests += count
-                self._answered += count
-                self.plain = count - others if others else self.plain + count
+            service.requests += count
+            self._answered += count
+            self.plain = count - others if others else self.plain + count
 
     def _be_for(self, site: Site) -> None:
         """The request at hand is for this site."""
         self._site = site
-        self._writer.line = site.log
-        self._output.count_for(self._service.tally.of(site.account))
+        self._writer.be_for(site)
 
     def _begin(
         self, method: bytes, target: bytes, fields: Fields, data: bytes, start: int, at: int, share: int
@@ -243,8 +235,7 @@ class Http1:
             self._end_request(request)
         else:
             self._output.owed += ((self._output.began, 1),)
-            self._output.count_for(self._service.tally.no_sites)
-            self._writer.line = None
+            self._writer.be_for(None)
         self.receiving = None
         answer = self._site.refuse(error.status, (), error.reason)
         self._writer.write(answer, method, b"", None, asked=request.method if request is not None else b"")
@@ -256,8 +247,7 @@ class Http1:
         expects = request.fields.expects
         if expects and request.resource is None and request.method not in (b"GET", b"HEAD", b"OPTIONS"):
             # The final answer instead of 100, and no knowing whether the body comes (RFC 9110 section 10.1.1).
-            answer = request.answer()
-            return at, self._emit_step(answer, True)
+            return at, self._emit_step(request.answer(), True)
         self.receiving = Receiving(self._service, request.begin_body())
         if expects and at == len(data):
             self._output.add((CONTINUE,))
@@ -298,17 +288,15 @@ class Http1:
 
     def take(self, answer: Answer, request_id: bytes = b"") -> None:
         """The application, which knows the inbox's first request by `request_id`, has answered it: `go_on` says so."""
-        if self._reader is not None:
-            parsed = self._reader.read(self.inbox, 0, request_id)
-        else:
-            parsed = self._service.parser.parse(self.inbox, 0)
+        reader, data = self._reader, self.inbox
+        parsed = self._parse(data, 0) if reader is None else reader.read(data, 0, request_id)
         assert parsed is not None
         method, target, fields, at = parsed
         self._be_for(self._service.site_of(host_of(target, fields)))
         self._request = self._asked(method, target, fields)
-        self._head = self._writer.shown(self.inbox[:at])
+        self._head = self._writer.shown(data[:at])
         self._request.give(answer)
-        self.inbox = self.inbox[at + fields.body :]
+        self.inbox = data[at + fields.body :]
         self._service.requests += 1
 
     @property
@@ -356,15 +344,13 @@ class Http1:
     @property
     def is_applications_turn(self) -> bool:
         """Whether an application owes an answer, or a stream its next piece."""
-        return self._is_piece_awaited or (self._request is not None and self._request.is_with_application)
-
-    @property
-    def _is_piece_awaited(self) -> bool:
-        return self._sending is not None and self._sending.is_awaited
+        if self._sending is not None:
+            return self._sending.is_awaited
+        return self._request is not None and self._request.is_with_application
 
     def expire(self) -> bool:
         """What is waited for takes too long: `go_on` leads to another answer. False where one is begun already."""
-        if self._is_piece_awaited or self._request is None:
+        if self._sending is not None or self._request is None:
             limit_s = self._service.config.app_timeout_s
             self.tell(f"its stream was cut, it gave no piece within --app-timeout ({limit_s:g} s)")
             return False
@@ -383,8 +369,7 @@ class Http1:
 
     def close(self) -> None:
         """The connection has ended, or is not this object's any more."""
-        if self._request is not None:
-            self.abandon()
+        self.abandon()
         self.inbox = b""
         self._owner = None
 

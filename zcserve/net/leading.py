@@ -91,11 +91,7 @@ def look_up(
                 trail.headed = rules.not_found_key
             live = site.live
             return reply.not_found(live.error_pages.get(404), live.root.rules.absent)
-        asked = keys_of(resource.location)[1]
-        if trail is not None:
-            trail.headed = asked
-        more = generation.root.rules.fields_of_answer(asked)
-        return reply.redirect(301, resource.location, query, more)
+        return _slashed(generation, keys_of(resource.location)[1], query, resource, trail)
     rules = site.live.root.rules
     everywhere = rules.everywhere
     if method == b"OPTIONS":

@@ -97,6 +97,13 @@ class Output:
                 self._before.append((self.answers, left))
             self.answers = answers
 
+    def add_for(self, answers: Answers, segments: Iterable[Segment]) -> None:
+        """As `add`, of what counts for others than what follows."""
+        mine = self.answers
+        self.count_for(answers)
+        self.add(segments)
+        self.count_for(mine)
+
     def _note_sent(self, count: int) -> None:
         """So many bytes are taken."""
         while self._before and count:

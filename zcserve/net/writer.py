@@ -12,16 +12,16 @@ import time
 from zcserve.cache import spans
 from zcserve.cache.entry import Body, Entry
 from zcserve.net.access_log import NOTHING
-from zcserve.net.answering import represent
 from zcserve.net.counts import SAMPLED_EVERY
 from zcserve.net.fields import CLOSE, Fields
 from zcserve.net.framing import Outgoing, frame
 from zcserve.net.notes import Note
 from zcserve.net.output import Output
 from zcserve.net.owner import Stop
+from zcserve.net.representing import represent
 from zcserve.net.service import Service
 from zcserve.site.reply import Reply
-from zcserve.site.site import Write
+from zcserve.site.site import Site, Write
 
 
 class Writer:
@@ -45,6 +45,12 @@ class Writer:
         self.note: Note | None = None
         self.user = b""
         self.says_no_more: bool | None = None
+
+    def be_for(self, site: Site | None) -> None:
+        """The request at hand is for this site, or for none."""
+        tally = self._service.tally
+        self.line = site.log if site is not None else None
+        self._output.count_for(tally.of(site.account) if site is not None else tally.no_sites)
 
     def write_hit(self, method: bytes, target: bytes, fields: Fields, chosen: Entry, body: Body) -> Stop | None:
         """Answer a GET or HEAD with a representation whose content is at hand, as far as its conditions and ranges

@@ -162,6 +162,13 @@ class Exchange:
         refers to this object: that circle ends here. In the loop's thread."""
         self.abandoned = None
 
+    def discard(self, answer: Answer | None) -> None:
+        """It ended when no answer was wanted any more: what came is not sent, and the body counts no more."""
+        if answer is not None:
+            answer.discard()
+        if self.hold is not None:
+            self.hold.release()
+
 
 class Resource(Protocol):
     """What an application has at a target.

@@ -358,6 +358,12 @@ cdef inline void tell(Conns *conns, int fd, uint32_t mask) noexcept nogil:
         conns.full = True        # one place is kept: a listener may report itself besides its client
 
 
+cdef inline list reported(const Conns *conns):
+    """As `Lane.poll`."""
+    cdef int i
+    return [(conns.reports[i].fd, conns.reports[i].mask) for i in range(conns.reports_count)]
+
+
 cdef inline void run_again(Conns *conns, int fd) noexcept nogil:
     if not conns.all[fd].queued and put_last(&conns.again, fd):
         conns.all[fd].queued = AGAIN

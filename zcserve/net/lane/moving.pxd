@@ -104,3 +104,11 @@ cdef inline tuple handed_over(Conns *conns, int fd, dict made):
     name = conn.name[: conn.name_len].decode("ascii")
     answer, request_id = made.pop(fd, (None, b""))
     return name, data, conn.in_vain, bool(conn.hung_up), answer, left, account, conn.read_at, request_id
+
+
+cdef inline int discard_all(dict made) except -1:
+    """What the application has made for connections that are not taken any more."""
+    for answer, _ in made.values():
+        answer.discard()
+    made.clear()
+    return 0

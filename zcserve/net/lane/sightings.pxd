@@ -52,11 +52,14 @@ cdef inline void close_sightings(Sightings *sightings) noexcept:
     free(sightings.noted)
 
 
-cdef inline void set_rule(Rule *rule, double unit, uint64_t pause, uint64_t every) noexcept nogil:
-    """`every` first: a lane that sees the new unit has it, too, or will in a moment."""
+cdef inline int set_rule(Rule *rule, double unit, uint64_t pause, int64_t every) except -1:
+    """`every` first: a lane that sees the new unit has it, too, or will in a moment. Raises ValueError."""
+    if unit < 0 or pause < 1 or every < 1:
+        raise ValueError("no rule to sample by")
     set_64(&rule.every, every)
     set_64(&rule.pause, pause)
     set_double(&rule.unit, unit)
+    return 0
 
 
 cdef inline bint is_sampling(const Rule *rule) noexcept nogil:

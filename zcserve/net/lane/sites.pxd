@@ -249,3 +249,11 @@ cdef inline bint do_chores(Sites *sites) except -1:
     free_some(sites.withdrawn, CHORE_RECORDS)
     bury(sites.withdrawn.dead)
     return sites.chores.first != NULL
+
+
+cdef inline int see_to_chores(Sites *sites) except -1:
+    """As `do_chores`, and of the sites that go, if there is something to do. Between two turns of the first lane."""
+    if has_chores(sites):
+        do_chores(sites)
+        withdraw_sites(sites)
+    return 0

@@ -25,7 +25,7 @@ from zcserve.net.lane.leads cimport Leads, lead_of, unlink
 from zcserve.net.lane.numbers cimport Numbers, bury, give_numbers, number_reps, tell_record
 from zcserve.net.lane.owners cimport has_many
 from zcserve.net.lane.records cimport (
-    QUERY_SENT, Dead, Record, free_record, is_resident, key_at, record_of_file, reps_of,
+    QUERY_SENT, Dead, Record, free_record, is_resident, key_at, record_of_file, record_of_page, reps_of,
 )
 from zcserve.net.lane.system cimport CACHE_LINE, prefetch
 from zcserve.net.lane.text cimport Text, murmur3
@@ -275,8 +275,12 @@ cdef inline int put_file(Table *table, bytes key, tuple entries, bint any_query)
     return 0
 
 
-cdef inline int put_redirect(Table *table, bytes key, Record *record) except -1:
-    """Put a redirect that takes each query along."""
+cdef inline int put_redirect(Table *table, bytes key, int status, bytes head, bytes content) except -1:
+    """Put a redirect that takes each query along. Raises ValueError."""
+    cdef Record *record
+    if not head.endswith(b"\r\n\r\n"):
+        raise ValueError("not a head")
+    record = record_of_page(key, status, head, content)
     record.any_query = QUERY_SENT
     drop_key(table, text_of(key))
     insert_or_free(table, record)

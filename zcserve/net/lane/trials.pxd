@@ -3,7 +3,7 @@
 """Trials: single steps of the lane, for tests and the fuzzer, on copies that end where the bytes do."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from zcserve.net.lane.absent cimport page_of
@@ -18,7 +18,8 @@ from zcserve.net.lane.records cimport Rep
 from zcserve.net.lane.seconds cimport DATE_LEN, LOG_TIME_MAX, write_date, write_log_time
 from zcserve.net.lane.sending cimport Answering
 from zcserve.net.lane.sites cimport Site
-from zcserve.net.lane.text cimport Text, copied
+from zcserve.net.lane.table cimport hash_of
+from zcserve.net.lane.text cimport Text, copied, siphash13
 
 
 cdef inline object numbers_read(int kind, bytes value):
@@ -82,6 +83,16 @@ cdef inline object decided(Answering *lane, bytes data, bytes etag, modified, in
     finally:
         lane.gil.held = False
         free(<void *> copy.at)
+
+
+cdef inline uint32_t hashed(uint32_t seed, bytes key):
+    """As `Lane.hash`."""
+    return hash_of(seed, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+
+
+cdef inline uint64_t keyed_hash(bytes data, uint64_t first, uint64_t second):
+    """As `Lane.keyed_hash`."""
+    return siphash13(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), first, second)
 
 
 cdef inline int absences(const Site *site, bytes target, int times):
