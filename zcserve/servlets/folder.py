@@ -117,7 +117,8 @@ class _Helpers(MetaPathFinder):
             for name, loader in self.loaded().items()
             if "".join(name.partition(_SITE)[1:]) == suffix and own.get(name) != loader.sources
         ]
-        return {name: sys.modules.pop(name) for name in stale}
+        taken = {name: sys.modules.pop(name, None) for name in stale}
+        return {name: module for name, module in taken.items() if module is not None}
 
     def forget(self, suffix: str, owner: Owner) -> None:
         """Give out nothing of this folder's any more."""
@@ -332,11 +333,12 @@ class Folder(Owner):
         for name in self.modules.keys() - modules.keys():
             version = self.modules[name].good
             if version is not None and sys.modules.get(version.module.__name__) is version.module:
-                del sys.modules[version.module.__name__]
+                sys.modules.pop(version.module.__name__, None)
 
     def _owned(self) -> dict[str, ModuleType]:
         good = [one.good.module for one in self.modules.values() if one.good is not None]
-        helpers = {name: sys.modules[name] for name, loader in _helpers.loaded().items() if loader.owner is self}
+        names = [name for name, loader in _helpers.loaded().items() if loader.owner is self]
+        helpers = {name: module for name in names if (module := sys.modules.get(name)) is not None}
         return {**{module.__name__: module for module in good}, **helpers}
 
     def _own_suffix(self, site: str) -> str:
@@ -364,7 +366,7 @@ class Folder(Owner):
         _helpers.forget(self._suffix, self)
         for name, module in {**self.in_force, **self._owned()}.items():
             if sys.modules.get(name) is module:
-                del sys.modules[name]
+                sys.modules.pop(name, None)  # its load may have taken it out by now
 
 
 def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:
