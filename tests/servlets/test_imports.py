@@ -47,7 +47,7 @@ def test_modules_that_another_thread_takes_out_meanwhile_do_no_harm(
 ) -> None:
     class Takes(types.ModuleType):
         @property
-        def __path__(self) -> list[str]:  # which is asked of each: as if another thread ran just then
+        def __path__(self) -> list[str]:  # type: ignore[override]  # which is asked of each: as if another thread ran just then
             sys.modules.pop("fresh_taken", None)
             return []
 

@@ -190,6 +190,13 @@ class Loaded(NamedTuple):
         found = {name for name, module in self.modules.items() if module.changed()}
         return frozenset(found | {""} if self.listing is None or self.listing.changed() else found)
 
+    def fault(self) -> str:
+        """Why not all that lies there is in use, on one line, or ""."""
+        if self.listing is not None and self.listing.content is None:
+            return f"servlets: {self.listing.path} cannot be read"
+        faults = [module.fault() for module in self.modules.values() if module.error]
+        return f"a servlet does not load: {'; '.join(faults)}" if faults else ""
+
 
 NOTHING_LOADED = Loaded({}, Table(), None)
 
