@@ -211,10 +211,11 @@ class Applications:
         """In a thread: an application may take its time to end."""
         try:
             self.discard(application)
-            del application
-            gc.collect()  # modules are circles, and may hold much: it may be long until the collector comes by itself
         finally:
             self._ending.discard(threading.current_thread())
+        del application
+        if not self._ending:  # else the last one does: the loop waits for the GIL meanwhile
+            gc.collect()  # modules are circles, and may hold much: it may be long until the collector comes by itself
 
     def close(self, some: Iterable[Servlets] | None = None) -> None:
         """End some of them; or all, at the server's end."""
