@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from operator import gt
 from pathlib import Path
@@ -296,7 +298,7 @@ def package(node: Node, monkeypatch: pytest.MonkeyPatch) -> Package:
     monkeypatch.chdir(node.path)
     monkeypatch.syspath_prepend(str(node.path))
     JOURNAL.clear()
-    node.server.sites.reload_applications = lambda service: None  # type: ignore[method-assign]
+    monkeypatch.setattr(node.server.sites, "reload_applications", lambda some, service, told: told(""))
     return Package(node.path)
 
 
@@ -346,6 +348,66 @@ def test_each_site_has_its_own_version_of_what_it_mounts(
         )
     ] == JOURNAL
     assert node.modules() == []
+
+
+def test_a_reload_is_done_when_what_stays_is_loaded_anew_and_says_why_it_is_not(
+    node: Node, package: Package, reload: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = node.server.sites
+    monkeypatch.setattr(sites, "reload_applications", partial(type(sites).reload_applications, sites))
+    folder, words = node.folder("one", "one"), package.path / "words.py"
+    node.write(a=package.mount("/app"), b=f'servlets = "{folder}"')
+    assert reload() == ""
+
+    def said() -> list[bytes]:
+        with Client(node.server.port) as client:
+            return [ask(client, "a", "/app/x"), ask(client, "b", "/late")]
+
+    package.say("two")
+    assert (reload(), said()) == ("", [b"two two", b"one"])
+    words.write_text("1 / 0\n")
+    told = f"site a: {package.name}.web cannot be imported: ZeroDivisionError: division by zero ({words}:1)"
+    assert (reload(), said()) == (told, [b"two two", b"one"])
+    package.say("three")
+    (folder / "_words.py").write_text("1 / 0\n")
+    told = "site b: a servlet does not load: one/_words.py:1: ZeroDivisionError: division by zero"
+    assert (reload(), said()) == (told, [b"three three", b"one"])
+    shutil.rmtree(folder)
+    assert (reload(), said()) == (f"site b: servlets: {folder} cannot be read", [b"three three", b"one"])
+    node.folder("one", "four")
+    assert (reload(), said()) == ("", [b"three three", b"four"])
+    monkeypatch.setattr(applications, "LOADED_WITHIN_S", 0.3)
+    words.write_text(HANGS)
+    told = "site a: its applications have not been loaded within 0.3 s"
+    assert (reload(), said()) == (told, [b"three three", b"four"])
+
+
+COUNTED = """
+from tests.support.stage import EVENTS, JOURNAL
+JOURNAL.append("begins")
+EVENTS["go on"].wait(20)
+JOURNAL.append("ends")
+"""
+
+
+def test_few_applications_are_loaded_anew_side_by_side(
+    node: Node, reload: Callable[[], str], wait_until: WaitUntil
+) -> None:
+    folder = node.folder("one", "one", counted=COUNTED + "def get(request):\n    return 'counted'\n")
+    node.write(**dict.fromkeys("abcde", f'servlets = "{folder}"'))
+    EVENTS["go on"].set()
+    assert reload() == ""
+    EVENTS["go on"].clear()
+    JOURNAL.clear()
+    told: list[str] = []
+    node.server.reload(told.append)
+    wait_until(lambda: len(JOURNAL) >= applications.RELOADED_AT_ONCE)
+    with Client(node.server.port) as client:
+        assert ask(client, "stays", "/page") == b"stays"
+    EVENTS["go on"].set()
+    wait_until(lambda: told)
+    begun = [JOURNAL[: n + 1].count("begins") - JOURNAL[: n + 1].count("ends") for n in range(len(JOURNAL))]
+    assert (told, len(JOURNAL), max(begun)) == ([""], 10, applications.RELOADED_AT_ONCE)
 
 
 def test_a_mount_that_fails_or_hangs_leaves_the_site_as_it_was_and_holds_up_no_other(

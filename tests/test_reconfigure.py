@@ -365,6 +365,22 @@ def test_a_site_that_cannot_be_built_keeps_its_hosts_and_no_other_site_gets_them
         assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"c", b"b"]
 
 
+def test_hosts_that_a_site_which_cannot_be_built_was_to_get_stay_where_they_were(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload = reloads(node, wait_until, caplog)
+    node.write("a", "b", a="b", b="a")
+    text = node.file.read_text()
+    node.file.write_text(text.replace(f'root = "{node.path / "a"}"', 'root = "nothing"'))
+    reload("reload: b.example stays with site b, and does not go to site a")
+    with Client(node.server.port) as client:
+        wait_until(lambda: node.server.contents.unbuilt)
+        assert [node.says(client, name) for name in "ab"] == [b"a", b"b"]
+        node.file.write_text(text)
+        reload("reloaded: 2 sites; come or changed: none; gone or changed: none")
+        assert [node.says(client, name) for name in "ab"] == [b"b", b"a"]
+
+
 def test_how_it_ended_is_told_when_the_sites_are_there(node: Node, wait_until: WaitUntil) -> None:
     told: list[str] = []
 

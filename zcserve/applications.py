@@ -14,7 +14,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,6 +36,9 @@ _log = Log(__name__)
 
 # What a reload waits for applications to load and begin: longer than a large one takes, and a reload's own others wait.
 LOADED_WITHIN_S = 60.0
+# Of so many sites applications are loaded anew side by side: some may wait for something, and all of them would share
+# the GIL with the loop, which a request of any site waits for. 300 at once held them for half a minute.
+RELOADED_AT_ONCE = 2
 # How often it is looked whether requests are under way in what is to end.
 LOOK_S = 0.1
 # What the server's end waits for one that ends already.
@@ -133,8 +136,8 @@ class Applications:
     def _loaded_whole(self, config: Config, site: Site, loader: Loader, service: Service) -> Servlets:
         application = self.load(config, site, loader, service, beside=True)
         try:
-            if broken := application.broken():
-                raise UsageError(f"a servlet does not load: {'; '.join(broken)}")
+            if fault := application.fault():
+                raise UsageError(fault)
             application.begin()
         except BaseException:
             self.discard(application)
@@ -149,6 +152,35 @@ class Applications:
     def move(self, application: Servlets, config: Config, site: Site, loader: Loader, service: Service) -> None:
         """In the loop: it is another site's from now on, which takes the place of its own one."""
         application.move(config, site, self._keeping(loader, service))
+
+    def reload(self, some: Mapping[str, Servlets], service: Service, told: Callable[[str], object]) -> None:
+        """In the loop: have these, by what the log calls their sites, be loaded anew, `RELOADED_AT_ONCE` at a time.
+        `told` hears why not all could be, or "". One that takes longer than `LOADED_WITHIN_S` is not waited for."""
+        waiting, under_way, whys = dict(some), set[str](), list[str]()
+
+        def begin() -> None:
+            while waiting and len(under_way) < RELOADED_AT_ONCE:
+                label = next(iter(waiting))
+                application = waiting.pop(label)
+                if application.has_left:
+                    continue
+                under_way.add(label)
+                service.loop.timers.call_later(LOADED_WITHIN_S, partial(hear, label, late))
+                application.reload(partial(tell, label))
+            if not (waiting or under_way):
+                told("; ".join(filter(None, whys)))
+
+        def tell(label: str, why: str) -> None:  # at once, perhaps
+            service.loop.call_soon(partial(hear, label, why))
+
+        def hear(label: str, why: str) -> None:
+            if label in under_way:
+                under_way.remove(label)
+                whys.append(label + why if why else "")
+                begin()
+
+        late = f"its applications have not been loaded within {LOADED_WITHIN_S:g} s"
+        begin()
 
     # --- going --------------------------------------------------------------------------------------------
 
@@ -179,10 +211,11 @@ class Applications:
         """In a thread: an application may take its time to end."""
         try:
             self.discard(application)
-            del application
-            gc.collect()  # modules are circles, and may hold much: it may be long until the collector comes by itself
         finally:
             self._ending.discard(threading.current_thread())
+        del application
+        if not self._ending:  # else the last one does: the loop waits for the GIL meanwhile
+            gc.collect()  # modules are circles, and may hold much: it may be long until the collector comes by itself
 
     def close(self, some: Iterable[Servlets] | None = None) -> None:
         """End some of them; or all, at the server's end."""

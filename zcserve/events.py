@@ -7,7 +7,7 @@ attribute of another part, so the imports say which part knows which.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
@@ -40,3 +40,16 @@ class Event(Generic[*Ts]):
             if subscriber(*args) is True:
                 answer = True
         return answer
+
+
+def together(told: Iterable[Callable[[str], object]], count: int) -> Callable[[str], None]:
+    """Hears `count` times why something failed, or "", and tells then."""
+    whys: list[str] = []
+
+    def hear(why: str) -> None:
+        whys.append(why)
+        if len(whys) == count:
+            for tell in told:
+                tell("; ".join(filter(None, whys)))
+
+    return hear

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -189,10 +189,9 @@ class Reconfigure:
         gone = [tenant for name, tenant in here.items() if name not in configs]
         made = {one.tenant.site.name for one in built}
         gone += [tenant for name, tenant in here.items() if name in made]
-        stay = here.keys() - made
-        names = _names(configs, {name: here[name].config.hosts for name, _ in come if name in stay})
-        self._switch(built, partial(self._change, wanted, gone, names))
         failed = [name for name, _ in come if name not in made]
+        names = _names(configs, failed, {name: tenant.config.hosts for name, tenant in here.items()})
+        self._switch(built, partial(self._change, wanted, gone, names))
         return f"not all sites could be built, the log says why: {', '.join(failed)}" if failed else ""
 
     def _warn_of_others(self, read: Config) -> None:
@@ -440,8 +439,12 @@ def _why(config: Config, error: UsageError | OSError) -> str:
     return str(told) or reason_of(told)
 
 
-def _names(configs: Mapping[str, Config], kept: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """The hosts of each site. Those that could not be built have the `kept` ones, which no other site gets."""
+def _names(
+    configs: Mapping[str, Config], failed: Collection[str], before: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The hosts of each site. Those that `failed` to be built have what they had `before`, which no other site gets;
+    and what they were to get stays with the site that had it."""
+    kept = {name: before[name] for name in failed if name in before}
     owners = {host: name for name, hosts in kept.items() for host in hosts}
     names = {}
     for name, config in configs.items():
@@ -449,6 +452,12 @@ def _names(configs: Mapping[str, Config], kept: Mapping[str, tuple[str, ...]]) -
         if name not in kept:
             for host in filter(owners.get, config.hosts):
                 _log.error("reload: %s stays with site %s, and does not go to site %s", host, owners[host], name)
+    lost = {host: name for name in failed for host in configs[name].hosts if host not in owners}
+    for name in names.keys() & before.keys() - kept.keys():
+        for host in before[name]:
+            if host in lost:
+                names[name] += (host,)
+                _log.error("reload: %s stays with site %s, and does not go to site %s", host, name, lost[host])
     return names
 
 

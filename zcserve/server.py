@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -35,6 +35,7 @@ from zcserve.config.table import Config
 from zcserve.content.content import Content
 from zcserve.drain import Drain
 from zcserve.errors import UsageError
+from zcserve.events import together
 from zcserve.foreground import Foreground
 from zcserve.foresight import Foresight
 from zcserve.forwarded import Proxies, Trusted
@@ -390,15 +391,21 @@ class Server:
     # --- content ------------------------------------------------------------------------------------------
 
     def reload(self, told: Callable[[str], object] | None = None) -> None:
-        """Build the next generation beside the live one and flip to it, and load all servlets anew; any thread may
-        ask. Returns at once; `told` as of `Content.reload`."""
+        """Build the next generation beside the live one and flip to it, and load all servlets and applications anew;
+        any thread may ask. Returns at once; `told` hears, when all of that has ended, why some failed, or ""."""
         over = self._supervisor.reloading()
-        own = [self._reconfigure.reload] if self._reconfigure is not None else []
-        reloads = [*own, self.contents.reload]
-        hear = _told_together([over] if told is None else [told, over], len(reloads))
-        for reload in reloads:
-            reload(hear)
-        self.sites.reload_applications(self._service)
+        hear = together([over] if told is None else [told, over], 3)
+        before = self.sites.applications_in_use()
+
+        def then(why: str) -> None:  # what comes by the configuration has just been loaded, and what goes is not needed
+            hear(why)
+            self.sites.reload_applications(before, self._service, hear)
+
+        if self._reconfigure is not None:
+            self._reconfigure.reload(then)
+        else:
+            self.loop.call_soon(partial(then, ""))
+        self.contents.reload(hear)
 
     def _say_ready(self) -> None:
         say_ready(
@@ -412,16 +419,3 @@ class Server:
             addresses=self._addresses,
             ready_after_s=self.ready_after_s,
         )
-
-
-def _told_together(told: Iterable[Callable[[str], object]], count: int) -> Callable[[str], None]:
-    """Hears `count` times why something failed, or "", and tells then."""
-    whys: list[str] = []
-
-    def hear(why: str) -> None:
-        whys.append(why)
-        if len(whys) == count:
-            for tell in told:
-                tell("; ".join(filter(None, whys)))
-
-    return hear

@@ -5,7 +5,7 @@ A `Tenant` is one site with all that is its own. Memory, the loader threads, the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -234,11 +234,14 @@ class Sites:
                 application.start()
                 tenant.answer_by(application)
 
-    def reload_applications(self, service: Service) -> None:
-        """Load all servlets anew. Any thread may ask."""
-        for tenant in self:
-            if tenant.application is not None:
-                service.loop.call_soon(tenant.application.reload)
+    def applications_in_use(self) -> set[Servlets]:
+        """Those of all sites. Any thread may ask."""
+        return {tenant.application for tenant in self if tenant.application is not None}
+
+    def reload_applications(self, some: Container[Servlets], service: Service, told: Callable[[str], object]) -> None:
+        """In the loop: load these anew, those of them that are in use. `told` hears why not all could be, or ""."""
+        anew = {tenant.site.label: one for tenant in self if (one := tenant.application) is not None and one in some}
+        self.applications.reload(anew, service, told)
 
     def describe_applications(self) -> str:
         """What there is of them, in a line; "" for none."""

@@ -42,6 +42,24 @@ def test_what_is_noted(here: Here) -> None:
     assert here.imports.directories() == {f"{here.directory}{path}".replace("PKG", here.name) for path in paths}
 
 
+def test_modules_that_another_thread_takes_out_meanwhile_do_no_harm(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Takes(types.ModuleType):
+        @property
+        def __path__(self) -> list[str]:  # type: ignore[override]  # which is asked of each: as if another thread ran just then
+            sys.modules.pop("fresh_taken", None)
+            return []
+
+    here.write("PKG/__init__.py", "N = 1\n")
+    first = here.load()
+    monkeypatch.setitem(sys.modules, "fresh_takes", Takes("fresh_takes"))
+    monkeypatch.setitem(sys.modules, "fresh_taken", types.ModuleType("fresh_taken"))
+    with here.imports.afresh():
+        assert "fresh_taken" not in sys.modules
+        assert here.load() is not first
+
+
 def test_a_package_is_noted_wherever_it_lies_and_watched_here_alone(here: Here) -> None:
     here.write("../elsewhere/PKG/__init__.py", "from fresh_other import N\n")
     here.write("../elsewhere/fresh_other.py", "N = 1\n")

@@ -178,7 +178,7 @@ class Loads:
         self.remount = Remount(self.here.imports, load=self._load, retire=self._retire, watches=watches)
         return self.remount
 
-    def _load(self) -> None:
+    def _load(self) -> str:
         self.begun += 1
         assert self.go.wait(WITHIN_S)
         with suppress(ImportError), self.here.imports.afresh():
@@ -186,6 +186,7 @@ class Loads:
                 raise ImportError
             self.here.load()
         self.count += 1
+        return f"load {self.count}"
 
     def _retire(self) -> bool:
         self.retired += 1
@@ -330,14 +331,16 @@ def test_what_is_asked_for_while_it_loads_is_loaded_behind_it(
 ) -> None:
     loads.go.clear()
     thread = loads.begin()
-    thread.ask()
+    told: list[str] = []
+    thread.ask(told.append)
     wait_until(lambda: loads.begun == 1)
-    thread.ask()
-    thread.ask()
+    thread.ask(told.append)
+    thread.ask(told.append)
     loads.go.set()
     wait_until(lambda: loads.count == 2)
     at_rest()
     assert loads.count == 2
+    assert told == ["load 1", "load 2", "load 2"]
 
 
 def test_without_watching_no_edit_is_loaded(loads: Loads, at_rest: Callable[[], None]) -> None:
@@ -376,14 +379,16 @@ def test_an_end_waits_for_a_load_and_nothing_is_loaded_behind_it(
     wait_until(lambda: loads.begun == 1)
     ends = threading.Thread(target=thread.close)
     ends.start()
-    thread.ask()
+    told: list[str] = []
+    thread.ask(told.append)
     ends.join(0.05)
     assert ends.is_alive()
     loads.go.set()
     ends.join(WITHIN_S)
     assert not running()
     assert begun.left() == []
-    thread.ask()
+    thread.ask(told.append)
+    assert told == ["", ""]
     thread.look()
     assert loads.begun == loads.count == 1
 

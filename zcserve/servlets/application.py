@@ -22,6 +22,7 @@ from zcserve.cache.heads import encode_fields
 from zcserve.config.site import DEFAULT_NAME
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
+from zcserve.events import together
 from zcserve.http import canonical_path, encode_path
 from zcserve.net.failures import Failures
 from zcserve.net.front import Front
@@ -33,7 +34,7 @@ from zcserve.rules.compiled import Rules, owned_by
 from zcserve.servlets.calls import Caller, FileAsked, Outcome
 from zcserve.servlets.context import Context, RequestLine
 from zcserve.servlets.folder import NOTHING_LOADED, Folder, Loaded, Module
-from zcserve.servlets.freshness import SURE_S, Freshness
+from zcserve.servlets.freshness import SURE_S, Freshness, Reloaded
 from zcserve.servlets.guard import LoopGuard
 from zcserve.servlets.mounts import Mounts
 from zcserve.servlets.outcomes import Outcomes
@@ -178,7 +179,7 @@ class Servlets:
         self._loop_guard = LoopGuard(config.servlet_slow_s, front)
         self._caller = Caller(self.context, self._loop_guard)
         self.results = self._results_of(keeping) if keeping is not None else None
-        self._has_left = False
+        self.has_left = False
         self._no_websockets = NoWebSockets()
         self._found: dict[bytes, Servlet | Broken] = {}  # of what is in use, by key, or "/csp?NAME"
         self._rules: tuple[Rules, ...] = (site.root.rules,)
@@ -232,7 +233,7 @@ class Servlets:
 
     def leave(self) -> None:
         """No request finds it any more: keep no result. What is under way ends as it would have."""
-        self._has_left = True
+        self.has_left = True
         self._mounts.leave()
         if self.results is not None:
             self.results.servlets_changed(())
@@ -278,6 +279,10 @@ class Servlets:
             broken = sum(bool(module.error) for module in modules)
             told.append(f"{len(modules)} in {self.config.servlets}" + f", {broken} of them broken" * bool(broken))
         return "; ".join([*told, *(f"mounted {text}" for text in self.config.mount)])
+
+    def fault(self) -> str:
+        """Why not all of its servlets are in use, on one line, or ""."""
+        return self._in_use.fault()
 
     def broken(self) -> list[str]:
         """The servlets that do not load: file, line and what is wrong, a line each."""
@@ -364,11 +369,15 @@ class Servlets:
         if self.freshness is not None:
             self.freshness.look()
 
-    def reload(self) -> None:
-        """Load all servlets and applications anew."""
-        self._mounts.reload()
-        if self.freshness is not None:
-            self.freshness.refresh_all()
+    def reload(self, told: Reloaded = lambda why: None) -> None:
+        """Load all servlets and applications anew. In the loop's thread; `told` hears there why not all could be, or
+        ""."""
+        if self.freshness is None:
+            self._mounts.reload(told)
+            return
+        hear = together([told], 2)
+        self._mounts.reload(hear)
+        self.freshness.refresh_all(hear)
 
     def _loaded(self) -> None:
         """Other servlets are in use."""
@@ -377,7 +386,7 @@ class Servlets:
         self._have_results_know()
 
     def _have_results_know(self) -> None:
-        if self.results is not None and not self._has_left:
+        if self.results is not None and not self.has_left:
             modules = self._in_use.modules.values()
             self.results.servlets_changed(route for module in modules for route in module.routes)
 
@@ -481,7 +490,7 @@ class Servlets:
     def close(self) -> None:
         """End threads and applications. In any thread after `end`; else when the loop has ended."""
         self._mounts.close()
-        if self.results is not None and not self._has_left:
+        if self.results is not None and not self.has_left:
             self.results.close()
         self._loop_guard.close()
         self.end()

@@ -117,7 +117,8 @@ class _Helpers(MetaPathFinder):
             for name, loader in self.loaded().items()
             if "".join(name.partition(_SITE)[1:]) == suffix and own.get(name) != loader.sources
         ]
-        return {name: sys.modules.pop(name) for name in stale}
+        taken = {name: sys.modules.pop(name, None) for name in stale}
+        return {name: module for name, module in taken.items() if module is not None}
 
     def forget(self, suffix: str, owner: Owner) -> None:
         """Give out nothing of this folder's any more."""
@@ -188,6 +189,13 @@ class Loaded(NamedTuple):
         file, and one for the directory."""
         found = {name for name, module in self.modules.items() if module.changed()}
         return frozenset(found | {""} if self.listing is None or self.listing.changed() else found)
+
+    def fault(self) -> str:
+        """Why not all that lies there is in use, on one line, or ""."""
+        if self.listing is not None and self.listing.content is None:
+            return f"servlets: {self.listing.path} cannot be read"
+        faults = [module.fault() for module in self.modules.values() if module.error]
+        return f"a servlet does not load: {'; '.join(faults)}" if faults else ""
 
 
 NOTHING_LOADED = Loaded({}, Table(), None)
@@ -332,11 +340,12 @@ class Folder(Owner):
         for name in self.modules.keys() - modules.keys():
             version = self.modules[name].good
             if version is not None and sys.modules.get(version.module.__name__) is version.module:
-                del sys.modules[version.module.__name__]
+                sys.modules.pop(version.module.__name__, None)
 
     def _owned(self) -> dict[str, ModuleType]:
         good = [one.good.module for one in self.modules.values() if one.good is not None]
-        helpers = {name: sys.modules[name] for name, loader in _helpers.loaded().items() if loader.owner is self}
+        names = [name for name, loader in _helpers.loaded().items() if loader.owner is self]
+        helpers = {name: module for name in names if (module := sys.modules.get(name)) is not None}
         return {**{module.__name__: module for module in good}, **helpers}
 
     def _own_suffix(self, site: str) -> str:
@@ -364,7 +373,7 @@ class Folder(Owner):
         _helpers.forget(self._suffix, self)
         for name, module in {**self.in_force, **self._owned()}.items():
             if sys.modules.get(name) is module:
-                del sys.modules[name]
+                sys.modules.pop(name, None)  # its load may have taken it out by now
 
 
 def _settled(loaded: Mapping[str, Module]) -> tuple[dict[str, Module], Table]:

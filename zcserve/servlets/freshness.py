@@ -23,6 +23,8 @@ from zcserve.servlets.workers import Pool
 SURE_S = 0.1
 
 CallSoon = Callable[[Callable[[], object]], None]
+# Hears how a load of all ended: why not all could be loaded, or "". In the loop's thread.
+Reloaded = Callable[[str], object]
 
 
 class Freshness:
@@ -44,7 +46,7 @@ class Freshness:
         self._sure_until = 0.0
         self._is_closed = False
         self._is_late = False  # what is being loaded takes long: nothing waits for it
-        self._everything = False  # the next load is of all, whether it changed or not
+        self._asked: list[Reloaded] = []  # for a load of all, whether it changed or not: the next one is
         folder.refresh()
         folder.late.subscribe(partial(call_soon, self._load_is_late))
         self._events = folder.listen()
@@ -89,17 +91,17 @@ class Freshness:
         if self._is_closed:
             self._go_on()
         elif len(self._waiting) == 1 and not self._is_late:
-            everything, self._everything = self._everything, False
-            self._loader.submit(partial(self._load, everything))
+            asked, self._asked = self._asked, []
+            self._loader.submit(partial(self._load, asked))
 
     @property
     def is_loading(self) -> bool:
         """Whether a thread loads the folder."""
         return bool(self._waiting) or self._is_late
 
-    def refresh_all(self) -> None:
-        """Load all servlets anew, for the sake of what they import from elsewhere."""
-        self._everything = True
+    def refresh_all(self, told: Reloaded = lambda why: None) -> None:
+        """Load all servlets anew, for the sake of what they import from elsewhere. `told` hears how that ended."""
+        self._asked.append(told)
         self.refresh()
 
     def look(self) -> None:
@@ -107,12 +109,12 @@ class Freshness:
         if self.is_stale(None):
             self.refresh()
 
-    def _load(self, everything: bool) -> None:
+    def _load(self, asked: list[Reloaded]) -> None:
         """In the thread."""
         try:
-            self._folder.refresh(everything=everything)
+            self._folder.refresh(everything=bool(asked))
         finally:
-            self._call_soon(self._loaded)
+            self._call_soon(partial(self._loaded, asked))
 
     def _load_is_late(self) -> None:
         """Requests that wait are answered by what there is, and so is what comes until it has ended."""
@@ -124,10 +126,12 @@ class Freshness:
         for then in waiting:
             self._call_soon(then)
 
-    def _loaded(self) -> None:
+    def _loaded(self, asked: list[Reloaded]) -> None:
         self._is_late = False
         if self._is_closed:
             self._go_on()
+            for told in (*asked, *self._asked):
+                told("")
             return
         self._changes = frozenset()
         self._sure_until = 0.0  # what was written while it was loaded is not loaded
@@ -137,7 +141,11 @@ class Freshness:
         self.in_use = self._folder.loaded
         self.loaded()
         self._go_on()
-        if self._everything:  # it was asked for meanwhile
+        if asked:
+            why = self.in_use.fault()
+            for told in asked:
+                told(why)
+        if self._asked:  # meanwhile
             self.refresh()
 
     def forget_modules(self) -> None:

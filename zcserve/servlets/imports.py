@@ -6,7 +6,8 @@ there (site-packages, Python itself) is left, and so is what is no Python file: 
 were there before the server.
 
 `afresh` takes the noted modules out of sys.modules and has them imported anew. When that fails, sys.modules is as it
-was. Anew means from the sources: Python's .pyc files know a source by its size and whole seconds, and would run
+was. Other threads, those of servlets' folders too, change sys.modules meanwhile: what it had a moment ago may be out of
+it by now. Anew means from the sources: Python's .pyc files know a source by its size and whole seconds, and would run
 yesterday's code. What runs on meanwhile keeps its modules, also those that it imports inside a function; when all is
 loaded such an import finds the new ones.
 
@@ -113,7 +114,7 @@ class Imports(Owner, MetaPathFinder):
             for name in self.loaded:
                 module = sys.modules.get(name)
                 if module is not None and (loader := loader_of(module)) is not None and loader.owner is self:
-                    del sys.modules[name]
+                    sys.modules.pop(name, None)
                     _unbind(name, module)
             for each in _all():
                 if each in sys.meta_path:  # else it is closed, and its modules are used no more
@@ -152,8 +153,9 @@ class Imports(Owner, MetaPathFinder):
 
     def _is_directory(self, name: str) -> bool:
         """Whether a package has no file of its own, and all of it lies where a change counts."""
-        places = getattr(sys.modules[name], "__path__", ())
-        has_file = getattr(sys.modules[name], "__file__", None) is not None
+        module = sys.modules.get(name)  # another thread may have taken it out meanwhile
+        places = getattr(module, "__path__", ())
+        has_file = getattr(module, "__file__", None) is not None
         return not has_file and bool(places) and all(self.is_below(os.path.join(place, "")) for place in places)
 
     def directories(self) -> set[str]:
@@ -217,7 +219,7 @@ class Imports(Owner, MetaPathFinder):
 
     def _here_of(self, names: Iterable[str]) -> dict[str, ModuleType]:
         """Modules of these names that sys.modules has, and no other site."""
-        here = {name: sys.modules[name] for name in names if name in sys.modules}
+        here = {name: one for name in names if (one := sys.modules.get(name)) is not None}
         return {name: one for name, one in here.items() if (by := loader_of(one)) is None or by.owner is self}
 
     def _names(self) -> set[str]:
@@ -301,7 +303,7 @@ class Imports(Owner, MetaPathFinder):
         except BaseException:
             self.in_force = {each: found for each, found in self.in_force.items() if each != name}
             if sys.modules.get(name) is module:
-                del sys.modules[name]
+                sys.modules.pop(name, None)
             raise
         if parent is not None:
             setattr(parent, child, module)
@@ -378,12 +380,14 @@ def _differs(file: File) -> bool:
 def _unbind(name: str, module: ModuleType) -> None:
     """Have its package not know it: one that is left, as a directory without `__init__.py` is, would give it away."""
     package, _, child = name.rpartition(".")
-    if package in sys.modules and vars(sys.modules[package]).get(child) is module:
-        delattr(sys.modules[package], child)
+    parent = sys.modules.get(package)
+    if parent is not None and vars(parent).get(child) is module:
+        vars(parent).pop(child, None)
 
 
 def _bind(name: str) -> None:
     """Have a module be an attribute of its package, as import has it."""
     package, _, child = name.rpartition(".")
-    if package in sys.modules:
-        setattr(sys.modules[package], child, sys.modules[name])
+    parent, module = sys.modules.get(package), sys.modules.get(name)
+    if parent is not None and module is not None:
+        setattr(parent, child, module)

@@ -20,7 +20,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -278,21 +278,25 @@ class Mounts:
 
     # --- anew ---------------------------------------------------------------------------------------------
 
-    def reload(self) -> None:
-        """Load all anew. Returns at once."""
+    def reload(self, told: Callable[[str], object]) -> None:
+        """Load all anew. Returns at once; `told` hears in the loop, once requests go to what was loaded, why that
+        failed, or ""."""
         if self._remount is not None:
-            self._remount.ask()
+            self._remount.ask(lambda why: self._context.call_soon(partial(told, why)))
+        else:
+            told("")
 
-    def _load_anew(self) -> None:
-        """In the thread of `Remount`. What fails leaves everything as it was. Files that were written meanwhile are
-        read again: half of a file, or of an edit, may load and be wrong."""
-        for left in reversed(range(LOADS_MAX)):
-            if self._has_loaded(is_last=not left):
-                return
+    def _load_anew(self) -> str:
+        """In the thread of `Remount`. What fails leaves everything as it was: why it did, or "". Files that were
+        written meanwhile are read again: half of a file, or of an edit, may load and be wrong."""
+        for _ in range(LOADS_MAX - 1):
+            if (why := self._try_to_load(is_last=False)) is not None:
+                return why
             time.sleep(GATHER_S)
+        return self._try_to_load(is_last=True) or ""
 
-    def _has_loaded(self, *, is_last: bool) -> bool:
-        """Whether that is done with, well or not."""
+    def _try_to_load(self, *, is_last: bool) -> str | None:
+        """Why that failed, or ""; None: it is to be tried again."""
         assert self._imports is not None
         begun: list[Wsgi | Asgi] = []
         try:
@@ -312,15 +316,15 @@ class Mounts:
             for one in reversed(begun):
                 self._end(one)
             if not is_last and self._imports.changed():
-                return False
+                return None
             cause = error.__cause__ if isinstance(error, UsageError) else error
             trace = f":\n{told(cause, _LOADERS).rstrip()}" if cause is not None else ""
             said = error if isinstance(error, ZcserveError) else _reason(error)
             _log.error("mounts: the last good version goes on: %s%s", said, Block(trace))
             self._imports.show_lines()
-            return True
+            return str(said)
         self._context.call_soon(partial(self._flip, found))
-        return True
+        return ""
 
     def _flip(self, found: dict[bytes, Wsgi | Asgi]) -> None:
         """From now on requests go to these. In the loop's thread."""

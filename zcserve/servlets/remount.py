@@ -92,25 +92,28 @@ class Edits:
 
 
 class Remount:
-    """The thread. In it `load` is called for what is due, and must not raise; `retire` ends what was replaced and has
-    no requests left, and says whether anything has."""
+    """The thread. In it `load` is called for what is due; it says why that failed, or "", and must not raise. `retire`
+    ends what was replaced and has no requests left, and says whether anything has."""
 
-    def __init__(
-        self, imports: Imports, *, load: Callable[[], None], retire: Callable[[], bool], watches: bool
-    ) -> None:
+    def __init__(self, imports: Imports, *, load: Callable[[], str], retire: Callable[[], bool], watches: bool) -> None:
         """Raises NoThreadError, OSError."""
         self._imports = imports
         self._load = load
         self._retire = retire
         self._watches = watches
         self._edits = Edits()
-        self._asked = self._ended = False
+        self._asked: list[Callable[[str], object]] = []
+        self._ended = False
         self._wake: Wake | None = Wake()
         self._thread = threads.start(self._run, "zcserve-mounts")
 
-    def ask(self) -> None:
-        """Have everything loaded anew, whether it changed or not. Any thread."""
-        self._asked = True
+    def ask(self, told: Callable[[str], object] = lambda why: None) -> None:
+        """Have everything loaded anew, whether it changed or not. Any thread. `told` hears in the thread why that
+        failed, or "" where it ends before, too."""
+        if self._ended:
+            told("")
+            return
+        self._asked.append(told)
         self.look()
 
     def look(self) -> None:
@@ -142,8 +145,12 @@ class Remount:
             if not self._is_due():
                 self._wait(LOOK_S if retiring else None)
             elif not self._ended:
-                self._asked = False
-                self._load()
+                asked, self._asked = self._asked, []
+                why = self._load()
+                for told in asked:
+                    told(why)
+        for told in self._asked:
+            told("")
 
     def _is_due(self) -> bool:
         """Whether something is to be loaded anew, and all edits that belong together are made."""
