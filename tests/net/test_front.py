@@ -103,6 +103,14 @@ def test_a_site_has_the_lanes_number_and_one_that_is_gone_is_told_nothing() -> N
     assert lane.told[2:] == []
 
 
+def test_hosts_may_be_told_in_any_order_of_their_sites() -> None:
+    front, lane = fast()
+    lane.numbers = iter((1, 2))
+    lane.add_site = lambda: next(lane.numbers)  # type: ignore[attr-defined]
+    front.set_hosts({b"a.test": 8, b"*.b.test": 6}, 7, None)  # a start, at which no site was told of before
+    assert lane.told == [("set_hosts", {b"a.test": 2, b"*.b.test": 0}, 1, None)]
+
+
 def test_at_most_half_of_the_lanes_connections_are_shed() -> None:
     front, lane = fast()
     front.shed(16)

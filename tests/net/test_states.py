@@ -163,6 +163,7 @@ def test_a_client_that_keeps_the_server_waiting_has_no_claim_to_its_place() -> N
 def test_a_client_that_had_its_answer_has_no_claim_and_one_that_is_owed_one_the_highest() -> None:
     here = Here()
     assert here.at(State.WAIT).claim is Claim.OWED  # its first request waits for its turn
+    assert here.at(State.IDLE).claim is Claim.NONE  # after a plain hit
     here.http.is_new = False
     assert [here.at(state).claim for state in (State.IDLE, State.HEAD, State.WAIT)] == [Claim.NONE] * 3
     here.http.is_applications_turn = True

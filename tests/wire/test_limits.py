@@ -19,6 +19,7 @@ from tests.support.command import StartCommand
 from tests.support.connections import connections_of
 from tests.support.site import Serve, Site
 from tests.support.waiting import WaitUntil, is_readable
+from zcserve.net import states
 from zcserve.net.states import FRESH_S, State
 
 LARGE = 8 << 20  # more than any socket takes that nobody reads from
@@ -219,6 +220,25 @@ def test_a_connection_that_was_not_heard_yet_is_spared_at_the_limit(root: Path, 
             assert heard.at_end()  # though it was idle for the shortest time
             for client in fresh:
                 assert client.get("/page").body == b"a page"
+
+
+def test_a_first_request_that_is_on_its_way_is_spared_while_others_are_idle(
+    root: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
+    monkeypatch.setattr(states, "FRESH_S", 60.0)  # however busy the machine is
+    server = serve(root, engine="python", connections_max=4)
+    with contextlib.ExitStack() as clients:
+        begun = clients.enter_context(Client(server.port))
+        begun.send(GET_PAGE[:-2])
+        wait_until(lambda: any(not one.clock.is_fresh for one in connections_of(server.service)))  # it was heard
+        idle = [clients.enter_context(Client(server.port)) for _ in range(3)]
+        for client in idle:
+            assert client.get("/page").status == 200
+        with Client(server.port) as newcomer:
+            assert newcomer.get("/page").status == 200
+            assert idle[0].at_end()
+            begun.send(GET_PAGE[-2:])
+            assert begun.read().status == 200  # though nothing was heard of it for the longest time
 
 
 def test_what_is_shed_and_refused_is_counted_and_told(

@@ -83,8 +83,9 @@ def lead(link: Path, release: Path) -> None:
 
 @pytest.fixture
 def server(hoster: Hoster, start: Start) -> Server:
-    """A default site, one with a wildcard, and one below that."""
+    """A default site, one with nothing but a wildcard, one with a wildcard and a name, and one below that."""
     tables = (
+        hoster.table("wild", "*.wild.example"),
         hoster.table("wide", "*.example.org", "wide.example"),
         hoster.table("deep", "*.deep.example.org", "deep.example.org", cache_control="max-age=7", index=("page",)),
     )
@@ -97,6 +98,7 @@ def test_a_connection_asks_each_site_by_its_name(server: Server) -> None:
             assert ask(client, "www.example") == b"200 www"
             assert ask(client, "WIDE.example:81") == b"200 wide"
             assert ask(client, "a.example.org.") == b"200 wide"
+            assert ask(client, "a.wild.example") == b"200 wild"
             assert ask(client, "deep.example.org") == b"200 deep"
             assert ask(client, "a.b.deep.example.org") == b"200 deep"
             assert ask(client, "127.0.0.1") == b"200 www"

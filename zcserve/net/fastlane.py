@@ -384,8 +384,11 @@ class FastLane(Front):
 
     def set_hosts(self, names: Mapping[bytes, int], unnamed: int | None, unknown: int | None) -> None:
         """As `Front.set_hosts`."""
-        first, other = (None if number is None else self.shelf(number).site for number in (unnamed, unknown))
-        self.lane.set_hosts({name: self.shelf(number).site for name, number in names.items()}, first, other)
+        numbers = {*names.values(), *(number for number in (unnamed, unknown) if number is not None)}
+        # In their order: each new one has to be the highest so far, and names have an order of their own.
+        site_of = {number: self.shelf(number).site for number in sorted(numbers)}
+        first, other = (None if number is None else site_of[number] for number in (unnamed, unknown))
+        self.lane.set_hosts({name: site_of[number] for name, number in names.items()}, first, other)
 
     def _map_pages(self) -> None:
         """The store has the memfd by now that it stays with (`Store.adopt`)."""

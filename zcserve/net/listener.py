@@ -4,7 +4,8 @@ Edge-triggered, a listener is told once of a queue that fills: after an accept t
 event comes. So a listener that stops early, for its turn's share, for want of descriptors or at the connection limit,
 is *starved* until it has seen EAGAIN, and is tried again in the next turn, when a connection closes, or a little later.
 
-At the limit, endings whose clients have everything are closed, and then the connections that have been idle longest.
+At the limit, endings whose clients have everything are closed, and then the connections that have been idle longest;
+last of these the ones whose first request may be on its way.
 Where descriptors are short, resident bodies that hold one are evicted first (`--in-place`), and only idle connections
 that are older than `FRESH_S` are closed; while all are younger, new clients wait in the kernel's queue. When no
 connection is idle, the descriptor held in reserve takes one client at a time out of the queue, to answer it with 503.
@@ -352,7 +353,7 @@ class Listener:
     def _shed_idlest(self, age_s: float, want: Want) -> bool:
         """Close the connections that have been idle longest; False when none is idle. A connection that is younger than
         `age_s` is spared, one that was not heard yet has `FRESH_S` in any case, and so is one to which an answer is
-        still on its way."""
+        still on its way. One whose first request may be on its way goes after all that had their answer."""
         service = self._service
         self._short_of = want
         shed = self._loop.front.shed(SHED_BATCH)
@@ -364,7 +365,7 @@ class Listener:
             return False
         now = self._loop.now
         idle = [connection for connection in service.connections if connection.clock.may_be_shed(age_s)]
-        idle.sort(key=lambda connection: connection.clock.idle_since)
+        idle.sort(key=lambda connection: (connection.clock.claim, connection.clock.idle_since))
         count = sum(connection.shed() for connection in idle[: min(SHED_BATCH, len(idle) // 2 + 1)])
         if count:
             service.shortage.note(want, now, shed=count)

@@ -134,7 +134,7 @@ class Clock:
             return Claim.STREAM
         if state is State.WAIT and (http.is_new or http.wait is not None or http.is_applications_turn):
             return Claim.OWED
-        is_late = not http.is_new or self._service.loop.now >= self.since + FRESH_S
+        is_late = state is State.IDLE or not http.is_new or self._service.loop.now >= self.since + FRESH_S
         return Claim.NONE if is_late else Claim.FRESH
 
     @property
