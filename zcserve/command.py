@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from zcserve.ctl.shell import EXIT_WRONG_USE, complain
             from zcserve.errors import UsageError
 
-            told = f"{word!r} is neither a command nor a directory here: did you mean zcserve {meant}? (--help lists all)"
+            told = (
+                f"{word!r} is neither a command nor a directory here: did you mean zcserve {meant}? (--help lists all)"
+            )
             return complain("zcserve", UsageError(told), EXIT_WRONG_USE)
         case _:
             from zcserve import cli
