@@ -173,7 +173,7 @@ def test_what_the_old_site_is_told_after_the_last_look_of_the_new_one_is_known_b
         assert own.says(client, "a") == b"a"
         monkeypatch.setattr(Builder, "catch_up", late)
         own.file.write_text(own.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=2"\nhosts = ["a'))
-        reload("come or changed: a; gone or changed: a")
+        reload("new: none; changed: a; gone: none")
         assert not left
         assert server.sites.first.site is not old
         assert own.says(client, "a") == b"newer"
@@ -196,7 +196,7 @@ def test_a_purge_that_waits_when_the_site_is_rebuilt_is_of_the_new_one_and_is_to
 
     monkeypatch.setattr(Handing, "await_held", late)
     node.file.write_text(node.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
-    reload("come or changed: a; gone or changed: a")
+    reload("new: none; changed: a; gone: none")
     wait_until(lambda: told)
     assert [(one.matched, one.purged, one.why) for one in told] == [(1, 1, "")]
     with Client(server.port) as client:
@@ -307,18 +307,18 @@ def test_a_reload_that_changes_another_site_each_time_keeps_no_file_as_it_was_be
     before = files()
     names = ("a", "b", "c", "d", "e", "f")
     node.write(*names, more="keep_generations = 1\n")
-    reload("come or changed: a, b, c, d, e, f")
+    reload("changed: a, b; gone: none")
     for name in names:
         text = node.file.read_text()
         rule = f'[[sites.{name}.rules]]\npath = "/*"\nset = {{ X-A = "{name}" }}\n'
         lead = f'[[sites.{name}.redirects]]\nfrom = "/{name}"\nto = "/page"\n'
         node.file.write_text(f"{text}\n{rule}{lead}")
-        reload(f"come or changed: {name}; gone or changed: {name}")
+        reload(f"new: none; changed: {name}; gone: none")
     (node.path / "other").mkdir()
     for name in names[:3]:  # which has an older generation from now on
         text = node.file.read_text().replace(f'"{node.path / name}"', f'"{node.path / "other"}"')
         node.file.write_text(f"# a line more\n{text}")
-        reload(f"come or changed: {name}; gone or changed: {name}")
+        reload(f"new: none; changed: {name}; gone: none")
         assert len(node.server.sites.named(name).site.generations) == 2  # type: ignore[union-attr]
     reload("reloaded: ")
     wait_until(lambda: files() - before <= 1)  # beside that which the server began with
