@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import threading
+import re
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -425,7 +426,8 @@ def test_a_mount_that_fails_or_hangs_leaves_the_site_as_it_was_and_holds_up_no_o
         words.write_text("1 / 0\n")
         node.write(a=package.mount("/new"))
         assert reload() == "not all sites could be built, the log says why: a"
-        assert f"reload: site a is as it was: {package.name}.web cannot be imported: ZeroDivisionError" in caplog.text
+        told = f"mount /new={package.name}.web:application: {package.name}.web cannot be imported: ZeroDivisionError"
+        assert re.search(rf"reload: site a is as it was: \S+:\d+:1: {re.escape(told)}", caplog.text)
         assert f"({words}:1)" in caplog.text
         words.write_text(HANGS)
         monkeypatch.setattr(applications, "LOADED_WITHIN_S", 0.5)

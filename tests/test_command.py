@@ -59,3 +59,18 @@ def test_all_else_is_the_servers(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_installed_command_is_this_one() -> None:
     assert 'zcserve = "zcserve.command:main"' in (CHECKOUT / "pyproject.toml").read_text()
+
+
+def test_a_word_that_is_neither_a_command_nor_there_is_told_with_what_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word, meant in (("chekc", "zcserve check?"), ("explian", "zcserve explain?"), ("purge", "zcserve ctl purge?")):
+        assert main([word, "/a"]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"zcserve: {word!r} is neither a command nor a directory here: did you mean {meant} ")
+        assert told.count("\n") == 1
+    assert main(["www"]) == 2  # like no command
+    assert "root 'www' does not exist" in capsys.readouterr().err
+    (tmp_path / "chek").mkdir()
+    assert main(["chek", "--check", "--engine", "python"]) == 0

@@ -91,11 +91,11 @@ def test_sites_come_go_and_change_beside_a_client_of_another(
     with Client(node.server.port) as client, Client(node.server.port) as other:
         assert [node.says(client, name) for name in ("a", "b", "c")] == [b"a", b"b", b"421"]
         node.write("a", "b", "c")
-        reload("reloaded: 3 sites; come or changed: c; gone or changed: none")
+        reload("reloaded: 3 sites; new: c; changed: none; gone: none")
         assert [node.says(client, name) for name in ("a", "b", "c")] == [b"a", b"b", b"c"]
         wait_until(lambda: store.resident == 3)
         node.write("a", "c", a="renamed")
-        reload("reloaded: 2 sites; come or changed: none; gone or changed: b")
+        reload("reloaded: 2 sites; new: none; changed: a; gone: b")
         assert [node.says(other, name) for name in ("a", "b", "c", "renamed")] == [b"421", b"421", b"c", b"a"]
         wait_until(lambda: store.resident == 2)
         (node.path / "a" / "page").write_text("patched")
@@ -103,7 +103,7 @@ def test_sites_come_go_and_change_beside_a_client_of_another(
         first = node.server.sites.first.site
         node.write("a", "c", more=f'root = "{node.path / "b"}"\n')
         (node.path / "a" / "page").write_text("patched")
-        reload("reloaded: 3 sites; come or changed: default; gone or changed: none")
+        reload("reloaded: 3 sites; new: default; changed: a; gone: none")
         assert [node.says(client, name) for name in ("x", "c")] == [b"b", b"c"]
         wait_until(lambda: node.says(client, "a") == b"patched")  # a patch, or its own reload
         assert node.server.site.name == "default"
@@ -138,7 +138,7 @@ def test_what_the_old_site_serves_by_now_is_not_taken_back_by_the_one_that_was_b
         monkeypatch.setattr(Builder, "build", late)
         caplog.clear()
         node.server.reload()
-        wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+        wait_until(lambda: "new: none; changed: a; gone: none" in caplog.text)
         assert not left
         for _ in range(3):
             assert published(client)
@@ -173,7 +173,7 @@ def test_what_the_old_site_is_told_after_the_last_look_of_the_new_one_is_known_b
         assert own.says(client, "a") == b"a"
         monkeypatch.setattr(Builder, "catch_up", late)
         own.file.write_text(own.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=2"\nhosts = ["a'))
-        reload("come or changed: a; gone or changed: a")
+        reload("new: none; changed: a; gone: none")
         assert not left
         assert server.sites.first.site is not old
         assert own.says(client, "a") == b"newer"
@@ -196,7 +196,7 @@ def test_a_purge_that_waits_when_the_site_is_rebuilt_is_of_the_new_one_and_is_to
 
     monkeypatch.setattr(Handing, "await_held", late)
     node.file.write_text(node.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
-    reload("come or changed: a; gone or changed: a")
+    reload("new: none; changed: a; gone: none")
     wait_until(lambda: told)
     assert [(one.matched, one.purged, one.why) for one in told] == [(1, 1, "")]
     with Client(server.port) as client:
@@ -239,7 +239,7 @@ def test_a_site_that_changes_is_built_beside_the_old_one_and_its_memory_comes_ba
         assert node.says(client, "a") == b"a"
         text = node.file.read_text()
         node.file.write_text(text.replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
-        reload("reloaded: 2 sites; come or changed: a; gone or changed: a")
+        reload("reloaded: 2 sites; new: none; changed: a; gone: none")
         client.send(b"GET /page HTTP/1.1\r\nHost: a.example\r\n\r\n")
         assert client.read()["Cache-Control"] == b"max-age=9"
     wait_until(lambda: node.server.store.resident == 2)
@@ -254,10 +254,10 @@ def test_a_site_that_gets_another_share_of_memory_is_built_anew_with_it(
     assert [(share.least, share.most) for share in shares] == [(0, None)]
     text = node.file.read_text()
     node.file.write_text(text.replace('hosts = ["a', 'memory_min = "1M"\nmemory_max = "2M"\nhosts = ["a'))
-    reload("reloaded: 2 sites; come or changed: a; gone or changed: a")
+    reload("reloaded: 2 sites; new: none; changed: a; gone: none")
     assert [(share.least, share.most) for share in shares] == [(0, None), (1 << 20, 2 << 20)]
     node.file.write_text(text)
-    reload("reloaded: 2 sites; come or changed: a; gone or changed: a")
+    reload("reloaded: 2 sites; new: none; changed: a; gone: none")
     wait_until(lambda: [(share.least, share.most) for share in shares] == [(0, None)])
     with Client(node.server.port) as client:
         assert [node.says(client, name) for name in ("a", "b")] == [b"a", b"b"]
@@ -283,7 +283,7 @@ def test_what_changed_sites_were_made_of_is_gone_without_a_collector(
             old += map(weakref.ref, (site, site.loader, site.builder, content))
             del site, content
             node.file.write_text(text.replace('hosts = ["b', f'cache_control = "max-age={number}"\nhosts = ["b'))
-            reload("gone or changed: b")
+            reload("new: none; changed: b; gone: none")
             wait_until(is_gone)
             if not number:
                 before = len(os.listdir("/proc/self/fd"))
@@ -307,18 +307,18 @@ def test_a_reload_that_changes_another_site_each_time_keeps_no_file_as_it_was_be
     before = files()
     names = ("a", "b", "c", "d", "e", "f")
     node.write(*names, more="keep_generations = 1\n")
-    reload("come or changed: a, b, c, d, e, f")
+    reload("changed: a, b; gone: none")
     for name in names:
         text = node.file.read_text()
         rule = f'[[sites.{name}.rules]]\npath = "/*"\nset = {{ X-A = "{name}" }}\n'
         lead = f'[[sites.{name}.redirects]]\nfrom = "/{name}"\nto = "/page"\n'
         node.file.write_text(f"{text}\n{rule}{lead}")
-        reload(f"come or changed: {name}; gone or changed: {name}")
+        reload(f"new: none; changed: {name}; gone: none")
     (node.path / "other").mkdir()
     for name in names[:3]:  # which has an older generation from now on
         text = node.file.read_text().replace(f'"{node.path / name}"', f'"{node.path / "other"}"')
         node.file.write_text(f"# a line more\n{text}")
-        reload(f"come or changed: {name}; gone or changed: {name}")
+        reload(f"new: none; changed: {name}; gone: none")
         assert len(node.server.sites.named(name).site.generations) == 2  # type: ignore[union-attr]
     reload("reloaded: ")
     wait_until(lambda: files() - before <= 1)  # beside that which the server began with
@@ -356,12 +356,12 @@ def test_a_site_that_cannot_be_built_keeps_its_hosts_and_no_other_site_gets_them
     node.write("a", "b", "c", b="new", c="b")
     text = node.file.read_text()
     node.file.write_text(text.replace(f'root = "{node.path / "b"}"', 'root = "nothing"'))
-    reload("reloaded: 3 sites; come or changed: c; gone or changed: none")
+    reload("reloaded: 3 sites; new: c; changed: none; gone: none")
     assert "b.example stays with site b, and does not go to site c" in caplog.text
     with Client(node.server.port) as client:
         assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"b", b"421"]
         node.file.write_text(text)
-        reload("reloaded: 3 sites; come or changed: none; gone or changed: none")
+        reload("reloaded: 3 sites; new: none; changed: b, c; gone: none")
         assert [node.says(client, name) for name in ("a", "b", "new")] == [b"a", b"c", b"b"]
 
 
@@ -416,14 +416,14 @@ def test_a_site_that_is_rebuilt_counts_on_and_is_in_its_place_and_one_that_goes_
     content.site.hits, content.site.misses = 5, 3
     node.file.write_text(node.file.read_text().replace('hosts = ["a', 'cache_control = "max-age=9"\nhosts = ["a'))
     server.reload()
-    wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+    wait_until(lambda: "new: none; changed: a; gone: none" in caplog.text)
     after = server.contents.first
     assert after is not content
     assert after.site is server.site
     assert (after.site.hits, after.site.misses) == (5, 3)
     assert after.counters.flips >= 2
     node.write("b")
-    reload("reloaded: 1 sites; come or changed: none; gone or changed: a")
+    reload("reloaded: 1 sites; new: none; changed: none; gone: a")
     account = after.site.account
     assert (server.service.past_hits[account], server.service.past_misses[account]) == (5, 3)
 
@@ -443,16 +443,16 @@ def test_no_figure_of_a_site_falls_when_it_is_rebuilt_goes_or_comes_again(
             node.says(client, name)
         assert asked() == {"a": 1, "b": 2, "(none)": 1}
         node.file.write_text(node.file.read_text().replace('hosts = ["b', 'cache_control = "max-age=9"\nhosts = ["b'))
-        reload("come or changed: b; gone or changed: b")
+        reload("new: none; changed: b; gone: none")
         node.says(client, "b")
         assert asked() == {"a": 1, "b": 3, "(none)": 1}
         node.write("a", "c")
-        reload("come or changed: c; gone or changed: b")
+        reload("new: c; changed: none; gone: b")
         for name in ("b", "c"):  # b is a name that no site has
             node.says(client, name)
         assert asked() == {"a": 1, "b": 3, "c": 1, "(none)": 2}
         node.write("a", "b")
-        reload("come or changed: b; gone or changed: c")
+        reload("new: b; changed: none; gone: c")
         node.says(client, "b")
         assert asked() == {"a": 1, "b": 4, "c": 1, "(none)": 2}
 
@@ -462,10 +462,10 @@ def test_pins_of_the_operator_stay_when_a_site_is_rebuilt(
 ) -> None:
     reload = reloads(node, wait_until, caplog)
     node.file.write_text(node.file.read_text().replace('hosts = ["a', 'pin = ["*.css", "*.js"]\nhosts = ["a'))
-    reload("come or changed: a")
+    reload("changed: a; gone: none")
     node.server.site.pins.change(["page"], ["*.css"])
     node.file.write_text(node.file.read_text().replace('pin = ["*.css"', 'pin = ["*.css", "*.svg"'))
-    reload("come or changed: a")
+    reload("changed: a; gone: none")
     assert node.server.site.pins.globs == ("*.svg", "*.js", "page")
     assert node.server.store.pinned_bytes > 0
 
@@ -498,7 +498,7 @@ def test_what_is_pinned_while_a_site_is_rebuilt_is_pinned_in_the_new_one(
     pin(["p?ge"], ["page"])
     assert (told[1].globs, told[1].files) == (("other", "p?ge"), 1)
     go_on.set()
-    wait_until(lambda: "come or changed: a; gone or changed: a" in caplog.text)
+    wait_until(lambda: "new: none; changed: a; gone: none" in caplog.text)
     after = node.server.content
     assert after is not content
     assert after.site.pins.globs == ("*.js", "other", "p?ge")
@@ -642,14 +642,14 @@ def test_a_site_lists_its_names_from_a_reload_on_and_others_do_not(
         assert [status(client, host) for host in "ab"] == [404, 404]
         node.write("b", "a")
         node.file.write_text(node.file.read_text() + "listing = true\n")  # of the last site
-        reload("come or changed: a;")
+        reload("changed: a;")
         for _ in range(3):
             assert [status(client, host) for host in "ab"] == [200, 404]
         node.write("a", "b", more="listing = true\n")
-        reload("come or changed: b;")
+        reload("changed: b;")
         assert [status(client, host) for host in "ab"] == [200, 200]
         node.write("a", "b")
-        reload("come or changed: a, b;")
+        reload("changed: a, b;")
         assert [status(client, host) for host in "ab"] == [404, 404]
 
 
@@ -660,7 +660,7 @@ def test_pages_for_errors_and_the_dialect_of_rules_come_with_a_reload(
     (node.path / "b" / "_redirects").write_text("/old /new\n")
     text = node.file.read_text().replace('hosts = ["b', 'rules_dialect = "cloudflare"\nhosts = ["b')
     node.file.write_text(text + '[sites.a.error_pages]\n404 = "/page"\n')
-    reload("reloaded: 2 sites; come or changed: a, b; gone or changed: a, b")
+    reload("reloaded: 2 sites; new: none; changed: a, b; gone: none")
     with Client(node.server.port) as client:
         client.send(b"GET /none HTTP/1.1\r\nHost: a.example\r\n\r\n")
         assert ((absent := client.read()).status, absent.body) == (404, b"a")

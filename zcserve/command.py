@@ -5,6 +5,7 @@ Each is imported only when it is meant: `zcserve ctl ready` takes a third of the
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,7 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             ask = cli.check if name == "check" else cli.explain
             return ask(list(words[1:]), owns_process=argv is None)
+        case word if word.isalpha() and not os.path.lexists(word) and (meant := _meant(word)):
+            from zcserve.ctl.shell import EXIT_WRONG_USE, complain
+            from zcserve.errors import UsageError
+
+            told = (
+                f"{word!r} is neither a command nor a directory here: did you mean zcserve {meant}? (--help lists all)"
+            )
+            return complain("zcserve", UsageError(told), EXIT_WRONG_USE)
         case _:
             from zcserve import cli
 
             return cli.main(None if argv is None else list(argv))
+
+
+def _meant(word: str) -> str:
+    """The command that a word is a typo of, or one of `zcserve ctl` that stands without its ctl; "" for neither."""
+    from zcserve.ctl.commands import COMMANDS, PROGRAMS
+    from zcserve.errors import alike
+
+    return f"ctl {word}" if word in COMMANDS else alike(word, PROGRAMS)

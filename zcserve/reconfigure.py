@@ -292,11 +292,12 @@ class Reconfigure:
             self._open(one)
         going = set(gone)
         kept = [tenant for tenant in self._sites if tenant not in going]
-        renamed = 0
+        renamed: set[str] = set()
         everyone = [*kept, *(one.tenant for one in come)]
         for tenant in everyone:
             hosts = frozenset(host.encode() for host in names[tenant.site.name])
-            renamed += hosts != tenant.site.names
+            if hosts != tenant.site.names:
+                renamed.add(tenant.site.name)
             tenant.site.names = hosts
             tenant.config = replace(tenant.config, hosts=names[tenant.site.name])
         before, self._config = self._config, wanted
@@ -320,10 +321,10 @@ class Reconfigure:
             heirs = {one.old: one.tenant for one in come}
             left = [(tenant, content, heirs.get(tenant)) for tenant, content in zip(gone, contents, strict=True)]
             service.loop.front.when_passed(partial(self._forget, left))
-        came, went = (sorted(one.site.name for one in some) for some in ([one.tenant for one in come], gone))
-        _log.info(
-            "reloaded: %d sites; come or changed: %s; gone or changed: %s", len(tenants), _told(came), _told(went)
-        )
+        came, went = {one.tenant.site.name for one in come}, {tenant.site.name for tenant in gone}
+        changed = (came & went) | (renamed - came)
+        told = "reloaded: %d sites; new: %s; changed: %s; gone: %s"
+        _log.info(told, len(tenants), _told(came - went), _told(changed), _told(went - came))
         return True
 
     def _open(self, one: Come) -> None:
@@ -462,4 +463,4 @@ def _names(
 
 
 def _told(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
+    return ", ".join(sorted(names)) or "none"

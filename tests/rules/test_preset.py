@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zcserve.rules.preset import IMMUTABLE, SECURE, presets
+from zcserve.rules.preset import IMMUTABLE, SECURE, presets, switch_of
 from zcserve.rules.rule import check_name, check_value
 
 
@@ -29,3 +29,8 @@ def test_a_preset_says_nothing_that_a_rule_may_not_say() -> None:
 
 def test_nothing_is_asked_of_browsers_over_plain_http_that_is_for_tls() -> None:
     assert b"strict-transport-security" not in {name.lower() for name, _ in SECURE}
+
+
+def test_a_preset_is_told_as_the_flag_that_it_stands_for() -> None:
+    told = [switch_of(rule) for rule in presets(secure=True, immutable=True, listing=True)]
+    assert told == ["--secure-headers", "--immutable", "--listing"]

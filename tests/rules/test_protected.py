@@ -118,6 +118,17 @@ def test_a_path_that_protects_no_file_is_told() -> None:
     assert list(some.idle([b"/in/a", b"/b"], heads=["/privat"])) == [second]
 
 
+def test_a_slip_in_a_path_that_may_be_an_applications_is_told_where_a_file_is_much_like_it() -> None:
+    some = read(f"path = ['/privat/**', '/api/**', '/in/**']\n{USERS}")
+    keys = [b"/private/a", b"/in/a"]
+    assert list(some.idle(keys, heads=["/"])) == []
+    told = "'/privat/**' protects no file; did you mean '/private/**'? (an application may have the path)"
+    assert list(some.doubtful(lambda: keys, ["/"])) == [f"site.toml:2:9: auth[0].path[0]: {told}"]
+    assert list(some.doubtful(lambda: keys, ["/privat"])) == [f"site.toml:2:9: auth[0].path[0]: {told}"]
+    assert list(some.doubtful(lambda: keys, ["/app"])) == []  # `idle` tells it
+    assert list(some.doubtful(lambda: keys, [])) == []
+
+
 def test_a_realm_stands_in_quotes() -> None:
     (rule,) = (one for one in [read(f"path = '/a'\nrealm = 'a \"b\\'\n{USERS}").of(b"/a")] if one)
     assert rule.challenge == rb'Basic realm="a \"b\\", charset="UTF-8"'

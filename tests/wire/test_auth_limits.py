@@ -115,7 +115,7 @@ def test_a_client_that_guesses_gets_429_and_no_other_client_feels_it(
         assert len(house.checked) == checked + 2
         assert guess(guesser, MOST).status == 429
     assert "answered 429, a client has told as many wrong passwords as --wrong-passwords-max (3) allows" in caplog.text
-    assert "as a proxy it stands for all clients, without --proxy-headers" in caplog.text
+    assert "if it is a proxy, all its clients count as one: --proxy-headers" in caplog.text
     logged = wait_until(lambda: [one for one in (tmp_path / "log").read_text().splitlines() if '" 429 ' in one])
     assert {line.split(" [")[0] for line in logged} <= {f"{GUESSER} - -", f"{OTHER} - -"}
     assert house.keeper.counts["limited"] > 4

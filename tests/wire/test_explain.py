@@ -464,6 +464,10 @@ Server: zcserve
             (W + "/listed/a.json", "-X", "OPTIONS", "-H", OWN, "-H", LEAVE),
             ["answer what a page of another origin may ask for", "+ Access-Control-Max-Age: 60", "status 204"],
         ),
+        (
+            (W + "/listed/a.json", "-X", "OPTIONS", "-H", OTHER, "-H", LEAVE),
+            ["answer no leave for a page of another origin", "status 204"],
+        ),
         ((W + "/%00",), ["answer refused: NUL in the path", "status 400"]),
     ],
 )
@@ -472,6 +476,15 @@ def test_the_command_tells_what_decided(
 ) -> None:
     text = told(asked, capsys, *words).splitlines()
     assert [line for line in lines if line.format(file=asked.file) not in text] == []
+
+
+def test_a_switch_is_told_by_its_flag_and_only_where_it_gives_fields(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "headers --secure-headers (/**)" in told(asked, capsys, W + "/about")
+    listed = told(asked, capsys, M + "/dl/")  # a site with listing and immutable
+    assert "rule --listing" in listed
+    assert "headers --" not in listed
 
 
 def test_the_same_as_json(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_hundreds_of_sites_have_the_threads_of_a_few_and_each_is_followed_by_its
         tenants, contents = list(server.sites), list(server.contents)
         hoster.add()
         server.reload()
-        wait_until(lambda: f"come or changed: s{MANY}; gone or changed: none" in caplog.text)
+        wait_until(lambda: f"new: s{MANY}; changed: none; gone: none" in caplog.text)
         assert list(server.sites)[:MANY] == tenants
         assert list(server.contents)[:MANY] == contents
         hoster.publish(MANY, "the newest")

@@ -144,7 +144,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _SITE = Word(str, "the site that is meant, by its name; else the first one")
 _WAIT = {"wait": Word(bool, "answer when it has ended, and say how; else when it has begun", default=False)}
 
-RELOAD = Wording("reload", "read the root again, and flip to what is there; all servlets are loaded anew", _WAIT)
+RELOAD = Wording(
+    "reload", "read configuration and roots again, and flip to what is there; applications are loaded anew", _WAIT
+)
 UPGRADE = Wording("upgrade", "start the program anew, have it take over without a request lost, and end", _WAIT)
 DRAIN = Wording("drain", "answer all that comes, but let each answer be its connection's last, and be not ready")
 UNDRAIN = Wording("undrain", "serve as before")

@@ -30,6 +30,8 @@ def doubts_about_rules(generation: Generation, config: Config) -> Iterator[str]:
     rules, heads = generation.root.rules, _heads(config)
     yield from rules.doubts(generation.has_file, lambda: _keys(generation), heads)
     if generation.resources:
+        if rules.asks:
+            yield from rules.protections.doubtful(lambda: _keys(generation), heads)
         yield from rules.idle(lambda: _keys(generation), heads)
         is_said = config.index != KEYS["index"].default
         names = {key.rpartition(b"/")[2] for key in _keys(generation)} if is_said else set()

@@ -186,7 +186,7 @@ class Admission:
             tell("answered 503, as many passwords wait to be checked as may")
             return site.failed(503)
         if verdict is Verdict.LIMITED:
-            hint = "; as a proxy it stands for all clients, without --proxy-headers" if is_local(self._client) else ""
+            hint = "; if it is a proxy, all its clients count as one: --proxy-headers" if is_local(self._client) else ""
             tell(f"answered 429, a client has told as many wrong passwords as {self._keeper.limit}{hint}")
             return reply.limited(self._keeper.retry_after_s(self._client), _more_of_answer(site, key, fields))
         return unauthorized(site, protection, key, fields)

@@ -34,6 +34,8 @@ from zcserve.net.request import Parser, host_of, split_target
 from zcserve.net.rewriting import Sent, is_sites_own, place_of, rewrite_of
 from zcserve.phrases import PHRASES
 from zcserve.rules.compiled import Effect
+from zcserve.rules.cors import ALLOW_ORIGIN
+from zcserve.rules.preset import switch_of
 from zcserve.rules.protected import Protection
 from zcserve.rules.redirects import Action
 from zcserve.site.exchange import Stored
@@ -134,7 +136,7 @@ class Explanation:
 def where_of(effect: Effect) -> str:
     """The place of a header rule, and what it is for."""
     written, globs = effect.rule.written, " ".join(effect.rule.globs)
-    return f"{written.where() if written is not None else 'preset'} ({globs})"
+    return f"{written.where() if written is not None else switch_of(effect.rule)} ({globs})"
 
 
 def lines_of(fields: Iterable[tuple[str, str]]) -> list[str]:
@@ -410,7 +412,8 @@ def _which(base: Entry, key: bytes, trail: Trail, *, is_old: bool) -> str:
 def _what(answer: Reply, trail: Trail, site: Site, key: bytes) -> str:
     """What leads to an answer without a file."""
     if trail.preflight is not None:
-        return "what a page of another origin may ask for"
+        allowed = any(name == ALLOW_ORIGIN for effect in trail.preflight for name, _ in effect.given)
+        return "what a page of another origin may ask for" if allowed else "no leave for a page of another origin"
     if trail.action is not None and trail.action.location and answer.status != 200:
         return "a redirect"
     if answer.status == 301:

@@ -337,7 +337,7 @@ class Rules:
         their order, and at last what the one says whose `cors` holds."""
         numbers, hashed = self._matching(key, of_file=of_file)
         lines = self._before(numbers, of_file=of_file)
-        effects = list(self._effects(numbers, lines, is_hashed=hashed))
+        effects = list(filter(_is_told, self._effects(numbers, lines, is_hashed=hashed)))
         cors = self._cors(numbers)
         if cors is not None:
             effects.append(self.effect_of(cors, cors.lines + cors.lines_for(origin)))
@@ -444,6 +444,11 @@ class Rules:
             lines[:] = [line for line in lines if line[0].lower() not in names]
             lines += given
             yield Effect(rule, taken, given)
+
+
+def _is_told(effect: Effect) -> bool:
+    """A rule that is written is told wherever it matches, a preset only where it does something to fields."""
+    return effect.rule.written is not None or bool(effect.taken or effect.given)
 
 
 def _replaced(rule: HeaderRule) -> set[bytes]:

@@ -34,3 +34,10 @@ def presets(*, secure: bool, immutable: bool, listing: bool = False) -> tuple[He
     if listing:
         rules.append(HeaderRule((EVERYWHERE,), listing=True))
     return tuple(rules)
+
+
+def switch_of(rule: HeaderRule) -> str:
+    """The flag that one of `presets` stands for."""
+    if rule.set:
+        return "--secure-headers"
+    return "--immutable" if rule.immutable else "--listing"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, product
 from typing import Any
 
@@ -35,7 +35,7 @@ from zcserve.errors import UsageError
 from zcserve.http import FieldLines, encode_path, parse_list
 from zcserve.paths import decoded
 from zcserve.rules.globbed import GlobTable
-from zcserve.rules.idle import places_of, unmatched
+from zcserve.rules.idle import Place, near, places_of, unmatched
 from zcserve.rules.reading import globs_of
 from zcserve.rules.rule import HeaderRule
 
@@ -134,9 +134,24 @@ class Protections:
     def idle(self, keys: Iterable[bytes], heads: Collection[str] = ()) -> Iterator[str]:
         """Paths that protect none of these files, a line each: a slip in one leaves open what it was to protect.
         Applications may have what begins with one of `heads`."""
-        asking = (places_of(rule.globs, rule.written) for rule in self._rules if rule.users is not None)
-        for where, globs in unmatched(chain.from_iterable(asking), keys, heads):
+        for where, globs in unmatched(self._asking(), keys, heads):
             yield f"{where}: {globs[0]!r} protects no file (/directory/** is all below a directory)"
+
+    def doubtful(self, keys: Callable[[], Iterable[bytes]], heads: Collection[str]) -> Iterator[str]:
+        """Those that `idle` does not tell since an application may have the path, but that are much like the path of a
+        file. `keys` is called each time they are read."""
+        if not heads:
+            return
+        told = unmatched(self._asking(), keys(), heads)
+        for place in unmatched(self._asking(), keys()):
+            meant = next(filter(None, (near(glob, keys()) for glob in place.globs)), "") if place not in told else ""
+            if meant:
+                what = f"{place.where}: {place.globs[0]!r} protects no file"
+                yield f"{what}; did you mean {meant!r}? (an application may have the path)"
+
+    def _asking(self) -> Iterator[Place]:
+        asking = (places_of(rule.globs, rule.written) for rule in self._rules if rule.users is not None)
+        return chain.from_iterable(asking)
 
     def _first(self, path: str) -> Protection | None:
         numbers = self._table.numbers(path)

@@ -198,9 +198,10 @@ class Mounts:
                 with told_when_late(f"mount {text}", self._meanwhile):
                     resource = load(text, self._context)
             except LoadError as error:
+                told = f"{self._context.config.places.get('mount', '')}mount {text}: {error}"
                 if faults is None:
-                    raise
-                faults.append(f"mount {text}: {error}")
+                    raise LoadError(told) from error.__cause__
+                faults.append(told)
                 continue
             finally:
                 if os.getpid() != here:
