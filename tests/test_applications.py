@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import re
 import re
 import shutil
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack

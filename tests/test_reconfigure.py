@@ -377,7 +377,7 @@ def test_hosts_that_a_site_which_cannot_be_built_was_to_get_stay_where_they_were
         wait_until(lambda: node.server.contents.unbuilt)
         assert [node.says(client, name) for name in "ab"] == [b"a", b"b"]
         node.file.write_text(text)
-        reload("reloaded: 2 sites; come or changed: none; gone or changed: none")
+        reload("reloaded: 2 sites; new: none; changed: a, b; gone: none")
         assert [node.says(client, name) for name in "ab"] == [b"b", b"a"]
 
 

@@ -48,8 +48,8 @@ FILES_MANY = 1500
 # A step of a purge of 100,000 paths took 1.6 ms of processor time at most.
 STEP_MAX_S = 0.025
 # The files that a bystander's purge is of, and how long he waits: the median, and what of the longest can be the
-# server's own. Measured of 100,000: MEASURED; less the queues of both sides alone 0.1 to 0.5, and 2.1 to 5.6 ms: a thread
-# that stands in the kernel's queue may hold the GIL.
+# server's own. Less the queues of both sides it was 2.1 to 5.6 ms with 100,000; a thread that has the GIL may stand in
+# a queue, too.
 BYSTANDER_FILES = int(os.environ.get("ZCSERVE_SOAK_FILES", "2000"))
 MEDIAN_S, LONGEST_S = (0.005, 0.005) if "ZCSERVE_SOAK_FILES" in os.environ else (0.02, 1.0)
 
