@@ -367,7 +367,9 @@ def test_a_reload_is_done_when_what_stays_is_loaded_anew_and_says_why_it_is_not(
     package.say("two")
     assert (reload(), said()) == ("", [b"two two", b"one"])
     words.write_text("1 / 0\n")
-    told = f"site a: {package.name}.web cannot be imported: ZeroDivisionError: division by zero ({words}:1)"
+    mount = f"mount /app={package.name}.web:application"
+    why = f"{package.name}.web cannot be imported: ZeroDivisionError: division by zero ({words}:1)"
+    told = f"site a: {node.file}:8:1: {mount}: {why}"
     assert (reload(), said()) == (told, [b"two two", b"one"])
     package.say("three")
     (folder / "_words.py").write_text("1 / 0\n")

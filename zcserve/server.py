@@ -395,16 +395,10 @@ class Server:
         any thread may ask. Returns at once; `told` hears, when all of that has ended, why some failed, or ""."""
         over = self._supervisor.reloading()
         hear = together([over] if told is None else [told, over], 3)
-        before = self.sites.applications_in_use()
-
-        def then(why: str) -> None:  # what comes by the configuration has just been loaded, and what goes is not needed
-            hear(why)
-            self.sites.reload_applications(before, self._service, hear)
-
-        if self._reconfigure is not None:
-            self._reconfigure.reload(then)
-        else:
-            self.loop.call_soon(partial(then, ""))
+        # What comes by the configuration has just been loaded then, and what goes is not needed.
+        anew = partial(self.sites.reload_applications, self.sites.applications_in_use(), self._service, hear)
+        then = together([hear, lambda _: anew()], 1)
+        self.loop.call_soon(partial(then, "")) if self._reconfigure is None else self._reconfigure.reload(then)
         self.contents.reload(hear)
 
     def _say_ready(self) -> None:
