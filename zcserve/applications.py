@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 from zcserve import threads
@@ -117,7 +118,9 @@ class Applications:
             try:
                 application = self._loaded_whole(config, site, loader, service)
             except BaseException as error:  # SystemExit, too: an application does not end the server
-                loaded.set_exception(error if isinstance(error, UsageError) else UsageError(line_of(error)))
+                loaded.set_exception(
+                    error if isinstance(error, UsageError) else UsageError(line_of(error) + _raised_at(error))
+                )
                 return
             loaded.set_result(application)
             if given_up.is_set():
@@ -236,6 +239,12 @@ def _where(thread: threading.Thread) -> str:
     while frame is not None and frame.f_code.co_filename.startswith(_OTHERS):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "at their startup"
+
+
+def _raised_at(error: BaseException) -> str:
+    """Which line of an application's raised it, in brackets; "" where none did."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(_OTHERS)]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def is_same(one: Config, other: Config) -> bool:
