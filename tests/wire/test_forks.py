@@ -138,6 +138,8 @@ def test_a_forked_child_keeps_no_connection_and_no_port(
 def test_a_forked_child_keeps_no_connection_that_comes_while_it_is_forked(
     site: Site, command: StartCommand, tmp_path: Path, lanes: int
 ) -> None:
+    if lanes:
+        pytest.importorskip("zcserve.net._lane")
     site.write("page", b"a page")
     (tmp_path / "servlets").mkdir()
     (tmp_path / "servlets" / "forks.py").write_text(FORKS)
