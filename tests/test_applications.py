@@ -25,6 +25,7 @@ from tests.support.stage import EVENTS, JOURNAL, StageClient
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server, applications
 from zcserve.config.sources import load
+from zcserve.servlets.imports import Imports
 
 SAYS = """
 import _words
@@ -103,11 +104,15 @@ class Node:
 
 
 @pytest.fixture(params=["python", "native"])
-def node(request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Node]:
+def node(
+    request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Node]:
     if request.param == "native":
         pytest.importorskip("zcserve.net._lane")
     caplog.set_level("INFO")
     EVENTS.clear()
+    # Mounts that other tests have not closed bring no modules back.
+    monkeypatch.setattr(sys, "meta_path", [one for one in sys.meta_path if not isinstance(one, Imports)])
     made = Node(tmp_path, request.param)
     with made.server:
         yield made

@@ -31,6 +31,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])  # mounts that are not closed bring their modules back
     before = set(sys.modules)
 
     def write(path: str, source: str) -> None:
