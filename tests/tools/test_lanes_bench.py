@@ -46,7 +46,7 @@ def test_each_side_of_a_ratio_is_measured() -> None:
     named = set(lanes.PEERS) | {lanes.BEFORE}
     cells = [cell for target in lanes.targets(before=True) for cell in target.cells]
     assert {cell.peer for cell in cells} == named
-    runs = {*lanes.APART, *lanes.TOGETHER}
+    runs = {*lanes.APART, *lanes.TOGETHER, *lanes.DEEP}
     by_hand = {lanes.HELLO_APART, lanes.HELLO_TOGETHER, lanes.QUIET, lanes.HELD, lanes.COUNTED}
     assert {cell.workload for cell in cells} == runs | by_hand
     assert not [target for target in lanes.targets() if lanes.BEFORE in {cell.peer for cell in target.cells}]

@@ -7,7 +7,8 @@ How a figure may be wrong, and what is done about it:
   so its ratio is the noise.
 - CPU a request has the fixed costs of a turn in it, which few requests share where a server is not busy. So there are
   both: all lanes on one core with the generator on the other, where each is busy, and all on both cores.
-- Requests a second on both cores are those of the generator, too, which needs its part of them.
+- Requests a second on both cores are those of the generator, too, which needs its part of them: as much as the server
+  where it sends and reads one at a time. So there are those of many in one send, too, of which it needs half.
 - A client's lane is the kernel's word (placed.py). Those of other lanes are picked before a run, and looked at after
   it: one that has moved makes the run invalid.
 - A servlet that counts takes one of two cores, and hits wait for a core. One that holds the GIL and sleeps takes none:
@@ -22,10 +23,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tools.bench.asking import Request
+from tools.bench.content import PAGE
 from tools.bench.peers import zcserve_with_room
 from tools.bench.rounds import Cell, Sample
 from tools.bench.targets import CPU, P50, P99, SPEED, Measured, Target
-from tools.bench.workloads import Workload
+from tools.bench.workloads import BROWSER_HEADERS, Workload
 
 ONE, AGAIN, TWO, FOUR, BEFORE = "1 lane", "1 lane, again", "2 lanes", "4 lanes", "before"
 COUNTS = {ONE: 1, AGAIN: 1, TWO: 2, FOUR: 4}
@@ -50,6 +53,16 @@ def _page(connections: int, generator: str, where: str) -> Workload:
 # On one core by wrk, as the other benches; on both by steady, which takes less of them.
 APART = {f"apart-{number}": _page(number, "wrk", "lanes on one core") for number in CONNECTIONS}
 TOGETHER = {f"together-{number}": _page(number, "steady", "all on both cores") for number in CONNECTIONS}
+DEEP = {
+    f"deep-{number}": Workload(
+        f"1000-byte page, {number} requests at once, a browser's fields, all on both cores",
+        "steady",
+        pipeline=number,
+        connections=64,
+        requests=(Request(PAGE, tuple(BROWSER_HEADERS.items()), file=PAGE),),
+    )
+    for number in (16, 64)
+}
 
 _HELLO = "hello servlet"
 HELLO_APART, HELLO_TOGETHER = f"{_HELLO}, lanes on one core", f"{_HELLO}, all on both cores"
@@ -65,7 +78,7 @@ def _cpu(workloads: dict[str, Workload], subject: str, bound: float) -> list[Tar
 
 def _speed(name: str) -> Target:
     own, other = Cell(name, TWO), Cell(name, ONE)
-    return Target(f"{TOGETHER[name].about}: {TWO}", ONE, own, other, 1.25, SPEED, at_least=True)
+    return Target(f"{(TOGETHER | DEEP)[name].about}: {TWO}", ONE, own, other, 1.25, SPEED, at_least=True)
 
 
 def _hello(workload: str) -> Target:
@@ -77,7 +90,7 @@ def targets(*, before: bool = False) -> list[Target]:
     return [
         *[one for subject, bound in CPU_BOUNDS.items() for one in _cpu(APART, subject, bound)],
         *[one for subject, bound in CPU_BOUNDS.items() for one in _cpu(TOGETHER, subject, bound)],
-        *map(_speed, TOGETHER),
+        *map(_speed, TOGETHER | DEEP),
         _hello(HELLO_APART),
         _hello(HELLO_TOGETHER),
         Target(HELD, "quiet", Cell(HELD, TWO), Cell(QUIET, TWO), 1.20, P99),

@@ -103,7 +103,7 @@ def run_lanes(rounds: int, seconds: int, hits: int, before: Path | None, said: S
     others go on. Raises BenchError when one lane does not start or answers wrong."""
     done = Done()
     peers = {**lanes.PEERS, **({lanes.BEFORE: calls.in_tree(lanes.PLAIN, before)} if before else {})}
-    for workloads, cores in ((lanes.APART, None), (lanes.TOGETHER, (None, None))):
+    for workloads, cores in ((lanes.APART, None), (lanes.TOGETHER | lanes.DEEP, (None, None))):
         done.samples += run_rounds(peers, workloads, rounds=rounds, seconds=seconds, cores=cores, said=said)
     with tempfile.TemporaryDirectory(prefix="zcserve-bench-") as made:
         workdir = Path(made)

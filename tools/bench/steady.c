@@ -16,7 +16,9 @@
  *
  * Long bodies are thrown away inside the kernel, uncopied (MSG_TRUNC, tcp(7)): wrk copies every byte and parses it, at
  * about 1 GB/s on one core; servers that sendfile are several times faster, so with long bodies it measures wrk. Every
- * answer must have the status and the length that its record tells. Prints one line: requests, seconds, percentiles
+ * answer must have the status and the length that its record tells. Where several go out in one send, and RATE is 0, it
+ * looks so into one batch of answers in LOOK_EVERY of a connection, and of the others it counts the bytes, which have to
+ * be those of the answers that it looked into: else its own work is as much as the server's. Prints one line: requests, seconds, percentiles
  * and the maximum in nanoseconds, and how many requests the rate made due that were not answered; or ends with exit
  * code 1 and the reason.
  */
@@ -36,6 +38,7 @@
 #include <unistd.h>
 
 enum { INPUT_BYTES = 8192, OUTPUT_BYTES = 65536, EVENTS_MAX = 512, DEPTH_MAX = 64, PLACES_MAX = 4, DIGITS = 10 };
+enum { LOOK_EVERY = 64 };
 enum { NO_CONTENT = -1, ANY_LENGTH = -2, HEAD_AWAITED = -1 };
 
 struct request {
@@ -44,14 +47,18 @@ struct request {
     int status;
     int64_t length; /* or NO_CONTENT, ANY_LENGTH */
     size_t places[PLACES_MAX], place_count;
+    int64_t answer_bytes; /* of the last answer that was looked into, with its head */
+    int varies;           /* these were others before */
 };
 
 struct connection {
     int fd;
     uint64_t due_ns;
-    const struct request *asked[DEPTH_MAX]; /* what is under way, DEPTH of them */
-    size_t answers;                         /* how many of these are complete */
-    int64_t left;                           /* bytes of content still to come, or HEAD_AWAITED */
+    struct request *asked[DEPTH_MAX]; /* what is under way, DEPTH of them */
+    size_t answers;                   /* how many of these are complete */
+    size_t batches;
+    int counts;   /* the bytes of this batch are counted */
+    int64_t left; /* bytes still to come of the content, or of the batch; or HEAD_AWAITED */
     size_t input_bytes;
     char input[INPUT_BYTES];
 };
@@ -140,17 +147,21 @@ static size_t put_request(char *out, const struct request *request) {
 static void ask(struct connection *at, uint64_t due_ns) {
     static char output[OUTPUT_BYTES];
     size_t bytes = 0;
-    at->left = HEAD_AWAITED;
+    int64_t answer_bytes = 0;
+    at->counts = depth > 1 && !rate && at->batches++ % LOOK_EVERY;
     at->answers = 0;
     at->due_ns = due_ns;
     for (size_t i = 0; i < depth; i++) {
-        const struct request *request = &requests[at_random ? (size_t)random() % request_count : next_request];
+        struct request *request = &requests[at_random ? (size_t)random() % request_count : next_request];
         if (++next_request == request_count)
             next_request = 0;
         at->asked[i] = request;
+        at->counts &= request->answer_bytes && !request->varies;
+        answer_bytes += request->answer_bytes;
         bytes += put_request(output + bytes, request);
         asked++;
     }
+    at->left = at->counts ? answer_bytes : HEAD_AWAITED;
     if (send(at->fd, output, bytes, MSG_NOSIGNAL) != (ssize_t)bytes)
         fail("send");
 }
@@ -196,7 +207,7 @@ static size_t parse_head(const char *from, size_t bytes, int *status, int64_t *l
 }
 
 static size_t read_head(struct connection *at, size_t from) {
-    const struct request *request = at->asked[at->answers];
+    struct request *request = at->asked[at->answers];
     int status;
     int64_t length;
     size_t bytes = parse_head(at->input + from, at->input_bytes - from, &status, &length);
@@ -210,6 +221,9 @@ static size_t read_head(struct connection *at, size_t from) {
     if (status != request->status || !fits)
         wrong(request, status, length);
     at->left = request->length == NO_CONTENT ? 0 : length;
+    int64_t whole = (int64_t)bytes + at->left;
+    request->varies |= request->answer_bytes && request->answer_bytes != whole;
+    request->answer_bytes = whole;
     return bytes;
 }
 
@@ -235,7 +249,9 @@ static void answered(struct connection *at, int more) {
 
 static void discard(struct connection *at) {
     ssize_t got = receive(at->fd, NULL, (size_t)at->left, MSG_TRUNC);
-    if (got > 0 && (at->left -= got) == 0)
+    if (got < 0 || (at->left -= got))
+        return;
+    for (size_t answers = at->counts ? depth : 1; answers; answers--)
         answered(at, 0);
 }
 
