@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -99,6 +100,27 @@ def saying(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 def _answer(status: int, length: int, content: bytes) -> bytes:
     return b"HTTP/1.1 %d It\r\nDate: today\r\ncontent-length: %d\r\n\r\n%s" % (status, length, content)
+
+
+@needs_cc
+def test_a_run_without_an_answer_in_its_time_goes_on_until_there_is_one(program: Path, tmp_path: Path) -> None:
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(65536)
+            time.sleep(0.3)  # the run's time is over
+            client.sendall(_answer(200, 3, b"abc"))
+            while client.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        record = Record(b"GET /a HTTP/1.1\r\n\r\n", 200, 3)
+        done = _run(program, listener.getsockname()[1], [record], tmp_path, seconds=0.05)
+        thread.join(10)
+    found = parse_latency(done.stdout)
+    assert (found.requests, found.max_ms > 290) == (1, True)
 
 
 # What follows an answer is read as the next one's: so a wrong length of one is seen at the next.
