@@ -130,4 +130,4 @@ to = "/index.htm"
         f"{file}:2:1: index: no directory has 'index.html, index.htm'",
     ]
     assert list(doubts_about_rules(*look(index=("none",)))) == ["--index no directory has 'none'"]
-    assert list(doubts_about_rules(*look())) == []  # of what nobody has said nothing is told
+    assert list(doubts_about_rules(*look())) == []  # nothing was said, so nothing is told

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.house import House
+from zcserve import Config
+from zcserve.net.fastlane import judge
 
 
 @pytest.fixture
@@ -23,3 +25,13 @@ def house(tmp_path: Path) -> Iterator[Callable[..., House]]:
     yield build
     for one in made:
         one.loop.close()
+
+
+@pytest.fixture
+def lane(tmp_path: Path) -> Iterator[Any]:
+    """A lane with sites 0 to 8; tests that want another one have a fixture of their own."""
+    made = pytest.importorskip("zcserve.net._lane").Lane(Config(root=tmp_path), False, judge)
+    for _ in range(8):
+        made.add_site()
+    yield made
+    made.close()

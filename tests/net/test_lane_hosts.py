@@ -12,8 +12,6 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.driver import Driver, Fake, packed
-from zcserve import Config
-from zcserve.net.fastlane import judge
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
@@ -27,16 +25,6 @@ NAMES = {
     b"*.org": 7,
     b"192.0.2.1": 8,
 }
-
-
-@pytest.fixture
-def lane(tmp_path: Path) -> Iterator[Any]:
-    """A lane with 9 sites."""
-    made = Lane(Config(root=tmp_path), False, judge)
-    for _ in range(8):
-        made.add_site()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.driver import Driver, packed
-from zcserve import Config
-from zcserve.net.fastlane import judge
 
 Lane: Any = pytest.importorskip("zcserve.net._lane").Lane
 
@@ -28,16 +26,6 @@ def get(host: bytes, target: bytes = b"/") -> bytes:
 
 
 # --- which site a host is for -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lane(tmp_path: Path) -> Iterator[Any]:
-    """A lane with sites 0 to 8."""
-    made = Lane(Config(root=tmp_path), False, judge)
-    for _ in range(8):
-        made.add_site()
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize(

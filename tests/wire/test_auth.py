@@ -251,7 +251,7 @@ def test_a_page_for_errors_is_for_clients_that_may_read_it(live: Serve, site: Si
     with Client(server.port) as client:
         for _ in range(3):
             for target, status in asked:
-                for lines in ((), (AS_ALICE,)):  # the path asks for nothing, so that nobody looks at what is shown
+                for lines in ((), (AS_ALICE,)):  # the path asks for nothing: what is shown is not looked at
                     answer = client.get(target, *lines)
                     assert (answer.status, b"secret" in answer.body) == (status, False), target
             refused = client.get(within)

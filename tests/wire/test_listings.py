@@ -10,10 +10,9 @@ import json
 import logging
 import os
 import shutil
-import statistics
 import threading
-import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tests.support.following import Known, asking
 from tests.support.listings import Page, follow
 from tests.support.site import Serve, Site
 from tests.support.stage import NameApplication
-from tests.support.waited import Waited
+from tests.support.waited import BYSTANDER_FILES, check_bystander
 from tests.support.waiting import WaitUntil
 from zcserve import Server
 from zcserve.command import main
@@ -44,9 +43,6 @@ ODD = (
     "\u202e.x",
     "\u061c.y",
 )
-# The names of a listing that a bystander waits beside, and how long he does: the median, and the longest.
-BYSTANDER_FILES = int(os.environ.get("ZCSERVE_SOAK_FILES", "2000"))
-MEDIAN_S, LONGEST_S = (0.005, 0.005) if "ZCSERVE_SOAK_FILES" in os.environ else (0.02, 1.0)
 RAW = (b"caf\xe9.txt", b"\x01\x7f.txt", b"line\nbreak", b"\xef\xbf\xbe")
 
 
@@ -540,21 +536,6 @@ def test_a_bystander_of_a_listing_of_many_names_hardly_waits(engine: str, site: 
         with Client(server.port, timeout=60) as client:
             pages.append(client.get(target).body)
 
-    with Client(server.port) as bystander:
-        for target in ("/many/", "/many/?format=json"):
-            listing = threading.Thread(target=list_all, args=(target,))
-            listing.start()
-            took = []
-            while listing.is_alive():
-                with Waited(server) as waited:
-                    assert bystander.get("/by").body == b"by"
-                took.append(waited)
-                time.sleep(0.0003)  # as a client that reads what it gets
-            listing.join()
-            assert pages[-1].count(b"href") >= BYSTANDER_FILES
-            median = statistics.median(one.seconds for one in took)
-            longest = max(one.of_server for one in took)
-            most = max(one.seconds for one in took)
-            print(f"{engine}, {target}: {len(took)} answers, median {median:.6f}, longest {most:.6f} s, "
-                  f"of which the server's own are {longest:.6f} s at most")  # fmt: skip
-            assert (median < MEDIAN_S, longest < LONGEST_S) == (True, True)
+    for target in ("/many/", "/many/?format=json"):
+        check_bystander(server, f"{engine}, {target}", partial(list_all, target))
+        assert pages[-1].count(b"href") >= BYSTANDER_FILES

@@ -1,7 +1,7 @@
 """Passwords that were right are remembered for a while, so that a page with thirty pictures costs one check.
 
-Kept is no password, but a digest of it with a key that only this process has. One is kept for each user: whoever logs
-in with the right one has the same. All in the loop's thread.
+Kept is no password, but a digest of it with a key that only this process has. One is kept for each user: all who log in
+with the right one have the same. All in the loop's thread.
 
 What is remembered is also a quick way to try passwords: no hash is checked for it, and it is told from others while
 these are refused unchecked (checks.py, attempts.py). So it is known by address: somewhere else the password is checked

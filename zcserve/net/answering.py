@@ -98,7 +98,7 @@ class Answering:
 
     def guard(self) -> None:
         """The site asks for passwords: look whether the path does, and what the request shows. After `find_resource`,
-        before the body is read: no application reads the body of a request that names nobody."""
+        before the body is read: no application reads the body of a request that names no user."""
         assert self._asker is not None
         self._place = self._place or place_of(self._site, self.method, self.target)
         self._gate = Gate(self._service.keeper, self._site, self._asker.client, self._asker.head(), self.fields)
@@ -113,7 +113,7 @@ class Answering:
 
     @property
     def user(self) -> bytes:
-        """Whose password was asked for, and was right; b"" for nobody's."""
+        """Whose password was asked for, and was right; b"" where none was."""
         return self._gate.admission.user if self._gate is not None else b""
 
     def begin_body(self) -> Discard:
@@ -131,9 +131,9 @@ class Answering:
 
     def answer(self) -> Step:
         """The answer, now that the request is complete. Raises HttpError where the connection must end with it."""
-        return self._answer_anybody() if self._gate is None else self._admit(self._gate.key, self._answer_anybody)
+        return self._answer_admitted() if self._gate is None else self._admit(self._gate.key, self._answer_admitted)
 
-    def _answer_anybody(self) -> Step:
+    def _answer_admitted(self) -> Step:
         """As `answer`, of a request that may have it."""
         if self._asked is not None:
             return self._ask(self._asked)

@@ -15,8 +15,8 @@ from zcserve.net.lane.finding cimport Finder
 from zcserve.net.lane.gil cimport Gil
 from zcserve.net.lane.head cimport Rules
 from zcserve.net.lane.judged cimport Judged
-from zcserve.net.lane.memos cimport Memo
 from zcserve.net.lane.log cimport Log, forget_one, take_lines_back
+from zcserve.net.lane.memos cimport Memo
 from zcserve.net.lane.moving cimport give_away
 from zcserve.net.lane.output cimport BLOCKED, DONE, ENOUGH, GONE, HAND_OVER, Answer, Output, is_error, send_answers, send_pending, unpin
 from zcserve.net.lane.parts cimport Pages
@@ -182,7 +182,7 @@ cdef inline void pace_errands(Answering *lane) noexcept nogil:
 cdef inline int hand_over(Answering *lane, int fd, const char *p, const char *end, bint at_once) noexcept nogil:
     """The connection becomes Python's, with the bytes from `p` on. Not before all that was answered is out: till then
     they wait in the inbox, and are judged again. So do they where Python has enough to do for this turn. Unless `at_once`: the
-    request may be answered by now, so Python gets what the socket does not take of the answers before it, too."""
+    request may be answered by now, so Python gets what the socket does not take of the answers before it, too. DONE where the rest of a head is to be read first."""
     cdef Conn *conn = &lane.conns.all[fd]
     cdef int result
     if lane.errands >= lane.errands_max and not at_once:
