@@ -73,4 +73,5 @@ def test_while_the_working_set_shifts_and_bodies_are_moved_every_byte_is_right(
     assert faults == []
     assert server.store.moves > 0
     resident = sum(len(content) for target, content in last.items() if entry_of(server, target).body is not None)
-    assert resident > 0.8 * SET_BYTES
+    # LRU keeps 0.92 to 0.97 of the last set; SIEVE and S3-FIFO keep some of the hot ones before it, too: 0.79 to 0.84.
+    assert resident > 0.65 * SET_BYTES
