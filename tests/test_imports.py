@@ -44,6 +44,7 @@ FLOORS = (
     ("check", "banner", "foresight", "succession", "activation", "sites"),
     ("reconfigure", "foreground", "explain"),
     ("server", "ctl"),
+    ("fleet",),
     ("cli",),
     ("command",),
     ("__main__",),
