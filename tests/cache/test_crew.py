@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from queue import Queue
 from typing import Any
 
 import pytest
 
 from tests.support.waiting import WaitUntil
 from zcserve.cache import crew as crew_module
-from zcserve.cache.crew import Crew, beat
+from zcserve.cache.crew import BURST_S, Crew, beat
 from zcserve.errors import UsageError
 
 WITHIN_S = 30.0
@@ -171,6 +172,20 @@ def test_jobs_without_stand_ins_run_one_after_another(make: Callable[..., Crew])
         crew.submit(partial(work, number))
     assert done(crew).wait(WITHIN_S)
     assert order == [0, 1, 2, 3, 4]
+
+
+def test_a_job_that_gives_way_rests_as_long_as_it_works(make: Callable[..., Crew]) -> None:
+    took: Queue[tuple[float, float]] = Queue()
+
+    def work() -> None:
+        began, worked = time.monotonic(), time.thread_time()
+        while (used := time.thread_time() - worked) < 20 * BURST_S:
+            beat()
+        took.put((used, time.monotonic() - began))
+
+    make(1, gives_way=True).submit(work)
+    used, passed = took.get(timeout=10)
+    assert passed > 1.5 * used  # and more, on a busy machine
 
 
 def test_what_a_job_raises_ends_no_thread(make: Callable[..., Crew]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
+from zcserve.cache.crew import beat
 from zcserve.cache.doubt import confirm, name_anew
 from zcserve.cache.entry import Entry, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import Problem
@@ -54,6 +55,7 @@ class Pairing:
         siblings = {name for name in files if name.endswith(SIBLING_ENDINGS) and base_of(name) in files}
         variants: dict[bytes, SiblingVariant] = {}  # by name; a base comes before its siblings
         for name, status in files.items():
+            beat()
             key = prefix + encode_path(name)
             found: dict[bytes, os.stat_result] = {}
             if siblings:
@@ -141,6 +143,7 @@ def families(fd: int, path: bytes, names: Iterable[bytes], held: Collection[byte
     """
     members: set[bytes] = set()
     for name in names:
+        beat()
         base = name
         while (below := base_of(base)) and _is_file(fd, below):
             base = below

@@ -41,6 +41,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from zcserve.cache.burial import empty, let_go
+from zcserve.cache.crew import beat
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.listing import Listing, ListingRedirect, Resource, container_of
@@ -431,6 +432,7 @@ class _Visit:
         here = os.fstat(fd)
         above = directory.above | {(here.st_dev, here.st_ino)}
         for name, look in looks:
+            beat()
             if name[0] in b"._" and _is_passed_over(path, name):
                 continue
             try:

@@ -123,12 +123,13 @@ class Crews:
         self.garbage = Garbage()
         self._by_kind: dict[str, Crew] = {}
 
-    def strand(self, kind: str, device: Device = _nowhere) -> Strand:
-        """One more for threads of this kind, which are called so. The first has one thread started, the second those
-        that several need. Raises NoThreadError for the first: the others go on with what there is."""
+    def strand(self, kind: str, device: Device = _nowhere, *, gives_way: bool = False) -> Strand:
+        """One more for threads of this kind, which are called so, and rest between bursts where they give way. The
+        first has one thread started, the second those that several need. Raises NoThreadError for the first: the others
+        go on with what there is."""
         crew = self._by_kind.get(kind)
         if crew is None:
-            crew = self._by_kind[kind] = Crew(1, kind, stand_ins=0)
+            crew = self._by_kind[kind] = Crew(1, kind, stand_ins=0, gives_way=gives_way)
         else:
             crew.enlarge(SITES_AT_ONCE, SITES_AT_ONCE + HANGING_MAX)
         return Strand(crew, device)

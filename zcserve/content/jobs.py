@@ -99,7 +99,7 @@ class Jobs:
         self._front = loop.front
         self._closing = closing
         self._counters = counters
-        self.patches = crews.strand("zcserve-content", device)
+        self.patches = crews.strand("zcserve-content", device, gives_way=True)
         self.builders = crews.strand("zcserve-builder", device)
         self._garbage = crews.garbage
         self._strand = partial(crews.strand, device=device)

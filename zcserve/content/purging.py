@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from zcserve.cache.crew import beat
 from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Entry, Sibling, each_coding
 from zcserve.cache.index import Generation
@@ -103,6 +104,7 @@ class Aim:
             yield from (key for key in self._keys if key in generation.resources)
             return
         for keys in generation.keys_in_pieces():
+            beat()
             yield from filter(self.takes, keys)
 
 
@@ -259,6 +261,7 @@ class Purging:
         watcher, now = self._live.watcher, time.monotonic()
         self._live.note_keys(keys)
         for each in self._content(one, self._site.live, keys):
+            beat()
             self._store.opened.drop(each)
             if watcher is not None and watcher.holds(path_of(each)):
                 continue  # it is being written, and looked at when it is whole
@@ -281,6 +284,7 @@ class Purging:
             self._live.note_keys(keys)
             for generation in self._site.generations:
                 for each in self._content(one, generation, keys):
+                    beat()
                     if each.body is not None:
                         one.purged.purged += 1
                         one.purged.bytes += each.size
