@@ -127,6 +127,8 @@ def moved_to(path: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+NO_SITES: list[object] = ["", "-a", ".", "a/b", "a b", "a\n", "x" * 64, 1, None, []]
+NO_TAGS: list[object] = [["b", "a"], ["a", "a"], ["a b"], [""], [1], "a", {}]
 INDEX = ("files", "/index.html")
 CSS = ("files", "/a%20b.css")
 
@@ -141,7 +143,7 @@ CSS = ("files", "/a%20b.css")
         (set_to("expires", to=1), "'expires' is not known here"),
         (without("tree"), "tree is missing"),
         (without("signatures"), "signatures is missing"),
-        *((set_to("site", to=site), "site: ") for site in ("", "-a", ".", "a/b", "a b", "a\n", "x" * 64, 1, None, [])),
+        *((set_to("site", to=site), "site: ") for site in NO_SITES),
         *((set_to("sequence", to=number), "sequence: ") for number in (0, -1, 1 << 53, True, "1", None)),
         (set_to("tree", to="0" * 63), "tree: "),
         (set_to("files", to=[]), "files: a list"),
@@ -166,7 +168,7 @@ CSS = ("files", "/a%20b.css")
         (set_to(*CSS, "encodings", "br", "size", to=-1), "'/a%20b.css': size: -1"),
         (set_to(*CSS, "encodings", "br", "type", to="a/b"), "'type' is not known"),
         (without(*CSS, "encodings", "br", "etag"), "etag is missing"),
-        *((set_to(*INDEX, "tags", to=tags), "tags: ") for tags in (["b", "a"], ["a", "a"], ["a b"], [1], "a", {})),
+        *((set_to(*INDEX, "tags", to=tags), "tags: ") for tags in NO_TAGS),
         (set_to(*INDEX, "tags", to=[f"{n:04}" for n in range(1025)]), "tags: a list"),
         *((set_to(*INDEX, "priority", to=number), "priority: ") for number in (-101, 101, True, "0", None)),
         (set_to("signatures", to={}), "signatures: an object"),
