@@ -1,7 +1,7 @@
 """What one release has that another has not: paths that are new, gone and changed, and the bytes to fetch.
 
-A and B are manifests, or directories of files, of which a manifest is made. To be fetched is each content of B that no
-file of A has, once.
+A and B are manifests, or directories of files, of which a manifest is made (by --config and --site). To be fetched is
+each content of B that no file of A has, once.
 
 Exit codes: 0 they were compared, whether they differ or not; 1 a manifest is refused; 2 wrong use; 130 interrupted.
 """
@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 
 from tools.warm.arguments import EXIT_RIGHT
+from tools.warm.releases import add_configuration, manifest_at
 from zcserve.config.units import counted, size_text
-from zcserve.errors import UsageError, reason_of
-from zcserve.fleet.manifest import Difference, Manifest, ManifestError, diff
+from zcserve.fleet.manifest import Difference, diff
 
 # Paths of each kind that people are told.
 SHOWN = 20
@@ -25,25 +25,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
     parser.add_argument("old", metavar="A", help="release.json, or a directory")
     parser.add_argument("new", metavar="B", help="the same")
+    add_configuration(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON, with all paths")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, and say what came of it."""
-    old, new = (manifest_at(Path(path)) for path in (arguments.old, arguments.new))
+    old, new = (manifest_at(Path(path), arguments) for path in (arguments.old, arguments.new))
     found = diff(old, new)
     print(json_of(found) if arguments.json else text_of(found))
     return EXIT_RIGHT
-
-
-def manifest_at(path: Path) -> Manifest:
-    """The manifest in a file. Raises UsageError and ManifestError."""
-    try:
-        return Manifest.read(path)
-    except ManifestError as error:
-        raise ManifestError(f"{path}: {error}") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {reason_of(error)}") from None
 
 
 def text_of(found: Difference) -> str:

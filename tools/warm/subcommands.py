@@ -24,7 +24,10 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS = {
+    "manifest": Subcommand("manifest", "a manifest of a directory, on standard output"),
     "diff": Subcommand("diff", "what one release has that another has not"),
+    "verify": Subcommand("verify", "is a directory what a manifest says?"),
+    "keygen": Subcommand("keygen", "a key that signs manifests"),
 }
 
 
