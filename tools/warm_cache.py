@@ -1,24 +1,25 @@
 """Warm a root, or a server, and say how it went: the command line of `tools/warm`.
 
-Two forms. Without `--url` it loads a root through `zcserve.cache`, as the server would but without a socket, and
+Two forms warm. Without `--url` it loads a root through `zcserve.cache`, as the server would but without a socket, and
 reports what became resident, what did not fit and what cannot be served (`tools/warm/loading.py`). With `--url` it asks
 a running server for everything that a walk of the tree finds, which warms it, and compares each answer with the file
-(`tools/warm/comparing.py`). Here are the flags, their words and the exit codes, and nothing else.
+(`tools/warm/comparing.py`). All else begins with a word, which has a module of its own
+(`tools/warm/subcommands.py`). Here are the flags and the words of warming, and what becomes of errors.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 if not __package__:  # run as a file: the module path begins with tools/, and zcserve lies beside that
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools.warm import subcommands
+from tools.warm.arguments import EXIT_INTERRUPTED, EXIT_RIGHT, EXIT_WRONG, EXIT_WRONG_USE, Parser, number
 from tools.warm.comparing import CONNECTIONS, TIMEOUT_S, Compared, compare
 from tools.warm.listing import read_list
 from tools.warm.loading import Loaded, load_root
@@ -26,10 +27,8 @@ from tools.warm.report import bar, json_of, text_of
 from zcserve.config.sources import load
 from zcserve.config.table import Config
 from zcserve.config.units import DAY_S, parse_duration
-from zcserve.errors import UsageError
+from zcserve.errors import UsageError, ZcserveError
 from zcserve.progress import Meter
-
-EXIT_RIGHT, EXIT_WRONG, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 CONNECTIONS_MAX = 1000
 SHOWN = 20
@@ -41,21 +40,10 @@ URL's path, or a whole URL; blank lines and lines that begin with # are passed o
 
 Exit codes: 0 all is right (what did not fit is no fault); 1 something under the root cannot be served as it lies
 there, the list names what does not exist, or an answer differs from the tree or did not come; 2 wrong use, or the
-server does not answer at all; 130 interrupted."""
+server does not answer at all; 130 interrupted.
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message.removeprefix("argument "))
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not understood; accepted: {low} to {high}")
-        return int(text)
-
-    return parse
+Releases (warm_cache WORD --help says more):
+"""
 
 
 def _timeout(text: str) -> float:
@@ -69,10 +57,10 @@ def _timeout(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="warm_cache",
         description="Load a root into memory, or with --url have a server load it, and report how that went.",
-        epilog=_EPILOG,
+        epilog=_EPILOG + subcommands.summaries(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -83,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="FILE", help="the server's TOML file")
     parser.add_argument("--json", action="store_true", default=False, help="report as JSON, everything named")
     parser.add_argument(
-        "--show", metavar="N", type=_number(0, 10**9 - 1), default=SHOWN, help=f"name at most N (default {SHOWN})"
+        "--show", metavar="N", type=number(0, 10**9 - 1), default=SHOWN, help=f"name at most N (default {SHOWN})"
     )
     local = parser.add_argument_group("without --url")
     local.add_argument("--memory", metavar="SIZE", help="the budget, as for the server")
@@ -93,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     remote.add_argument(
         "--connections",
         metavar="N",
-        type=_number(1, CONNECTIONS_MAX),
+        type=number(1, CONNECTIONS_MAX),
         help=f"how many at a time, up to {CONNECTIONS_MAX} (default {CONNECTIONS})",
     )
     remote.add_argument(
@@ -142,10 +130,13 @@ def _run(arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run with these arguments (without the program's name); the exit code, see `--help`."""
     try:
-        return _run(sys.argv[1:] if arguments is None else arguments)
-    except UsageError as error:
+        given = sys.argv[1:] if arguments is None else arguments
+        if given and not given[0].startswith("-"):
+            return subcommands.run(given[0], given[1:])
+        return _run(given)
+    except ZcserveError as error:
         print("warm_cache:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return EXIT_WRONG_USE
+        return EXIT_WRONG_USE if isinstance(error, UsageError) else EXIT_WRONG
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

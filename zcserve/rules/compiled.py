@@ -320,6 +320,10 @@ class Rules:
             return lambda _: False
         return lambda key: not givers.isdisjoint(numbers(decoded(key)))
 
+    def tags_of(self, key: bytes) -> tuple[str, ...]:
+        """The tags of the file at this key: those of which `tagged` says that it has them."""
+        return self.tags.of(self._table.numbers(decoded(key)))
+
     @property
     def has_priorities(self) -> bool:
         """Whether some file may have another priority than 0."""

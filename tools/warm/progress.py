@@ -1,0 +1,33 @@
+"""How far something long is, on a terminal: by `rich` where it is installed, else by the house's own line.
+
+Nothing is written where standard error is no terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tools.warm.report import bar
+from zcserve.progress import Meter
+
+
+@contextmanager
+def shown(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to be told how many of how many are done, and what stands before that: "reading"."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        meter = Meter(bar)
+        try:
+            yield meter
+        finally:
+            meter.clear()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

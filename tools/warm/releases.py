@@ -1,0 +1,57 @@
+"""What the subcommands of releases share: a manifest of a file or of a directory, and how what came up is told."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tools.warm.progress import shown
+from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.sources import load
+from zcserve.config.table import Config
+from zcserve.errors import UsageError, reason_of
+from zcserve.fleet.making import config_of, make_manifest
+from zcserve.fleet.manifest import Manifest, ManifestError
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """The arguments by which a directory is looked at as a server of it would."""
+    parser.add_argument("--config", metavar="FILE", help="the server's TOML file: types, tags, priorities")
+    parser.add_argument("--site", metavar="NAME", default=DEFAULT_NAME, help="the site, also of that file's tables")
+
+
+def configured(root: str | Path, arguments: argparse.Namespace) -> Config:
+    """The configuration of a server of `root`. Raises UsageError."""
+    return config_of(load({"root": str(root)}, os.environ, arguments.config), arguments.site)
+
+
+def manifest_at(path: Path, arguments: argparse.Namespace) -> Manifest:
+    """The manifest in a file, or of a directory. Raises UsageError and ManifestError."""
+    if path.is_dir():
+        with shown(f"reading {path}") as progress:
+            return make_manifest(configured(path, arguments), arguments.site, 1, progress=progress).manifest
+    return read_manifest(path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file. Raises UsageError and ManifestError."""
+    try:
+        return Manifest.read(path)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason_of(error)}") from None
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Lines for people, beside what is printed."""
+    for line in lines:
+        print("warm_cache:", printable(line), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """A text as it is, or escaped where it would play with a terminal."""
+    return text if text.isprintable() else ascii(text)[1:-1]

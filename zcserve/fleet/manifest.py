@@ -1,0 +1,434 @@
+"""A release as a list: what each of its files is, in a form that two machines write with the same bytes.
+
+    {"format": 1, "site": "www", "sequence": 7, "tree": "<sha-256>", "files": {"/a.html": {...}}, "signatures": [...]}
+
+- **A manifest is read by its content, whatever its layout.** Members may stand in any order, with any white space. Its
+  *canonical form* is JSON with sorted members, without blanks, in ASCII; digests and signatures are of that.
+- **Its tree is the digest of its files alone.** Two releases of the same content have the same tree, and so the same
+  folder on a node. `digest` is of all but the signatures: it says which release of which site this is.
+- **No time stands in it**, and nothing of the machine that made it: the same files give the same bytes.
+- **What it says is what a server of the release sends**: type and strong ETags are the server's own (making.py).
+- **A newer format is refused by its number**, and so is any member that is not known here: a node that passed over what
+  it does not understand would serve something else than was meant.
+
+`parse` takes bytes from anywhere. It reads no file, and checks no signature (signing.py): what it returns is well
+formed, and says nothing that leads out of a folder (names.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from json.encoder import encode_basestring_ascii as quoted
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from zcserve import collector
+from zcserve.cache.naming import SIBLING_CODINGS
+from zcserve.errors import ZcserveError
+from zcserve.fleet.names import RULES, NameRefusedError, check_path, check_together, file_of, sibling_path
+from zcserve.rules.rule import PRIORITY_MAX, PRIORITY_MIN
+from zcserve.rules.tagged import TAG_CHARACTERS_MAX
+
+FORMAT = 1
+# Of a manifest, in bytes: some 250,000 files. JSON of this size that is made to hurt takes 1 GB while it is parsed.
+MANIFEST_BYTES_MAX = 64 << 20
+# What every program reads as it was written (RFC 8259 section 6).
+INTEGER_MAX = (1 << 53) - 1
+# Of one file, in bytes: more than a site has, and far from where sums of sizes are no integers of JSON any more.
+FILE_BYTES_MAX = 1 << 42
+# Of a Content-Type. RFC 6838 section 4.2 has 127 characters a name; parameters come behind.
+TYPE_CHARACTERS_MAX = 512
+# Of one file. CDNs take 16 KiB of them.
+TAGS_MAX = 1024
+# Keys are rotated by two, and a release may be signed by a few people.
+SIGNATURES_MAX = 16
+# Precedes what is signed: a signature of a manifest is of nothing else.
+SIGNED_PREFIX = b"zcserve-manifest-1\n"
+SITE_ACCEPTED = "1 to 63 letters, digits and ._-, the first one no dot or hyphen"
+
+_MEMBERS = frozenset(("format", "site", "sequence", "tree", "files", "signatures"))
+_CODINGS = frozenset(coding.decode() for coding in SIBLING_CODINGS.values())
+_is_digest = re.compile(r"[0-9a-f]{64}").fullmatch
+_is_etag = re.compile(r'(?:"[0-9a-f]{32}")?').fullmatch
+_is_type = re.compile(rf"(?=[\x21-\x7e])[\x20-\x7e]{{1,{TYPE_CHARACTERS_MAX}}}(?<! )").fullmatch
+_is_tag = re.compile(rf"[A-Za-z0-9._:-]{{1,{TAG_CHARACTERS_MAX}}}").fullmatch
+_is_site = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}").fullmatch
+_is_key = re.compile(r"[0-9a-f]{32}").fullmatch
+_is_signature = re.compile(r"[A-Za-z0-9+/]{85}[AQgw]==").fullmatch
+
+
+class ManifestError(ZcserveError):
+    """A manifest that is refused: says where and why."""
+
+
+class Encoding(NamedTuple):
+    """A sibling of a file: its content in a coding. `etag` as a file's."""
+
+    size: int
+    sha256: str
+    etag: str
+
+
+class File(NamedTuple):
+    """One file of a release.
+
+    size       bytes
+    sha256     of the content, 64 hex digits
+    etag       the server's, with its quotes; "": it is not known before it is served (the content is larger than
+               `hash_bytes_max`), or the file is not served
+    type       Content-Type; "": the server reads the file, and does not serve it (`_headers`, `_redirects`)
+    encodings  by content coding, siblings that decode to this content
+    tags       in order, each once
+    priority   how soon it is loaded, -100 to 100
+    """
+
+    size: int
+    sha256: str
+    etag: str
+    type: str
+    encodings: Mapping[str, Encoding]
+    tags: tuple[str, ...]
+    priority: int
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a client can get it."""
+        return bool(self.type)
+
+
+class Signature(NamedTuple):
+    """One signature: the id of the key, and its 64 bytes in base64 (signing.py)."""
+
+    key: str
+    ed25519: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One release of a site. Immutable.
+
+    site      the name of the site
+    sequence  1 and more: a node takes no lower one than the last, so that an old release is not replayed
+    tree      the digest of `files`
+    files     by the server's key of each: "/a/b%20c.html"
+    """
+
+    site: str
+    sequence: int
+    tree: str
+    files: dict[str, File]
+    signatures: tuple[Signature, ...] = ()
+
+    @classmethod
+    def of(cls, site: str, sequence: int, files: Mapping[str, File]) -> Manifest:
+        """An unsigned manifest of these files. Raises ManifestError where a manifest cannot say it."""
+        made = cls(site, sequence, "", dict(files))
+        return cls.parse(replace(made, tree=sha256(made._files_canonical).hexdigest()).to_bytes())
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """What these bytes say. Raises ManifestError."""
+        with collector.paused():  # many objects, and no circle among them
+            return cls._of_members(_read_json(data))
+
+    @classmethod
+    def _of_members(cls, members: Any) -> Manifest:
+        if not isinstance(members, dict):
+            raise ManifestError("is no object of JSON")
+        if members.get("format") != FORMAT or type(members["format"]) is not int:
+            raise ManifestError(f"format: {_shown(members.get('format'))} is not known here; accepted: {FORMAT}")
+        try:
+            _check_members(members, _MEMBERS)
+            made = cls(
+                site=_text(members, "site", _is_site, SITE_ACCEPTED),
+                sequence=_integer(members, "sequence", 1, INTEGER_MAX),
+                tree=_text(members, "tree", _is_digest, "64 hex digits"),
+                files=_read_files(members["files"]),
+                signatures=_read_signatures(members["signatures"]),
+            )
+        except _Fault as fault:
+            raise ManifestError(str(fault)) from None
+        if (tree := sha256(made._files_canonical).hexdigest()) != made.tree:
+            raise ManifestError(f"tree: the files have another one: {tree}")
+        return made
+
+    @classmethod
+    def read(cls, path: str | Path) -> Manifest:
+        """What a file says. Raises ManifestError, and OSError where it cannot be read."""
+        with open(path, "rb") as file:
+            return cls.parse(file.read(MANIFEST_BYTES_MAX + 1))
+
+    def to_bytes(self) -> bytes:
+        """All of it in canonical form."""
+        return self._with_files(signatures=[one._asdict() for one in self.signatures])
+
+    @cached_property
+    def signed_bytes(self) -> bytes:
+        """What a signature is of."""
+        return SIGNED_PREFIX + self._with_files()
+
+    @cached_property
+    def digest(self) -> str:
+        """Which release this is: of all but the signatures."""
+        return sha256(self.signed_bytes.removeprefix(SIGNED_PREFIX)).hexdigest()
+
+    def with_sequence(self, sequence: int) -> Manifest:
+        """The same files as another release, unsigned: so a rollback has a higher sequence than what it takes back.
+        Raises ManifestError."""
+        if not 1 <= sequence <= INTEGER_MAX:
+            raise ManifestError(f"sequence: {sequence} is not accepted; accepted: 1 to {INTEGER_MAX}")
+        return replace(self, sequence=sequence, signatures=())
+
+    def with_signatures(self, *signatures: Signature) -> Manifest:
+        """The same release with these signatures instead."""
+        return replace(self, signatures=signatures)
+
+    def fetches(self) -> Iterator[tuple[str, int, str]]:
+        """Every file of the release, siblings as well: its name relative to the release (as `os.fsdecode` gives it),
+        its size in bytes, its sha-256. A file comes before its siblings."""
+        for path, file in self.files.items():
+            yield file_of(path), file.size, file.sha256
+            for coding, encoding in file.encodings.items():
+                yield file_of(sibling_path(path, coding)), encoding.size, encoding.sha256
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for _, size, _ in self.fetches())
+
+    @cached_property
+    def _files_canonical(self) -> bytes:
+        with collector.paused():  # many objects, and no circle among them
+            texts = [f"{quoted(path)}:{_file_text(file)}" for path, file in sorted(self.files.items())]
+            return f"{{{','.join(texts)}}}".encode("ascii")
+
+    def _with_files(self, **more: object) -> bytes:
+        """The canonical form, with these members besides. "files" stands first in it."""
+        rest = {"format": FORMAT, "site": self.site, "sequence": self.sequence, "tree": self.tree, **more}
+        return b'{"files":%b,%b' % (self._files_canonical, canonical(rest)[1:])
+
+
+def canonical(value: object) -> bytes:
+    """The canonical form of what JSON can say without fractions."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _file_text(file: File) -> str:
+    """As `canonical`, in a third of its time."""
+    encodings = ",".join([f"{quoted(coding)}:{_encoding_text(one)}" for coding, one in sorted(file.encodings.items())])
+    return (
+        f'{{"encodings":{{{encodings}}},"etag":{quoted(file.etag)},"priority":{file.priority},'
+        f'"sha256":{quoted(file.sha256)},"size":{file.size},"tags":[{",".join(map(quoted, file.tags))}],'
+        f'"type":{quoted(file.type)}}}'
+    )
+
+
+def _encoding_text(encoding: Encoding) -> str:
+    return f'{{"etag":{quoted(encoding.etag)},"sha256":{quoted(encoding.sha256)},"size":{encoding.size}}}'
+
+
+# --- parsing --------------------------------------------------------------------------------------------------
+
+
+class _Fault(Exception):
+    """What is wrong, and in what."""
+
+
+def _fail(where: str, value: object, accepted: str) -> NoReturn:
+    raise _Fault(f"{where}: {_shown(value)} is not accepted; accepted: {accepted}")
+
+
+def _shown(value: object) -> str:
+    """A value from outside, for a message: ASCII, on one line, cut short."""
+    if isinstance(value, str):
+        return ascii(value[:100])
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return json.dumps(value)[:100]
+
+
+def _read_json(data: bytes) -> Any:
+    """Raises ManifestError."""
+    if len(data) > MANIFEST_BYTES_MAX:
+        raise ManifestError(f"is larger than {MANIFEST_BYTES_MAX} bytes")
+    try:
+        return json.loads(
+            data.decode("ascii"), object_pairs_hook=_object, parse_float=_no_float, parse_constant=_no_float
+        )
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"is not ASCII: at byte {error.start}") from None
+    except RecursionError:
+        raise ManifestError("is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except _Fault as fault:
+        raise ManifestError(str(fault)) from None
+    except ValueError:  # more digits than Python takes
+        raise ManifestError("has a number that is too long") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Fault(f"{_shown(next(name for name in names if names.count(name) > 1))} is there twice")
+    return made
+
+
+def _no_float(text: str) -> NoReturn:
+    raise _Fault(f"{text[:100]} is no whole number")
+
+
+def _check_members(value: object, members: frozenset[str]) -> None:
+    if not isinstance(value, dict):
+        raise _Fault(f"{_shown(value)} is no object")
+    if value.keys() != members:
+        missing, unknown = members - value.keys(), value.keys() - members
+        if unknown:
+            raise _Fault(f"{_shown(min(unknown))} is not known here; accepted: {', '.join(sorted(members))}")
+        raise _Fault(f"{min(missing)} is missing")
+
+
+def _text(members: Mapping[str, Any], name: str, fits: Callable[[str], object], accepted: str) -> str:
+    value = members[name]
+    if type(value) is not str or not fits(value):
+        _fail(name, value, accepted)
+    return value
+
+
+def _integer(members: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    value = members[name]
+    if type(value) is not int or not low <= value <= high:
+        _fail(name, value, f"a whole number from {low} to {high}")
+    return value
+
+
+def _read_files(value: object) -> dict[str, File]:
+    """By path, in order. Raises _Fault."""
+    if not isinstance(value, dict):
+        _fail("files", value, "an object of files by path")
+    files: dict[str, File] = {}
+    for path in sorted(value):
+        try:
+            check_path(path)
+            files[path] = _read_file(value[path], is_served=path not in RULES)
+        except (NameRefusedError, _Fault) as fault:
+            raise _Fault(f"files: {_shown(path)}: {fault}") from None
+    try:
+        check_together({path: file.encodings for path, file in files.items()})
+    except NameRefusedError as fault:
+        raise _Fault(f"files: {fault}") from None
+    return files
+
+
+_FILE_MEMBERS = frozenset(File._fields)
+_ENCODING_MEMBERS = frozenset(Encoding._fields)
+_SIGNATURE_MEMBERS = frozenset(Signature._fields)
+
+
+def _read_file(value: Any, *, is_served: bool) -> File:
+    _check_members(value, _FILE_MEMBERS)
+    encodings, content_type = value["encodings"], value["type"]
+    if not isinstance(encodings, dict) or not encodings.keys() <= _CODINGS:
+        _fail("encodings", encodings, f"an object of {', '.join(sorted(_CODINGS))}")
+    file = File(
+        *_read_content(value),
+        "" if content_type == "" else _text(value, "type", _is_type, "a media type in printable ASCII"),
+        {coding: _read_encoding(encodings[coding]) for coding in sorted(encodings)} if encodings else {},
+        _read_tags(value["tags"]),
+        _integer(value, "priority", PRIORITY_MIN, PRIORITY_MAX),
+    )
+    if not is_served and file[2:] != ("", "", {}, (), 0):
+        raise _Fault("is a file of rules, which is not served: no etag, type, encodings, tags, and the priority 0")
+    if is_served and not content_type:
+        _fail("type", content_type, "a media type in printable ASCII")
+    return file
+
+
+def _read_content(value: Mapping[str, Any]) -> tuple[int, str, str]:
+    size, digest, etag = value["size"], value["sha256"], value["etag"]
+    are_of_type = type(size) is int and type(digest) is str and type(etag) is str
+    if are_of_type and 0 <= size <= FILE_BYTES_MAX and _is_digest(digest) and _is_etag(etag):
+        return size, digest, etag  # there may be many
+    return (  # one of them raises
+        _integer(value, "size", 0, FILE_BYTES_MAX),
+        _text(value, "sha256", _is_digest, "64 hex digits"),
+        _text(value, "etag", _is_etag, "32 hex digits in quotes, or nothing"),
+    )
+
+
+def _read_encoding(value: Any) -> Encoding:
+    _check_members(value, _ENCODING_MEMBERS)
+    return Encoding(*_read_content(value))
+
+
+def _read_tags(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > TAGS_MAX:
+        _fail("tags", value, f"a list of {TAGS_MAX} at most")
+    for tag in value:
+        if type(tag) is not str or not _is_tag(tag):
+            _fail("tags", tag, f"letters, digits and -_.:, {TAG_CHARACTERS_MAX} at most")
+    if len(value) > 1 and value != sorted(set(value)):
+        raise _Fault("tags: they stand in order, each once")
+    return tuple(value)
+
+
+def _read_signatures(value: object) -> tuple[Signature, ...]:
+    if not isinstance(value, list) or len(value) > SIGNATURES_MAX:
+        _fail("signatures", value, f"a list of {SIGNATURES_MAX} at most")
+    found = []
+    for one in value:
+        _check_members(one, _SIGNATURE_MEMBERS)
+        key = _text(one, "key", _is_key, "32 hex digits")
+        found.append(Signature(key, _text(one, "ed25519", _is_signature, "64 bytes in base64")))
+    if len({one.key for one in found}) != len(found):
+        raise _Fault("signatures: one key signs once")
+    return tuple(found)
+
+
+# --- two releases ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one release has that another has not.
+
+    added, removed, changed  paths, in order; changed is what differs in anything that a manifest says of it
+    fetched                  files of which no file of the other release has the content, as `Manifest.fetches`; of
+                             those with the same content the first one
+    """
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    fetched: tuple[tuple[str, int, str], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    @property
+    def bytes(self) -> int:
+        """What is to be fetched."""
+        return sum(size for _, size, _ in self.fetched)
+
+
+def diff(old: Manifest, new: Manifest) -> Difference:
+    """What `new` has that `old` has not."""
+    before, after = old.files, new.files
+    known = {digest for _, _, digest in old.fetches()}
+    fetched = {}
+    for name, size, digest in new.fetches():
+        if digest not in known:
+            known.add(digest)
+            fetched[name] = (name, size, digest)
+    return Difference(
+        added=tuple(sorted(after.keys() - before.keys())),
+        removed=tuple(sorted(before.keys() - after.keys())),
+        changed=tuple(sorted(path for path in after.keys() & before.keys() if after[path] != before[path])),
+        fetched=tuple(fetched.values()),
+    )
