@@ -17,7 +17,7 @@ OLD = Release("www-7", 7, "a" * 64, "b" * 64, "https://origin.example/7/")
 NEW = Release("www-8", 8, "c" * 64, "d" * 64)
 PREPARE = Command("www-8:prepare", "prepare", "www", edition=4, release=NEW)
 PURGE = Command("p1", "purge", "www", tags=("news",))
-STATE = State("www", "n1", "boot-1", 3, 4, "prepared", NEW, OLD, NEW, 0.5, "slow", 1000.0, ("p1", "p2"))
+STATE = State("www", "n1", "boot-1", 3, 4, "prepared", NEW, OLD, NEW, 0.5, "slow", 1000.0, ("p1", "p2"), ("p0",))
 
 
 def changed(data: bytes, **members: Any) -> bytes:
@@ -193,4 +193,7 @@ def test_a_reason_is_a_line_that_a_state_can_hold() -> None:
 def test_a_state_of_longest_parts_is_no_longer_than_a_message() -> None:
     release = Release("r" * 128, 2**53 - 1, "a" * 64, "b" * 64, "é" * 2000)
     state = State("s" * 63, "n" * 63, "b" * 128, 2**53 - 1, 0, "live", release, release, release)
-    assert State.parse(replace(state, done=("x" * 128,) * 64, error="é" * 500).dump()).live == release
+    assert (
+        State.parse(replace(state, done=("x" * 128,) * 64, aside=("y" * 128,) * 64, error="é" * 500).dump()).live
+        == release
+    )

@@ -10,8 +10,8 @@ What decides (rollout.py, node_state.py) is right whatever a bus does within thi
   took its last one, a bus that cannot know what was published while the node was away), `Gap` comes before the next
   command, and where there is none, at once. A node that is new to a bus has a gap, too. A gap that is none costs a
   comparison of content with its files; one that is not told may leave an application's results as they were.
-- **What is desired is one value.** Of two puts of one edition no node ever hears of more than one, and a put that has
-  ended well is never undone. Nodes hear of the newest; those between may be left out, and none is promised to come in
+- **What is desired is one value.** Of two puts after one edition no node ever hears of more than one, and a put that
+  has ended well is never undone. Nodes hear of the newest; those between may be left out, and none is promised to come in
   order or once. A node that comes back hears of the newest without asking.
 - **A claim is a courtesy, with an end**: while one holder has it, another is told who. What holds a rollout together is
   the compare-and-set of what is desired, so a claim that is lost, or that two believe to have, mixes nothing. (A bus
@@ -124,8 +124,9 @@ class OperatorBus(Protocol):
     async def desired(self) -> Desired:
         """What is desired now; edition 0 where nothing ever was."""
 
-    async def put_desired(self, desired: Desired) -> None:
-        """Replace it, if what is stored has the edition before. What is stored already is no error. Raises
+    async def put_desired(self, desired: Desired, after: int) -> None:
+        """Replace it, if what is stored has the edition `after` (0: nothing is stored); the new edition is higher, and
+        by more than one where nodes know of editions that the bus has lost. What is stored already is no error. Raises
         ConflictError with what is stored, else."""
 
     async def publish(self, command: Command) -> frozenset[str]:

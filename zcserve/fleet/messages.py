@@ -2,8 +2,8 @@
 
 **What is desired is the one truth of a rollout** (`Desired`, one for each site). It names the release that all nodes
 are to serve, and, while a rollout lasts, its `trial`: the release that nodes are to have prepared, and the canaries
-that serve it already. It is replaced as a whole, by compare-and-set, and each one has an `edition` one higher than the
-one before, so it does not matter in which order a node hears of them, how often, or which of them it misses: the newest
+that serve it already. It is replaced as a whole, by compare-and-set, and each one has a higher `edition` than the one
+before, so it does not matter in which order a node hears of them, how often, or which of them it misses: the newest
 says all. A flip has no other cause. So a canary that is started anew in the middle of the bake still knows that it is
 one, and an abort, which takes the trial out, brings it back.
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from zcserve.fleet import forms
@@ -120,7 +120,7 @@ class Trial:
 class Desired:
     """What the nodes of a site are to serve.
 
-    edition  one more each time that it is replaced; 0: nothing was ever desired
+    edition  higher each time that it is replaced; 0: nothing was ever desired
     release  the one that all nodes are to serve; None before the first commit
     trial    the rollout that lasts; None: there is none
     """
@@ -308,6 +308,7 @@ class State:
     error     what went wrong last; "" where nothing did
     at        the node's own time, in seconds since 1970: for people
     done      ids of the last commands that it has done, the newest last
+    aside     and of those that it has set aside
     """
 
     site: str
@@ -322,7 +323,8 @@ class State:
     share: float = 0.0
     error: str = ""
     at: float = 0.0
-    done: tuple[str, ...] = field(default=())
+    done: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         forms.name(self.site, "site")
@@ -335,8 +337,9 @@ class State:
         forms.real(self.share, "share", 1.0)
         forms.text(self.error, "error", forms.REASON_CHARACTERS_MAX)
         forms.real(self.at, "at", float(forms.NUMBER_MAX))
-        for command in forms.texts(self.done, "done", DONE_MAX, forms.ID_CHARACTERS_MAX):
-            forms.identity(command, "done")
+        for where in ("done", "aside"):
+            for command in forms.texts(getattr(self, where), where, DONE_MAX, forms.ID_CHARACTERS_MAX):
+                forms.identity(command, where)
 
     def is_older_than(self, other: State) -> bool:
         """Whether it is a state of the same boot that comes late, or once more."""
@@ -349,7 +352,8 @@ class State:
         for name in ("release", "live", "prepared"):
             release: Release | None = getattr(self, name)
             form[name] = release.form() if release else None
-        form |= {"share": self.share, "error": self.error, "at": self.at, "done": list(self.done)}
+        form |= {"share": self.share, "error": self.error, "at": self.at}
+        form |= {"done": list(self.done), "aside": list(self.aside)}
         return forms.dump(form)
 
     @classmethod
@@ -359,8 +363,12 @@ class State:
         site, node, boot, number, edition, stage = (forms.member(form, name) for name in _OF_A_STATE)
         release, live, prepared = (_part(form, name) for name in ("release", "live", "prepared"))
         share, error, at = form.get("share", 0.0), form.get("error", ""), form.get("at", 0.0)
-        done = forms.texts(form.get("done", []), "done", DONE_MAX, forms.ID_CHARACTERS_MAX)
-        return cls(site, node, boot, number, edition, stage, release, live, prepared, share, error, at, done)
+        done, aside = (_ids(form, name) for name in ("done", "aside"))
+        return cls(site, node, boot, number, edition, stage, release, live, prepared, share, error, at, done, aside)
+
+
+def _ids(form: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return forms.texts(form.get(name, []), name, DONE_MAX, forms.ID_CHARACTERS_MAX)
 
 
 def _part(form: Mapping[str, Any], name: str) -> Release | None:
