@@ -11,8 +11,8 @@ What decides (rollout.py, node_state.py) is right whatever a bus does within thi
   command, and where there is none, at once. A node that is new to a bus has a gap, too. A gap that is none costs a
   comparison of content with its files; one that is not told may leave an application's results as they were.
 - **What is desired is one value.** Of two puts after one edition no node ever hears of more than one, and a put that
-  has ended well is never undone. Nodes hear of the newest; those between may be left out, and none is promised to come in
-  order or once. A node that comes back hears of the newest without asking.
+  has ended well is never undone. Nodes hear of the newest; those between may be left out, and none is promised to come
+  in order or once. A node that comes back hears of the newest without asking.
 - **A claim is a courtesy, with an end**: while one holder has it, another is told who. What holds a rollout together is
   the compare-and-set of what is desired, so a claim that is lost, or that two believe to have, mixes nothing. (A bus
   that has no value in one place, as HTTP to a list of nodes, makes its compare-and-set of a claim at most of them.)
