@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent
 # Without one, and why.
 EXCEPTIONS = {
     "__main__": "calls cli.py, which test_cli.py runs as a command",
+    "fleet/node_words": "data alone: what test_node_state.py tells a node, and is told",
     "net/asker": "a protocol class; test_answering.py has an asker",
     "net/owner": "a protocol class and the names of states; test_http1.py and test_sending.py are owners",
 }
