@@ -62,12 +62,12 @@ def free_port(*hosts: str) -> int:
 
 class Haproxy:
     """HAProxy with the sample and other ports; and checks are as often as a test wants. `web` is where clients come,
-    `port` and `admin` are each node's."""
+    `port` and `admin` are each node's. Answers name the node that they are of."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backend: str = "nodes") -> None:
         self.web = (FRONT, free_port(FRONT))
         self.port, self.admin = free_port(ONE, TWO), free_port(ONE, TWO)
-        self._socket = folder / "stats"
+        self._socket, self._backend = folder / "stats", backend
         config = folder / "haproxy.cfg"
         config.write_text(self._filled_in())
         self._process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], stderr=subprocess.PIPE, text=True)
@@ -80,6 +80,9 @@ class Haproxy:
             ("bind 127.0.0.1:8080", f"bind {FRONT}:{self.web[1]}"),
             (f"server one {ONE}:8080 port 8081", f"server one {ONE}:{self.port} port {self.admin}"),
             (f"server two {TWO}:8080 port 8081", f"server two {TWO}:{self.port} port {self.admin}"),
+            (f"server one {ONE}:8080 track", f"server one {ONE}:{self.port} track"),
+            (f"server two {TWO}:8080 track", f"server two {TWO}:{self.port} track"),
+            ("default_backend nodes", f"http-response set-header Node %s\n    default_backend {self._backend}"),
             ("inter 1s fastinter 250ms", "inter 100ms fastinter 50ms"),
         ):
             assert sample in text
@@ -100,7 +103,7 @@ class Haproxy:
         with Client(str(self._socket)) as client:
             client.send(b"show stat\n")
             lines = client.read_to_end().decode().removeprefix("# ").splitlines()
-        return next(row for row in csv.DictReader(lines) if (row["pxname"], row["svname"]) == ("nodes", server))
+        return next(row for row in csv.DictReader(lines) if (row["pxname"], row["svname"]) == (self._backend, server))
 
     def await_status(self, server: str, status: str) -> None:
         """Wait until HAProxy takes a node for UP or DOWN."""
@@ -207,11 +210,18 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Haproxy]:
 
 
 @pytest.fixture
-def node(proxy: Haproxy, root: Path, layout: str, tmp_path: Path) -> Iterator[Callable[[str], Node]]:
-    """`node(host)`: one that is not started yet."""
+def proxy_by_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Haproxy]:
+    made = Haproxy(tmp_path_factory.mktemp("h"), "by_path")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def node(root: Path, layout: str, tmp_path: Path) -> Iterator[Callable[[Haproxy, str], Node]]:
+    """`node(proxy, host)`: one that is not started yet."""
     with ExitStack() as stack:
 
-        def make(host: str) -> Node:
+        def make(proxy: Haproxy, host: str) -> Node:
             made = Node(proxy, host, root, layout, tmp_path / f"stdout-{host}")
             stack.callback(made.end)
             return made
@@ -251,8 +261,8 @@ def is_upgraded(proxy: Haproxy, name: str, node: Node) -> None:
     assert proxy.stats(name)["status"] == "UP"
 
 
-def test_no_client_sees_what_becomes_of_a_node(proxy: Haproxy, node: Callable[[str], Node]) -> None:
-    one, two = node(ONE), node(TWO)
+def test_no_client_sees_what_becomes_of_a_node(proxy: Haproxy, node: Callable[[Haproxy, str], Node]) -> None:
+    one, two = node(proxy, ONE), node(proxy, TWO)
     one.start("ready")
     proxy.await_status("one", "UP")
     with Load(proxy.web, BODIES) as load:
@@ -277,6 +287,36 @@ def test_no_client_sees_what_becomes_of_a_node(proxy: Haproxy, node: Callable[[s
     assert load.faults == []
     assert min(load.counts) > 100
     assert proxy.stats("BACKEND")["hrsp_5xx"] == "0"
+
+
+@pytest.mark.parametrize("layout", ["1 lane"], indirect=True)
+def test_by_path_each_path_has_its_node_and_comes_back_to_it(
+    proxy_by_path: Haproxy, node: Callable[[Haproxy, str], Node]
+) -> None:
+    proxy = proxy_by_path
+    paths = [f"/small/{number}" for number in range(200)]
+
+    def nodes_of(paths: list[str], query: str) -> dict[str, str]:
+        with Client(proxy.web) as client:
+            return {path: client.get(path + query)["node"].decode() for path in paths}
+
+    one, two = node(proxy, ONE), node(proxy, TWO)
+    for each in (one, two):
+        each.start("ready")
+    proxy.await_status("one", "UP")
+    proxy.await_status("two", "UP")
+    before = nodes_of(paths, "")
+    assert nodes_of(paths, "?a=b") == before
+    count = list(before.values()).count("one")
+    assert 50 < count < 150  # of 200
+    with Load(proxy.web, BODIES) as load:
+        drain(proxy, "two", two)
+        assert set(nodes_of(paths, "").values()) == {"one"}
+        two.ctl("undrain")
+        proxy.await_status("two", "UP")
+        proxy.await_share("two")
+    assert nodes_of(paths, "") == before  # under load some would be the other's, which has less to do
+    assert load.faults == []
 
 
 def test_the_sample_is_what_haproxy_takes_without_a_warning() -> None:
