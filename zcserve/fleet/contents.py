@@ -116,15 +116,18 @@ class Contents:
     def _read(self, directory: int, entry: Entry) -> Encoding:
         """Raises OSError and ManifestError."""
         path = path_of(entry)
-        file = OpenFile(self.root.open_in(directory, path[path.rfind(b"/") + 1 :]), entry.identity)
+        fd = self.root.open_in(directory, path[path.rfind(b"/") + 1 :])
         digest = sha256()
         try:
             if entry.size <= PIECE_BYTES:
-                digest.update(self.reader.read_tagged(file, entry))
+                digest.update(self.reader.read_small(fd, entry))
             else:
+                file = OpenFile(os.dup(fd), entry.identity)
                 self.reader.read_pieces(file, entry, lambda piece, at: digest.update(piece))
         except ChangedError as error:
             raise ManifestError(f"{show(path)}: {error}") from None
+        finally:
+            os.close(fd)
         etag = "" if is_identity_tag(entry.etag) else entry.etag.decode()
         return Encoding(entry.size, digest.hexdigest(), etag)
 

@@ -127,8 +127,10 @@ class Manifest:
     @classmethod
     def of(cls, site: str, sequence: int, files: Mapping[str, File]) -> Manifest:
         """An unsigned manifest of these files. Raises ManifestError where a manifest cannot say it."""
-        made = cls(site, sequence, "", dict(files))
-        return cls.parse(replace(made, tree=sha256(made._files_canonical).hexdigest()).to_bytes())
+        _check_release(site, sequence)
+        with collector.paused():
+            made = cls(site, sequence, "", _checked(files, _in_order))
+            return replace(made, tree=made._tree_of_files)
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
@@ -142,19 +144,14 @@ class Manifest:
             raise ManifestError("is no object of JSON")
         if members.get("format") != FORMAT or type(members["format"]) is not int:
             raise ManifestError(f"format: {_shown(members.get('format'))} is not known here; accepted: {FORMAT}")
-        try:
-            _check_members(members, _MEMBERS)
-            made = cls(
-                site=_text(members, "site", _is_site, SITE_ACCEPTED),
-                sequence=_integer(members, "sequence", 1, INTEGER_MAX),
-                tree=_text(members, "tree", _is_digest, "64 hex digits"),
-                files=_read_files(members["files"]),
-                signatures=_read_signatures(members["signatures"]),
-            )
-        except _Fault as fault:
-            raise ManifestError(str(fault)) from None
-        if (tree := sha256(made._files_canonical).hexdigest()) != made.tree:
-            raise ManifestError(f"tree: the files have another one: {tree}")
+        _check_members(members, _MEMBERS)
+        _check_release(members["site"], members["sequence"])
+        if not isinstance(members["files"], dict):
+            _fail("files", members["files"], "an object of files by path")
+        files, signatures = _checked(members["files"], _read_file), _read_signatures(members["signatures"])
+        made = cls(members["site"], members["sequence"], members["tree"], files, signatures)
+        if made.tree != (tree := made._tree_of_files):
+            _fail("tree", made.tree, f"{tree}, which the files have")
         return made
 
     @classmethod
@@ -180,8 +177,7 @@ class Manifest:
     def with_sequence(self, sequence: int) -> Manifest:
         """The same files as another release, unsigned: so a rollback has a higher sequence than what it takes back.
         Raises ManifestError."""
-        if not 1 <= sequence <= INTEGER_MAX:
-            raise ManifestError(f"sequence: {sequence} is not accepted; accepted: 1 to {INTEGER_MAX}")
+        _check_release(self.site, sequence)
         return replace(self, sequence=sequence, signatures=())
 
     def with_signatures(self, *signatures: Signature) -> Manifest:
@@ -200,6 +196,10 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(size for _, size, _ in self.fetches())
+
+    @property
+    def _tree_of_files(self) -> str:
+        return sha256(self._files_canonical).hexdigest()
 
     @cached_property
     def _files_canonical(self) -> bytes:
@@ -235,12 +235,8 @@ def _encoding_text(encoding: Encoding) -> str:
 # --- parsing --------------------------------------------------------------------------------------------------
 
 
-class _Fault(Exception):
-    """What is wrong, and in what."""
-
-
 def _fail(where: str, value: object, accepted: str) -> NoReturn:
-    raise _Fault(f"{where}: {_shown(value)} is not accepted; accepted: {accepted}")
+    raise ManifestError(f"{where}: {_shown(value)} is not accepted; accepted: {accepted}")
 
 
 def _shown(value: object) -> str:
@@ -266,8 +262,6 @@ def _read_json(data: bytes) -> Any:
         raise ManifestError("is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise ManifestError(f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except _Fault as fault:
-        raise ManifestError(str(fault)) from None
     except ValueError:  # more digits than Python takes
         raise ManifestError("has a number that is too long") from None
 
@@ -276,54 +270,37 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
         names = [name for name, _ in pairs]
-        raise _Fault(f"{_shown(next(name for name in names if names.count(name) > 1))} is there twice")
+        raise ManifestError(f"{_shown(next(name for name in names if names.count(name) > 1))} is there twice")
     return made
 
 
 def _no_float(text: str) -> NoReturn:
-    raise _Fault(f"{text[:100]} is no whole number")
+    raise ManifestError(f"{text[:100]} is no whole number")
+
+
+def _check_release(site: object, sequence: object) -> None:
+    _check_text("site", site, _is_site, SITE_ACCEPTED)
+    _check_integer("sequence", sequence, 1, INTEGER_MAX)
 
 
 def _check_members(value: object, members: frozenset[str]) -> None:
     if not isinstance(value, dict):
-        raise _Fault(f"{_shown(value)} is no object")
+        raise ManifestError(f"{_shown(value)} is no object")
     if value.keys() != members:
         missing, unknown = members - value.keys(), value.keys() - members
         if unknown:
-            raise _Fault(f"{_shown(min(unknown))} is not known here; accepted: {', '.join(sorted(members))}")
-        raise _Fault(f"{min(missing)} is missing")
+            raise ManifestError(f"{_shown(min(unknown))} is not known here; accepted: {', '.join(sorted(members))}")
+        raise ManifestError(f"{min(missing)} is missing")
 
 
-def _text(members: Mapping[str, Any], name: str, fits: Callable[[str], object], accepted: str) -> str:
-    value = members[name]
+def _check_text(name: str, value: object, fits: Callable[[str], object], accepted: str) -> None:
     if type(value) is not str or not fits(value):
         _fail(name, value, accepted)
-    return value
 
 
-def _integer(members: Mapping[str, Any], name: str, low: int, high: int) -> int:
-    value = members[name]
+def _check_integer(name: str, value: object, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
         _fail(name, value, f"a whole number from {low} to {high}")
-    return value
-
-
-def _read_files(value: object) -> dict[str, File]:
-    """By path, in order. Raises _Fault."""
-    if not isinstance(value, dict):
-        _fail("files", value, "an object of files by path")
-    files: dict[str, File] = {}
-    for path in sorted(value):
-        try:
-            check_path(path)
-            files[path] = _read_file(value[path], is_served=path not in RULES)
-        except (NameRefusedError, _Fault) as fault:
-            raise _Fault(f"files: {_shown(path)}: {fault}") from None
-    try:
-        check_together({path: file.encodings for path, file in files.items()})
-    except NameRefusedError as fault:
-        raise _Fault(f"files: {fault}") from None
-    return files
 
 
 _FILE_MEMBERS = frozenset(File._fields)
@@ -331,51 +308,76 @@ _ENCODING_MEMBERS = frozenset(Encoding._fields)
 _SIGNATURE_MEMBERS = frozenset(Signature._fields)
 
 
-def _read_file(value: Any, *, is_served: bool) -> File:
+def _read_file(value: Any) -> File:
+    """Of values that are not checked yet."""
     _check_members(value, _FILE_MEMBERS)
-    encodings, content_type = value["encodings"], value["type"]
-    if not isinstance(encodings, dict) or not encodings.keys() <= _CODINGS:
-        _fail("encodings", encodings, f"an object of {', '.join(sorted(_CODINGS))}")
-    file = File(
-        *_read_content(value),
-        "" if content_type == "" else _text(value, "type", _is_type, "a media type in printable ASCII"),
-        {coding: _read_encoding(encodings[coding]) for coding in sorted(encodings)} if encodings else {},
-        _read_tags(value["tags"]),
-        _integer(value, "priority", PRIORITY_MIN, PRIORITY_MAX),
-    )
-    if not is_served and file[2:] != ("", "", {}, (), 0):
-        raise _Fault("is a file of rules, which is not served: no etag, type, encodings, tags, and the priority 0")
-    if is_served and not content_type:
-        _fail("type", content_type, "a media type in printable ASCII")
-    return file
+    encodings, tags = value["encodings"], value["tags"]
+    if not isinstance(encodings, dict):
+        _fail("encodings", encodings, "an object of them by content coding")
+    if not isinstance(tags, list):
+        _fail("tags", tags, "a list")
+    coded = {coding: _read_encoding(encodings[coding]) for coding in sorted(encodings)} if encodings else {}
+    return File(value["size"], value["sha256"], value["etag"], value["type"], coded, tuple(tags), value["priority"])
 
 
-def _read_content(value: Mapping[str, Any]) -> tuple[int, str, str]:
-    size, digest, etag = value["size"], value["sha256"], value["etag"]
-    are_of_type = type(size) is int and type(digest) is str and type(etag) is str
-    if are_of_type and 0 <= size <= FILE_BYTES_MAX and _is_digest(digest) and _is_etag(etag):
-        return size, digest, etag  # there may be many
-    return (  # one of them raises
-        _integer(value, "size", 0, FILE_BYTES_MAX),
-        _text(value, "sha256", _is_digest, "64 hex digits"),
-        _text(value, "etag", _is_etag, "32 hex digits in quotes, or nothing"),
-    )
+def _in_order(file: File) -> File:
+    return file._replace(encodings=dict(sorted(file.encodings.items()))) if file.encodings else file
 
 
 def _read_encoding(value: Any) -> Encoding:
     _check_members(value, _ENCODING_MEMBERS)
-    return Encoding(*_read_content(value))
+    return Encoding(value["size"], value["sha256"], value["etag"])
 
 
-def _read_tags(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > TAGS_MAX:
-        _fail("tags", value, f"a list of {TAGS_MAX} at most")
-    for tag in value:
-        if type(tag) is not str or not _is_tag(tag):
-            _fail("tags", tag, f"letters, digits and -_.:, {TAG_CHARACTERS_MAX} at most")
-    if len(value) > 1 and value != sorted(set(value)):
-        raise _Fault("tags: they stand in order, each once")
-    return tuple(value)
+def _checked(files: Mapping[str, Any], read: Callable[[Any], File]) -> dict[str, File]:
+    """What `read` makes of these files by path, in order, and checked. Raises ManifestError."""
+    made: dict[str, File] = {}
+    path = ""
+    try:
+        for path in sorted(files):
+            check_path(path)
+            made[path] = read(files[path])
+            _check_file(made[path], is_served=path not in RULES)
+    except (NameRefusedError, ManifestError) as fault:
+        raise ManifestError(f"files: {_shown(path)}: {fault}") from None
+    try:
+        check_together({path: file.encodings for path, file in made.items()})
+    except NameRefusedError as fault:
+        raise ManifestError(f"files: {fault}") from None
+    return made
+
+
+def _check_file(file: File, *, is_served: bool) -> None:
+    _check_content(file)
+    for coding, encoding in file.encodings.items():
+        if coding not in _CODINGS:
+            _fail("encodings", coding, ", ".join(sorted(_CODINGS)))
+        _check_content(encoding)
+    if file.type or is_served:
+        _check_text("type", file.type, _is_type, "a media type in printable ASCII")
+    _check_integer("priority", file.priority, PRIORITY_MIN, PRIORITY_MAX)
+    if file.tags:
+        _check_tags(file.tags)
+    if not is_served and file[2:] != ("", "", {}, (), 0):
+        raise ManifestError(
+            "is a file of rules, which is not served: no etag, type, encodings, tags, and the priority 0"
+        )
+
+
+def _check_content(content: File | Encoding) -> None:
+    size, digest, etag = content[:3]
+    _check_integer("size", size, 0, FILE_BYTES_MAX)
+    _check_text("sha256", digest, _is_digest, "64 hex digits")
+    _check_text("etag", etag, _is_etag, "32 hex digits in quotes, or nothing")
+
+
+def _check_tags(tags: tuple[Any, ...]) -> None:
+    if len(tags) > TAGS_MAX:
+        _fail("tags", list(tags), f"{TAGS_MAX} at most")
+    for tag in tags:
+        _check_text("tags", tag, _is_tag, f"letters, digits and -_.:, {TAG_CHARACTERS_MAX} at most")
+    if len(tags) > 1 and list(tags) != sorted(set(tags)):
+        raise ManifestError("tags: they stand in order, each once")
 
 
 def _read_signatures(value: object) -> tuple[Signature, ...]:
@@ -384,10 +386,11 @@ def _read_signatures(value: object) -> tuple[Signature, ...]:
     found = []
     for one in value:
         _check_members(one, _SIGNATURE_MEMBERS)
-        key = _text(one, "key", _is_key, "32 hex digits")
-        found.append(Signature(key, _text(one, "ed25519", _is_signature, "64 bytes in base64")))
+        _check_text("key", one["key"], _is_key, "32 hex digits")
+        _check_text("ed25519", one["ed25519"], _is_signature, "64 bytes in base64")
+        found.append(Signature(**one))
     if len({one.key for one in found}) != len(found):
-        raise _Fault("signatures: one key signs once")
+        raise ManifestError("signatures: one key signs once")
     return tuple(found)
 
 
