@@ -15,9 +15,11 @@ from zcserve.fleet.names import NameRefusedError, check_path, file_of, sibling_p
 from zcserve.http import canonical_path, encode_path
 
 pytest.importorskip("hypothesis")
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+# A manifest takes long to draw.
+fewer = settings(max_examples=settings().max_examples // 4)
 HEX = "0123456789abcdef"
 digests = st.text(HEX, min_size=64, max_size=64)
 etags = st.one_of(st.just(""), st.text(HEX, min_size=32, max_size=32).map('"{}"'.format))
@@ -53,6 +55,7 @@ def shuffled(value: Any, source: random.Random) -> Any:
     return [shuffled(one, source) for one in value] if isinstance(value, list) else value
 
 
+@fewer
 @given(manifests())
 def test_what_is_written_is_read(manifest: Manifest) -> None:
     again = Manifest.parse(manifest.to_bytes())
@@ -61,6 +64,7 @@ def test_what_is_written_is_read(manifest: Manifest) -> None:
     assert (again.digest, again.tree) == (manifest.digest, manifest.tree)
 
 
+@fewer
 @given(manifests(), st.integers(0, 1 << 32), st.sampled_from([None, 1, 4]))
 def test_one_content_has_one_form_whatever_its_layout(manifest: Manifest, seed: int, indent: int | None) -> None:
     document = shuffled(json.loads(manifest.to_bytes()), random.Random(seed))
@@ -71,6 +75,7 @@ def test_one_content_has_one_form_whatever_its_layout(manifest: Manifest, seed: 
     assert canonical == manifest.to_bytes()
 
 
+@fewer
 @given(manifests(), manifests())
 def test_digest_and_tree_tell_releases_apart(one: Manifest, other: Manifest) -> None:
     assert (one.tree == other.tree) == (one.files == other.files)
@@ -78,6 +83,7 @@ def test_digest_and_tree_tell_releases_apart(one: Manifest, other: Manifest) -> 
     assert (one.digest == other.digest) == same
 
 
+@fewer
 @given(manifests(), st.data())
 def test_a_byte_that_changes_is_noticed(manifest: Manifest, data: st.DataObject) -> None:
     content = bytearray(manifest.to_bytes())
@@ -92,6 +98,7 @@ def test_a_byte_that_changes_is_noticed(manifest: Manifest, data: st.DataObject)
     assert changed.files == manifest.files
 
 
+@fewer
 @given(manifests(), manifests())
 def test_what_is_fetched_makes_one_release_of_the_other(old: Manifest, new: Manifest) -> None:
     found = diff(old, new)
@@ -104,6 +111,7 @@ def test_what_is_fetched_makes_one_release_of_the_other(old: Manifest, new: Mani
     assert diff(new, new).bytes == 0
 
 
+@fewer
 @given(manifests())
 def test_files_lie_apart_and_below_the_folder(manifest: Manifest) -> None:
     names = [name for name, _, _ in manifest.fetches()]
@@ -141,6 +149,7 @@ json_values: Any = st.recursive(
 )
 
 
+@fewer
 @given(manifests(), json_values, st.data())
 def test_any_value_in_any_place_is_read_or_refused(manifest: Manifest, value: Any, data: st.DataObject) -> None:
     document = json.loads(manifest.with_signatures(Signature("0" * 32, "A" * 86 + "==")).to_bytes())
