@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -180,3 +182,24 @@ def test_a_difference_is_told_by_path_and_in_bytes(tree: Path, release: Path, ru
     report = json.loads(run("diff", tree, after, "--json")[1])
     assert (report["bytes"], report["added"]) == (10, ["/copy.txt", "/new.txt"])
     assert [one["name"] for one in report["fetched"]] == ["copy.txt", "sub/index.html"]
+
+
+def test_the_page_has_commands_that_work(tree: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    section = (CHECKOUT / "docs" / "fleet.md").read_text().partition("## The manifest")[2].partition("\n## ")[0]
+    monkeypatch.chdir(tree.rename(tree.parent / "www").parent)
+    commands = re.findall(r"^    \$ python tools/warm_cache.py (.*)\n((?:    [^$ ].*\n)*)", section, re.MULTILINE)
+    assert len(commands) == 4
+    for command, expected in commands:
+        words, _, file = command.partition(" > ")
+        code, out, err = run(*shlex.split(words))
+        assert code == 0, err
+        if file:
+            Path(file).write_bytes(out)
+        elif expected:
+            assert shape_of(out.decode()) == shape_of(expected)
+
+
+def shape_of(text: str) -> list[str]:
+    """Its words, but for those with a digit."""
+    return [word for word in text.split() if not re.search("[0-9]", word) and word not in ("KiB", "B")]
