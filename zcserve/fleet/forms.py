@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from zcserve.errors import ZcserveError
+from zcserve.fleet import strict_json
+from zcserve.fleet.strict_json import JsonError
 
 VERSION = 1
 # Of one message, in bytes. NATS takes a megabyte unless told else, and a node may have to keep some hundred of them.
@@ -63,28 +65,11 @@ def load(data: bytes) -> dict[str, Any]:
 
 def load_any(data: bytes) -> dict[str, Any]:
     """The members of a message of any version. Raises FormError."""
-    if len(data) > MESSAGE_BYTES_MAX:
-        raise FormError(f"message: {len(data):,} bytes, and at most {MESSAGE_BYTES_MAX:,}")
     try:
-        form = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormError(f"message: is no JSON: {error}") from None
+        form = strict_json.read(data, MESSAGE_BYTES_MAX)
+    except JsonError as error:
+        raise FormError(f"message: {error}") from None
     return table(form, "message")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; a name that comes twice means two things."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name[:NAME_CHARACTERS_MAX]!r} comes twice")
-        found[name] = value
-    return found
-
-
-def _no_constant(text: str) -> Any:
-    """NaN and Infinity, which json takes and RFC 8259 does not."""
-    raise ValueError(f"{text} is no number")
 
 
 def shown(value: object) -> str:

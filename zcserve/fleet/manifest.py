@@ -30,7 +30,9 @@ from typing import Any, NamedTuple, NoReturn
 from zcserve import collector
 from zcserve.cache.naming import SIBLING_CODINGS
 from zcserve.errors import ZcserveError
+from zcserve.fleet import strict_json
 from zcserve.fleet.names import RULES, NameRefusedError, check_path, check_together, file_of, sibling_path
+from zcserve.fleet.strict_json import JsonError
 from zcserve.rules.rule import PRIORITY_MAX, PRIORITY_MIN
 from zcserve.rules.tagged import TAG_CHARACTERS_MAX
 
@@ -136,7 +138,11 @@ class Manifest:
     def parse(cls, data: bytes) -> Manifest:
         """What these bytes say. Raises ManifestError."""
         with collector.paused():  # many objects, and no circle among them
-            return cls._of_members(_read_json(data))
+            try:
+                members = strict_json.read(data, MANIFEST_BYTES_MAX)
+            except JsonError as error:
+                raise ManifestError(str(error)) from None
+            return cls._of_members(members)
 
     @classmethod
     def _of_members(cls, members: Any) -> Manifest:
@@ -246,36 +252,6 @@ def _shown(value: object) -> str:
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     return json.dumps(value)[:100]
-
-
-def _read_json(data: bytes) -> Any:
-    """Raises ManifestError."""
-    if len(data) > MANIFEST_BYTES_MAX:
-        raise ManifestError(f"is larger than {MANIFEST_BYTES_MAX} bytes")
-    try:
-        return json.loads(
-            data.decode("ascii"), object_pairs_hook=_object, parse_float=_no_float, parse_constant=_no_float
-        )
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"is not ASCII: at byte {error.start}") from None
-    except RecursionError:
-        raise ManifestError("is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except ValueError:  # more digits than Python takes
-        raise ManifestError("has a number that is too long") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ManifestError(f"{_shown(next(name for name in names if names.count(name) > 1))} is there twice")
-    return made
-
-
-def _no_float(text: str) -> NoReturn:
-    raise ManifestError(f"{text[:100]} is no whole number")
 
 
 def _check_release(site: object, sequence: object) -> None:
