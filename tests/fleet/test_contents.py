@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,11 @@ def test_when_one_job_fails_those_behind_it_do_not_begin() -> None:
 
     def work(number: int) -> int:
         begun.append(number)
+        time.sleep(0.005 if number > 2 else 0)
         return 1 // number
 
     with pytest.raises(ZeroDivisionError):
-        list(in_threads(work, [1, 0, *range(1, 10_000)]))
-    assert len(begun) < 10_000
+        list(in_threads(work, [1, 0, *range(3, 2000)]))
+    assert len(begun) < 1000  # some few
     assert list(in_threads(work, [1, 2])) == [(1, 1), (2, 0)]
     assert list(in_threads(work, [])) == []

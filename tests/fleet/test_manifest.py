@@ -265,11 +265,11 @@ def test_what_cannot_be_said_is_not_made() -> None:
 
 
 def test_many_files_are_read_in_time() -> None:
-    made = Manifest.of("www", 1, {f"/assets/{n % 97}/{n}.html": FILES["/a%20b.css"] for n in range(10_000)})
+    made = Manifest.of("www", 1, {f"/assets/{n % 97}/{n}.html": FILES["/a%20b.css"] for n in range(3_000)})
     data = made.to_bytes()
     began = time.process_time()
     assert Manifest.parse(data).digest == made.digest
-    assert time.process_time() - began < 2.0  # 0.2 s
+    assert time.process_time() - began < 1.0  # 0.06 s
 
 
 # --- two releases ---------------------------------------------------------------------------------------------
