@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -94,3 +95,11 @@ def test_when_one_job_fails_those_behind_it_do_not_begin() -> None:
     assert len(begun) < 1000  # some few
     assert list(in_threads(work, [1, 2])) == [(1, 1), (2, 0)]
     assert list(in_threads(work, [])) == []
+
+
+def test_without_threads_it_is_done_by_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    assert list(in_threads(lambda number: number + 1, [1, 2])) == [(1, 2), (2, 3)]

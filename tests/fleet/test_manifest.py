@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.releases import file_of, release_of, with_tree
+from zcserve.fleet import manifest
 from zcserve.fleet.manifest import File, Manifest, ManifestError, Signature, diff
 
 FILES = {
@@ -262,6 +263,16 @@ def test_what_cannot_be_said_is_not_made() -> None:
         release_of({}, site="a b")
     with pytest.raises(ManifestError, match="sha256"):
         Manifest.of("www", 1, {"/a": File(0, '","x":"', "", "a/b", {}, (), 0)})
+
+
+def test_what_could_not_be_read_again_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"/{n}": FILES["/index.html"] for n in range(100)}
+    size = len(Manifest.of("w" * 63, (1 << 53) - 1, files).with_signatures(*[SIGNATURE] * 16).to_bytes())
+    monkeypatch.setattr(manifest, "MANIFEST_BYTES_MAX", size + 2000)
+    assert len(Manifest.of("www", 1, files).files) == 100
+    monkeypatch.setattr(manifest, "MANIFEST_BYTES_MAX", size)
+    with pytest.raises(ManifestError, match=r"files: 100 files take more than [0-9,]+ bytes"):
+        Manifest.of("www", 1, files)
 
 
 def test_many_files_are_read_in_time() -> None:

@@ -1,8 +1,9 @@
 """What `warm_cache` does beside warming: a word, and a module that is imported when the word is said.
 
 A module has two functions: `add(parser)` gives its arguments to a parser, `run(arguments) -> int` does it and returns
-an exit code. What is wrong use it raises as UsageError, and a manifest that is refused as ManifestError: each becomes
-one line on standard error. Its first line is what `warm_cache --help` says of it.
+an exit code (tools/warm/arguments.py). Its docstring is its help, and says what each code means. Of the errors that it
+raises, UsageError is wrong use (2), and any other ZcserveError is what came of it (1): each becomes one line on
+standard error.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def summaries() -> str:
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
-    """Run a subcommand of the table; its exit code. Raises UsageError and ManifestError."""
+    """Run a subcommand of the table; its exit code. Raises ZcserveError."""
     if name not in SUBCOMMANDS:
         raise UsageError(f"{name!r} is no subcommand; {known_instead(name, SUBCOMMANDS)}")
     module = import_module(f"{__package__}.{SUBCOMMANDS[name].module}")

@@ -42,8 +42,11 @@ def in_threads(work: Callable[[T], R], items: list[T]) -> Iterator[tuple[T, R]]:
     """What `work` makes of each, in order, by a thread for each core that the process may use. When one fails, those
     that have not begun do not begin."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "zcserve-fleet") as pool:
+        results: Iterable[R] = map(work, items)
+        with suppress(RuntimeError):  # no thread is to be had: this one does it
+            results = pool.map(work, items)
         try:
-            yield from zip(items, pool.map(work, items), strict=True)
+            yield from zip(items, results, strict=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -39,6 +39,8 @@ from zcserve.rules.tagged import TAG_CHARACTERS_MAX
 FORMAT = 1
 # Of a manifest, in bytes: some 250,000 files. JSON of this size that is made to hurt takes 1 GB while it is parsed.
 MANIFEST_BYTES_MAX = 64 << 20
+# Of what stands beside the files, in bytes: 16 signatures take 2,700.
+BESIDE_BYTES_MAX = 4 << 10
 # What every program reads as it was written (RFC 8259 section 6).
 INTEGER_MAX = (1 << 53) - 1
 # Of one file, in bytes: more than a site has, and far from where sums of sizes are no integers of JSON any more.
@@ -132,6 +134,8 @@ class Manifest:
         _check_release(site, sequence)
         with collector.paused():
             made = cls(site, sequence, "", _checked(files, _in_order))
+            if len(made._files_canonical) > MANIFEST_BYTES_MAX - BESIDE_BYTES_MAX:
+                raise ManifestError(f"files: {len(files):,} files take more than {MANIFEST_BYTES_MAX:,} bytes")
             return replace(made, tree=made._tree_of_files)
 
     @classmethod
