@@ -13,7 +13,7 @@ CANARIES = frozenset({"n1"})
 
 
 def baking(bake_s: float = 100.0, canary_s: float = 20.0) -> tuple[Bake, Census]:
-    census = Census(["n1", "n2"])
+    census = Census(R8, ["n1", "n2"])
     for node in ("n1", "n2"):
         census.hear(Heard(State("www", node, "boot", 1, 1, "live", R8, R8), 0.0), 0.0)
     return Bake(Plan(R8, bake_s=bake_s, canary_s=canary_s), CANARIES, 0.0), census

@@ -23,31 +23,31 @@ def test_the_quorum_is_rounded_up_and_at_least_one(quorum: float, nodes: int, ma
 
 
 def test_a_state_that_comes_late_or_twice_changes_nothing() -> None:
-    census = Census(["n1"])
+    census = Census(R7, ["n1"])
     census.hear(Heard(state("n1", 2, live=R7), 0.0), 100.0)
     census.hear(Heard(state("n1", 1), 0.0), 101.0)
     census.hear(Heard(state("n1", 9, boot="before"), 50.0), 102.0)
-    assert census.serving(R7) == {"n1"}
+    assert census.serving == {"n1"}
     census.hear(Heard(state("n1", 1, boot="after"), 0.0), 103.0)
-    assert census.serving(R7) == frozenset()
+    assert census.serving == frozenset()
 
 
 def test_nodes_count_that_were_heard_of_lately_or_are_listed() -> None:
-    census = Census()
+    census = Census(R7)
     census.hear(Heard(state("n1", 1), 10.0), 100.0)
     census.hear(Heard(state("n2", 1), 90.0), 100.0)
     census.settle(100.0, known_s=60.0)
     assert census.counted == {"n1"}
     assert [row.node for row in census.rows(100.0)] == ["n1", "n2"]
-    listed = Census(["n3"])
+    listed = Census(R7, ["n3"])
     listed.hear(Heard(state("n1", 1, live=R7), 0.0), 100.0)
     listed.settle(100.0, known_s=60.0)
     assert listed.counted == {"n3"}
-    assert listed.serving(R7) == frozenset()
+    assert listed.serving == frozenset()
 
 
 def test_a_row_says_what_a_node_is_at_and_how_long_it_is_silent() -> None:
-    census = Census(["n1", "n2"])
+    census = Census(R7, ["n1", "n2"])
     census.hear(Heard(state("n1", 1, stage="fetching", live=R7, share=0.5, error="slow"), 1.0), 100.0)
     first, second = census.rows(100.0)
     assert first == ("n1", "fetching", 7, 0, 0.5, 1.0, "slow")

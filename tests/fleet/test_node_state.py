@@ -287,6 +287,13 @@ def test_a_server_that_serves_something_else_is_brought_back() -> None:
     assert node.state.live == R7
 
 
+def test_a_flip_that_ended_in_its_middle_is_made_again_or_back() -> None:
+    node = serving(R7)
+    assert node.on(Observed(R7.tree, current=R8.tree)) == [Fetch(R7)]
+    node.on(Fetched(R7))
+    assert node.on(Prepared(R7)) == [Flip(R7)]
+
+
 def test_what_the_server_holds_and_nothing_wants_is_dropped() -> None:
     node = serving(R7)
     assert node.on(Observed(R7.tree, R8.tree)) == [Drop()]

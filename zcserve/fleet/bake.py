@@ -62,14 +62,13 @@ class Bake:
 
     def _why_not(self, census: Census, quorum: int, now: float) -> str:
         """What is not as it must be."""
-        release = self._plan.release
-        missing = (self._canaries - census.serving(release)) | census.silent(self._canaries, now)
+        missing = (self._canaries - census.serving) | census.silent(self._canaries, now)
         if missing:
             return f"canaries do not serve it any more: {', '.join(sorted(missing))}"
         if now < self._over_at:
             return ""
         if unasked := self._canaries - self._well:
             return f"canaries do not say how they are: {', '.join(sorted(unasked))}"
-        if (having := len(census.having(release))) < quorum:
+        if (having := len(census.having)) < quorum:
             return f"only {having} nodes have it prepared any more, and {quorum} must"
         return ""

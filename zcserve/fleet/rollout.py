@@ -107,7 +107,7 @@ class Rollout:
 
     def __init__(self, site: str, plan: Plan) -> None:
         self._site, self._plan, self._release = site, plan, plan.release
-        self._census = Census(plan.nodes)
+        self._census = Census(plan.release, plan.nodes)
         self._has_caught = False
         self._desired: Desired | None = None
         self._putting: Desired | None = None
@@ -151,7 +151,7 @@ class Rollout:
     def counts(self) -> tuple[int, int, int, int]:
         """Nodes that have the release in memory, that serve it, that the quorum needs, and that count."""
         census, counted = self._census, len(self._census.counted)
-        having, serving = census.having(self._release), census.serving(self._release)
+        having, serving = census.having, census.serving
         return len(having), len(serving), self._needed, counted
 
     def _hear(self, event: Event, now: float) -> None:
@@ -282,9 +282,9 @@ class Rollout:
 
     def _decide_prepared(self, now: float) -> None:
         census, canaries = self._census, self._canaries or self._plan.canaries
-        having, counted = census.having(self._release), census.counted
-        if len(counted) - len(census.failing(self._release)) < self._needed:
-            self._abort(f"{len(census.failing(self._release))} of {len(counted)} nodes have given up on it")
+        having, counted = census.having, census.counted
+        if len(counted) - len(census.failing) < self._needed:
+            self._abort(f"{len(census.failing)} of {len(counted)} nodes have given up on it")
         elif len(having) >= self._needed and canaries <= having:
             self._deadline = math.inf
             self.phase = Phase.TRYING if canaries or self._plan.canary_share else Phase.COMMITTING
@@ -296,15 +296,15 @@ class Rollout:
 
     def _decide_tried(self, now: float) -> None:
         if not self._canaries:
-            chosen = self._plan.canaries or self._census.choose(self._release, self._plan.canary_share)
+            chosen = self._plan.canaries or self._census.choose(self._plan.canary_share)
             self._put(chosen, now)
             return
-        missing = self._canaries - self._census.serving(self._release)
+        missing = self._canaries - self._census.serving
         if not missing:
             self._bake = Bake(self._plan, self._canaries, now)
             self._deadline = math.inf
             self.phase = Phase.BAKING
-        elif failed := missing & self._census.failing(self._release):
+        elif failed := missing & self._census.failing:
             self._abort(f"canaries have given up on it: {', '.join(sorted(failed))}")
         elif now >= self._deadline:
             self._abort(f"canaries do not serve it after {self._plan.canary_s:g} s: {', '.join(sorted(missing))}")
@@ -332,7 +332,7 @@ class Rollout:
         self.phase = Phase.FLIPPING
 
     def _decide_live(self, now: float) -> None:
-        serving, counted = self._census.serving(self._release), self._census.counted
+        serving, counted = self._census.serving, self._census.counted
         if self.phase is Phase.FLIPPING and len(serving) >= self._needed:
             self._give_up_claim()
             self._deadline = now + self._plan.live_s
@@ -353,7 +353,7 @@ class Rollout:
 
     def _decide_returned(self, now: float) -> None:
         """Canaries go back, if there is something to go back to."""
-        serving = self._census.serving(self._release)
+        serving = self._census.serving
         can_return = self._desired is not None and self._desired.release is not None
         if not serving or not can_return or now >= self._deadline:
             self._finish(Ending.ABORTED, self._abort_why, now)
@@ -434,12 +434,12 @@ class Rollout:
         self._finish(Ending.LIVE if self.phase is Phase.CONVERGING else Ending.COMMITTED, why, now)
 
     def _finish(self, ending: Ending, why: str, now: float) -> None:
-        census, release = self._census, self._release
+        census = self._census
         late: frozenset[str] = frozenset()
         if ending in (Ending.LIVE, Ending.COMMITTED):
-            late = census.counted - census.serving(release)
+            late = census.counted - census.serving
         elif ending is Ending.ABORTED:
-            late = census.serving(release) or census.counted - census.having(release)
+            late = frozenset(census.serving) or census.counted - census.having
         self._give_up_claim()
         self.phase, self.end = Phase.ENDED, End(ending, why, census.why(late, now))
         self._do(self.end)
