@@ -76,7 +76,8 @@ class World:
             node.folders.add(release.tree)
             node.served = node.current = release.tree
             self.clock.after(self.random.uniform(0.0, 1.0), node.start)
-        self.clock.run(120.0, lambda: self.serving(release) == self.nodes)
+        while self.serving(release) < self.nodes:
+            self.clock.run(self.clock.now + 1.0)
         self.clock.run(self.clock.now + 5.0)
 
     def release(self, sequence: int, tree: int = 0) -> Release:

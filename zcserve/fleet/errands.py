@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from zcserve.fleet import backoff
@@ -45,7 +45,8 @@ class Errands:
     def __init__(self, node: str) -> None:
         self._node = node
         self._waiting: dict[str, _Errand] = {}
-        self._known: OrderedDict[str, bool] = OrderedDict()  # id -> whether it was done; else it was set aside
+        self._known: OrderedDict[str, None] = OrderedDict()  # ids
+        self._last: dict[bool, deque[str]] = {is_done: deque(maxlen=DONE_MAX) for is_done in (True, False)}
         self._gaps = 0
         self.error = ""
 
@@ -55,7 +56,7 @@ class Errands:
 
     def last(self, is_done: bool) -> tuple[str, ...]:
         """The ids of the last ones that were done, or else set aside, the newest last."""
-        return tuple(name for name, done in self._known.items() if done is is_done)[-DONE_MAX:]
+        return tuple(self._last[is_done])
 
     @property
     def due(self) -> float | None:
@@ -106,7 +107,9 @@ class Errands:
 
     def over(self, action: Acknowledge | SetAside) -> list[Action]:
         """A command is over by this action: it is known from now on, and the bus is told."""
-        self._known[action.name] = isinstance(action, Acknowledge)
+        if action.name not in self._known:
+            self._last[isinstance(action, Acknowledge)].append(action.name)
+        self._known[action.name] = None
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         if isinstance(action, SetAside):
