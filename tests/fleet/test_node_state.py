@@ -370,7 +370,11 @@ def test_a_gap_has_all_content_compared_once_and_what_is_desired_read() -> None:
     (purge,) = [action.command for action in actions if isinstance(action, Purge)]
     assert (purge.prefix, purge.is_hard, purge.op) == ("/", False, "purge")
     assert node.state.error.startswith("missed commands, so all content is compared: the stream begins at 900")
+    assert node.memory is not None
+    assert node.memory.has_gap
+    assert isinstance(Node(node.memory, R7.tree).first[0], Purge)
     assert node.on(Done(purge.id)) == []
+    assert not node.memory.has_gap
     assert (node.state.error, node.state.done) == ("", ())
 
 

@@ -26,8 +26,8 @@ class Listener(Protocol):
     name: str
     link: Link
 
-    def hear(self, event: Delivery | Desired) -> None:
-        """Something has come."""
+    def hear(self, event: Delivery | Desired) -> bool:
+        """Something has come; whether there was an agent to take it."""
 
 
 class Watcher(Protocol):
@@ -46,6 +46,7 @@ class Consumer:
         self.node = node
         self.next = begin
         self.pending: dict[int, Message] = {}
+        self.gap: Gap | None = None
 
 
 class SimBus:
@@ -126,6 +127,7 @@ class SimBus:
         if consumer is None:
             consumer = self._consumers[node.name] = Consumer(node, len(self.commands))
         self._tell_desired(consumer)
+        self._tell_gap(consumer)
         for place in sorted(consumer.pending):
             self._deliver(consumer, place)
         self._pump(consumer)
@@ -169,18 +171,38 @@ class SimBus:
         """Send what may be sent."""
         first = max(0, len(self.commands) - self._retained)
         if consumer.next < first:
-            self._tell_gap(consumer, Gap(f"the stream begins at {first}, and {consumer.next} was to come"))
+            consumer.gap = Gap(f"the stream begins at {first}, and {consumer.next} was to come")
             consumer.next = first
+            self._tell_gap(consumer)
         while len(consumer.pending) < UNACKNOWLEDGED_MAX and consumer.next < len(self.commands):
             consumer.pending[consumer.next] = self.commands[consumer.next]
             self._deliver(consumer, consumer.next)
             consumer.next += 1
 
-    def _tell_gap(self, consumer: Consumer, gap: Gap) -> None:
-        def again() -> None:
-            self.clock.after(AGAIN_S, lambda: self._tell_gap(consumer, gap))
+    def _tell_gap(self, consumer: Consumer) -> None:
+        """Until an agent has taken it."""
+        gap, node = consumer.gap, consumer.node
+        if gap is None:
+            return
 
-        self.desk.take(lambda: consumer.node.link.send(lambda: consumer.node.hear(gap), again))
+        def told() -> None:
+            if node.hear(gap) and consumer.gap is gap:
+                consumer.gap = None
+
+        def again() -> None:
+            if node.link.is_up:
+                self.clock.after(AGAIN_S, lambda: self._tell_gap(consumer))
+
+        self.desk.take(lambda: node.link.send(told, again))
+
+    def forget(self) -> None:
+        """All that it had is gone, but for the states, and it begins anew."""
+        self.chain = [Desired(self.desired.site)]
+        self.commands = []
+        for consumer in self._consumers.values():
+            consumer.pending.clear()
+            consumer.next, consumer.gap = 0, Gap("the stream is a new one")
+            self._tell_gap(consumer)
 
     def _deliver(self, consumer: Consumer, place: int) -> None:
         """Bring a command, and again if it is not acknowledged; a node that is away gets it when it connects."""

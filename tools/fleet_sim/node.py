@@ -122,13 +122,14 @@ class SimNode:
         self._end_task()
         self.machine, self._is_reporting = None, False
 
-    def hear(self, event: Delivery | Desired) -> None:
-        """The bus brings something; it waits for an agent that is not there, and comes again."""
+    def hear(self, event: Delivery | Desired) -> bool:
+        """The bus brings something; whether there is an agent to take it."""
         if self.is_coded and isinstance(event, Command):
             event = parse_command(event.dump())
         if self.is_coded and isinstance(event, Desired):
             event = Desired.parse(event.dump())
         self.tell(event)
+        return self.machine is not None
 
     def tell(self, event: Event) -> None:
         """Tell the machine, and do what it wants."""

@@ -54,6 +54,8 @@ class World:
     live_at: dict[tuple[int, str], float] = field(default_factory=dict)
     purged_at: defaultdict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     published_at: dict[str, float] = field(default_factory=dict)
+    all_purged_at: dict[str, float] = field(default_factory=dict)
+    history: list[Desired] = field(default_factory=list)
     _had: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class World:
     def begin(self, release: Release) -> None:
         """All nodes serve this release, which is desired, and have reported so."""
         self.bus.chain.append(Desired(SITE, 1, release))
+        self.history.append(self.bus.desired)
         self._had[release.manifest] = set(self.fleet)
         for node in self.fleet.values():
             node.folders.add(release.tree)
@@ -119,6 +122,8 @@ class World:
     def purged(self, node: SimNode, command: Command) -> None:
         """A node has purged."""
         self.purged_at[command.id].setdefault(node.name, self.clock.now)
+        if command.prefix == "/":
+            self.all_purged_at[node.name] = self.clock.now
 
     def prepared(self, node: SimNode, release: Release) -> None:
         """A server has prepared a release."""
@@ -133,7 +138,7 @@ class World:
             self.faults.append(f"{where}, which it has not fetched")
         if release.manifest in self.unsigned:
             self.faults.append(f"{where}, whose manifest is wrong")
-        if not any(release.is_same(desired.of_node(node.name)) for desired in self.bus.chain):
+        if not any(release.is_same(desired.of_node(node.name)) for desired in self.history):
             self.faults.append(f"{where}, which was never desired of it")
         highest = node.memory.highest if node.memory else None
         if highest and release.sequence < highest.sequence:
@@ -145,6 +150,7 @@ class World:
 
     def _check_put(self, old: Desired, new: Desired) -> None:
         """Whether a commit has its quorum: so many nodes have had it prepared at some time."""
+        self.history.append(new)
         if new.edition <= old.edition:
             self.faults.append(f"edition {new.edition} comes after {old.edition}")
         before, after = (desired.release.sequence if desired.release else 0 for desired in (old, new))
@@ -157,6 +163,15 @@ class World:
             self.faults.append(f"{new.release.rollout} is committed, and {len(had)} nodes had it")
 
     # -- what must be in the end
+
+    def unpurged(self) -> list[str]:
+        """Purges that a node has neither done nor made up for."""
+        return [
+            f"{command} on {name}"
+            for command, began in self.published_at.items()
+            for name in self.fleet
+            if name not in self.purged_at[command] and self.all_purged_at.get(name, -1.0) < began
+        ]
 
     def converged(self) -> list[str]:
         """Nodes that are not as is desired, and how they are; none, when failures have stopped for long enough."""

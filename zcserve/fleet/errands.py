@@ -11,7 +11,7 @@
   its files and made anew while it serves. A hard purge of all would be no fresher a moment later, and after a loss at
   the bus the whole fleet would be cold at once. What must be gone for certain is taken out by a new release, which
   reaches a node that was off, too. A server that was started anew has no results to be stale: the purge costs it a
-  comparison.
+  comparison. An agent that is started anew before it is done does it then (node_memory.py).
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Errands:
     def last(self, is_done: bool) -> tuple[str, ...]:
         """The ids of the last ones that were done, or else set aside, the newest last."""
         return tuple(self._last[is_done])
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether a purge of all is not done yet."""
+        return any(errand.is_own for errand in self._waiting.values())
 
     @property
     def due(self) -> float | None:

@@ -112,6 +112,8 @@ class NodeState:
         self._work: _Work | None = None
         self._given_up: list[tuple[Release, str]] = []
         self._errands = Errands(node)
+        if known.has_gap:
+            self._errands.miss(Gap("before the agent was started"), site)
         self._refusal = ""
         self._live_share = 0.0
         self._said: State | None = None
@@ -127,7 +129,7 @@ class NodeState:
         self._actions += self._errands.begin(now)
         self._go_on(now)
         self._report(now)
-        memory = Memory(self._desired, self._live, self._highest)
+        memory = Memory(self._desired, self._live, self._highest, self._errands.has_gap)
         if memory != self._kept:
             self._kept = memory
             self._actions.insert(0, Keep(memory))
