@@ -141,27 +141,26 @@ class Fleet(RuleBasedStateMachine):
     @invariant()
     def nothing_is_wrong(self) -> None:
         if hasattr(self, "world"):
-            assert self.world.faults == []
+            assert not self.world.faults, self.world.faults
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
         world = self.world
         mend(world)
-        world.sick.clear()
         world.clock.run(world.clock.now + LONG_S)
-        assert world.faults == []
-        assert world.converged() == []
-        assert world.unpurged() == []
+        assert not world.faults, world.faults
+        assert not world.converged(), world.converged()
+        assert not world.unpurged(), world.unpurged()
         for operator in world.operators:
             operator.kill()
         last = self.operate(self.plan())
         world.clock.run(world.clock.now + LONG_S)
         assert last.end is not None
-        assert (last.end.ending, last.end.late) == (Ending.LIVE, {})
+        assert (last.end.ending, last.end.late) == (Ending.LIVE, {}), last.end
         assert world.bus.desired == Desired(SITE, world.bus.desired.edition, last.plan.release)
-        assert world.converged() == []
-        assert world.faults == []
+        assert not world.converged(), world.converged()
+        assert not world.faults, world.faults
 
 
 TestFleet = Fleet.TestCase

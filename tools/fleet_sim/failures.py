@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from tools.fleet_sim.node import SimNode
 from tools.fleet_sim.world import World
@@ -67,8 +68,11 @@ def befall(world: World, failing: float, slow: float, within_s: float) -> Counte
 
 
 def mend(world: World) -> None:
-    """All failures stop."""
+    """All failures stop, and nothing is lost any more."""
+    world.weather = replace(world.weather, loss=0.0, twice=0.0)
+    world.sick.clear()
     for node in world.fleet.values():
+        node.link.weather = world.weather
         node.trouble = 0.0
         node.mend()
         if node.machine is None:

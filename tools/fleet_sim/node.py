@@ -66,8 +66,8 @@ class Watch(Protocol):
     def is_signed(self, release: Release) -> bool:
         """Whether its manifest is what it must be."""
 
-    def prepared(self, node: SimNode, release: Release) -> None:
-        """A server has prepared it."""
+    def reports(self, node: SimNode, state: State) -> None:
+        """An agent is about to say so."""
 
     def flips(self, node: SimNode, release: Release) -> None:
         """A server is about to serve it."""
@@ -194,6 +194,7 @@ class SimNode:
 
     def _report(self, state: State) -> None:
         """The newest is sent until it is there, one at a time."""
+        self._watch.reports(self, state)
         self.state = State.parse(state.dump()) if self.is_coded else state
         if not self._is_reporting:
             self._is_reporting = True
@@ -280,7 +281,6 @@ class SimNode:
                 self._end(task, Undone(release, "the server is away"))
                 return
             self.prepared = release.tree
-            self._watch.prepared(self, release)
             self._end(task, Prepared(release))
 
         self._later(took, loaded)

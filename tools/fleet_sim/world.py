@@ -13,7 +13,7 @@ from tools.fleet_sim.node import SimNode
 from tools.fleet_sim.operator import SimOperator
 from tools.fleet_sim.origin import Origin
 from zcserve.fleet.census import needed
-from zcserve.fleet.messages import Command, Desired, Release
+from zcserve.fleet.messages import Command, Desired, Release, State
 from zcserve.fleet.rollout_words import Plan, rollout_id
 
 SITE = "www"
@@ -125,9 +125,11 @@ class World:
         if command.prefix == "/":
             self.all_purged_at[node.name] = self.clock.now
 
-    def prepared(self, node: SimNode, release: Release) -> None:
-        """A server has prepared a release."""
-        self._had[release.manifest].add(node.name)
+    def reports(self, node: SimNode, state: State) -> None:
+        """A node says what it has: whether its server has it is looked at."""
+        for release in (state.prepared, state.live):
+            if release and release.tree in (node.prepared, node.served) and release.tree in node.folders:
+                self._had[release.manifest].add(node.name)
 
     def flips(self, node: SimNode, release: Release) -> None:
         """A server is about to serve a release: whether it may."""
@@ -143,7 +145,6 @@ class World:
         highest = node.memory.highest if node.memory else None
         if highest and release.sequence < highest.sequence:
             self.faults.append(f"{where}, and {highest.sequence} was live")
-        self._had[release.manifest].add(node.name)
         self.live_at.setdefault((release.sequence, node.name), self.clock.now)
 
     # -- what an operator puts
