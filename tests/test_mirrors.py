@@ -16,6 +16,7 @@ TESTS = Path(__file__).parent
 EXCEPTIONS = {
     "__main__": "calls cli.py, which test_cli.py runs as a command",
     "fleet/node_words": "data alone: what test_node_state.py tells a node, and is told",
+    "fleet/rollout_words": "the same of test_rollout.py",
     "net/asker": "a protocol class; test_answering.py has an asker",
     "net/owner": "a protocol class and the names of states; test_http1.py and test_sending.py are owners",
 }

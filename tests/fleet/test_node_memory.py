@@ -14,7 +14,7 @@ NEW = Release("www-8", 8, "c" * 64, "d" * 64)
 
 @pytest.mark.parametrize(
     "memory",
-    [Memory(), Memory(Desired("www", 3, OLD, Trial(NEW, frozenset({"n1"}))), NEW, OLD), Memory(None, OLD)],
+    [Memory(), Memory(Desired("www", 3, OLD, Trial(NEW, frozenset({"n1"}))), NEW, OLD, True), Memory(None, OLD)],
     ids=["new", "all", "live"],
 )
 def test_a_memory_is_read_as_it_was_written(memory: Memory) -> None:

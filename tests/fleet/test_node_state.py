@@ -287,6 +287,13 @@ def test_a_server_that_serves_something_else_is_brought_back() -> None:
     assert node.state.live == R7
 
 
+def test_a_flip_that_ended_in_its_middle_is_made_again_or_back() -> None:
+    node = serving(R7)
+    assert node.on(Observed(R7.tree, current=R8.tree)) == [Fetch(R7)]
+    node.on(Fetched(R7))
+    assert node.on(Prepared(R7)) == [Flip(R7)]
+
+
 def test_what_the_server_holds_and_nothing_wants_is_dropped() -> None:
     node = serving(R7)
     assert node.on(Observed(R7.tree, R8.tree)) == [Drop()]
@@ -363,7 +370,11 @@ def test_a_gap_has_all_content_compared_once_and_what_is_desired_read() -> None:
     (purge,) = [action.command for action in actions if isinstance(action, Purge)]
     assert (purge.prefix, purge.is_hard, purge.op) == ("/", False, "purge")
     assert node.state.error.startswith("missed commands, so all content is compared: the stream begins at 900")
+    assert node.memory is not None
+    assert node.memory.has_gap
+    assert isinstance(Node(node.memory, R7.tree).first[0], Purge)
     assert node.on(Done(purge.id)) == []
+    assert not node.memory.has_gap
     assert (node.state.error, node.state.done) == ("", ())
 
 

@@ -8,7 +8,8 @@ What decides (rollout.py, node_state.py) is right whatever a bus does within thi
   knows by the id that it has done it, and nothing that is done twice or in another order does harm.
 - **A gap is told.** Where commands may have been lost (a stream that no longer holds what was published since this node
   took its last one, a bus that cannot know what was published while the node was away), `Gap` comes before the next
-  command, and where there is none, at once. A node that is new to a bus has a gap, too. A gap that is none costs a
+  command, and where there is none, at once; after a restart of the agent again, until a command behind it has been
+  acknowledged. A node that is new to a bus has a gap, too. A gap that is none costs a
   comparison of content with its files; one that is not told may leave an application's results as they were.
 - **What is desired is one value.** Of two puts after one edition no node ever hears of more than one, and a put that
   has ended well is never undone. Nodes hear of the newest; those between may be left out, and none is promised to come

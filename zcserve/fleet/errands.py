@@ -11,12 +11,12 @@
   its files and made anew while it serves. A hard purge of all would be no fresher a moment later, and after a loss at
   the bus the whole fleet would be cold at once. What must be gone for certain is taken out by a new release, which
   reaches a node that was off, too. A server that was started anew has no results to be stale: the purge costs it a
-  comparison.
+  comparison. An agent that is started anew before it is done does it then (node_memory.py).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from zcserve.fleet import backoff
@@ -45,7 +45,8 @@ class Errands:
     def __init__(self, node: str) -> None:
         self._node = node
         self._waiting: dict[str, _Errand] = {}
-        self._known: OrderedDict[str, bool] = OrderedDict()  # id -> whether it was done; else it was set aside
+        self._known: OrderedDict[str, None] = OrderedDict()  # ids
+        self._last: dict[bool, deque[str]] = {is_done: deque(maxlen=DONE_MAX) for is_done in (True, False)}
         self._gaps = 0
         self.error = ""
 
@@ -55,7 +56,12 @@ class Errands:
 
     def last(self, is_done: bool) -> tuple[str, ...]:
         """The ids of the last ones that were done, or else set aside, the newest last."""
-        return tuple(name for name, done in self._known.items() if done is is_done)[-DONE_MAX:]
+        return tuple(self._last[is_done])
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether a purge of all is not done yet."""
+        return any(errand.is_own for errand in self._waiting.values())
 
     @property
     def due(self) -> float | None:
@@ -106,7 +112,9 @@ class Errands:
 
     def over(self, action: Acknowledge | SetAside) -> list[Action]:
         """A command is over by this action: it is known from now on, and the bus is told."""
-        self._known[action.name] = isinstance(action, Acknowledge)
+        if action.name not in self._known:
+            self._last[isinstance(action, Acknowledge)].append(action.name)
+        self._known[action.name] = None
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         if isinstance(action, SetAside):

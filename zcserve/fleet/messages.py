@@ -62,7 +62,7 @@ class Release:
     tree      the digest of its files: the release folder is called so
     source    the URL where its files come from; "" where a node knows by itself
 
-    Raises FormError, as all messages here do.
+    Raises FormError, as all messages here do, when they are made.
     """
 
     rollout: str
@@ -309,6 +309,8 @@ class State:
     at        the node's own time, in seconds since 1970: for people
     done      ids of the last commands that it has done, the newest last
     aside     and of those that it has set aside
+
+    It is checked when it is read and when it is written, not when it is made: a node makes one at each event.
     """
 
     site: str
@@ -326,7 +328,8 @@ class State:
     done: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises FormError where it is no state that can be sent."""
         forms.name(self.site, "site")
         forms.name(self.node, "node")
         forms.identity(self.boot, "boot")
@@ -346,7 +349,8 @@ class State:
         return self.boot == other.boot and self.number <= other.number
 
     def dump(self) -> bytes:
-        """Its message."""
+        """Its message. Raises FormError."""
+        self.check()
         form: dict[str, Any] = {"site": self.site, "node": self.node, "boot": self.boot, "number": self.number}
         form |= {"edition": self.edition, "stage": self.stage}
         for name in ("release", "live", "prepared"):
@@ -364,7 +368,9 @@ class State:
         release, live, prepared = (_part(form, name) for name in ("release", "live", "prepared"))
         share, error, at = form.get("share", 0.0), form.get("error", ""), form.get("at", 0.0)
         done, aside = (_ids(form, name) for name in ("done", "aside"))
-        return cls(site, node, boot, number, edition, stage, release, live, prepared, share, error, at, done, aside)
+        state = cls(site, node, boot, number, edition, stage, release, live, prepared, share, error, at, done, aside)
+        state.check()
+        return state
 
 
 def _ids(form: Mapping[str, Any], name: str) -> tuple[str, ...]:

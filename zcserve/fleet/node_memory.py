@@ -19,17 +19,19 @@ class Memory:
     desired  the last that was taken
     live     the release that was served last
     highest  the last that was live and desired of all nodes: nothing that is older is taken again
+    has_gap  commands may have been missed, and the purge of all that makes up for them is not done
     """
 
     desired: Desired | None = None
     live: Release | None = None
     highest: Release | None = None
+    has_gap: bool = False
 
     def dump(self) -> bytes:
         """Its message."""
         form: dict[str, Any] = {"desired": self.desired.dump().decode() if self.desired else None}
         form |= {name: part.form() if (part := getattr(self, name)) else None for name in ("live", "highest")}
-        return forms.dump(form)
+        return forms.dump(form | {"gap": self.has_gap})
 
     @classmethod
     def parse(cls, data: bytes) -> Memory:
@@ -41,4 +43,5 @@ class Memory:
             Release.of(forms.table(value, name)) if (value := form.get(name)) is not None else None
             for name in ("live", "highest")
         )
-        return cls(Desired.parse(text.encode()) if text else None, live, highest)
+        has_gap = forms.switch(form.get("gap", False), "gap")
+        return cls(Desired.parse(text.encode()) if text else None, live, highest, has_gap)

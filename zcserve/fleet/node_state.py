@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
 
@@ -112,9 +112,12 @@ class NodeState:
         self._work: _Work | None = None
         self._given_up: list[tuple[Release, str]] = []
         self._errands = Errands(node)
+        if known.has_gap:
+            self._errands.miss(Gap("before the agent was started"), site)
         self._refusal = ""
         self._live_share = 0.0
         self._said: State | None = None
+        self._is_news = False
         self._said_at = 0.0
         self._number = 0
         self._actions: list[Action] = []
@@ -126,7 +129,7 @@ class NodeState:
         self._actions += self._errands.begin(now)
         self._go_on(now)
         self._report(now)
-        memory = Memory(self._desired, self._live, self._highest)
+        memory = Memory(self._desired, self._live, self._highest, self._errands.has_gap)
         if memory != self._kept:
             self._kept = memory
             self._actions.insert(0, Keep(memory))
@@ -240,8 +243,10 @@ class NodeState:
         work = self._work
         if work and work.step is _Step.FLIP and work.runs:
             return  # the flip's own end says more
-        verified = [self._live, self._highest, work and work.step is not _Step.FETCH and work.release]
-        self._live = next((found for found in verified if found and found.tree == observed.served), None)
+        verified = [self._live, self._highest, work.release if work and work.step is not _Step.FETCH else None]
+        is_settled = observed.current in ("", observed.served)
+        found = next((found for found in verified if found and found.tree == observed.served), None)
+        self._live = found if is_settled else None
         self._holds = observed.prepared != ""
         if work and work.step is _Step.READY and work.release.tree not in (observed.prepared, observed.served):
             work.forward(_Step.PREPARE)
@@ -358,14 +363,16 @@ class NodeState:
     def _report_due(self) -> float | None:
         if self._said is None:
             return None
-        if self._state() != self._said:
+        if self._is_news:
             return self._said_at + REPORT_GAP_S
         return self._said_at + REPORT_EVERY_S * (1 - 0.1 * backoff.spread(self._node))
 
     def _report(self, now: float) -> None:
+        state = self._state()
+        self._is_news = state != self._said
         due = self._report_due()
         if not self._is_observed or (due is not None and now < due):
             return
         self._number += 1
-        self._said, self._said_at = self._state(), now
+        self._said, self._said_at, self._is_news = replace(state, number=self._number), now, False
         self._actions.append(Report(self._said))

@@ -22,11 +22,17 @@ from zcserve.fleet.node_memory import Memory
 
 
 class Observed(NamedTuple):
-    """What the server has now: the trees that it serves and has prepared; "" for none, or for one that is no release
-    folder."""
+    """What the server has now, as trees; "" for none, or for one that is no release folder.
+
+    served    what it answers with
+    prepared  what it has in memory beside that
+    current   where `current` leads, so what it would serve after a restart; "": as `served`. Where it is another one, a
+              flip has ended in its middle, and is made again
+    """
 
     served: str
     prepared: str = ""
+    current: str = ""
 
 
 class Fetched(NamedTuple):
