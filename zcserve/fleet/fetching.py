@@ -1,0 +1,361 @@
+"""A manifest, a source and the folders of a node: have the release of the one come from the other, complete or not at
+all.
+
+    names are checked -> what an earlier run left is read again -> what did not change is linked
+        -> the rest is received by N threads -> all is on the disk -> one rename makes it visible
+
+What fails is named by its path. A run that fails, is cancelled or is killed leaves what has come for the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from zcserve import threads
+from zcserve.config.units import counted, size_text
+from zcserve.errors import NoThreadError, ZcserveError, reason_of
+from zcserve.fleet.below import Below, Segments, UnsafeNameError, check_names, path_of, segments_of
+from zcserve.fleet.folders import Folders, Listed, Release
+from zcserve.fleet.part import Content, Part, holds
+from zcserve.fleet.receiving import CancelledError, ObjectError, Pace, Receiver
+from zcserve.fleet.sharing import Sharer
+from zcserve.fleet.sources.source import Source
+
+# Connections to one source. Browsers use 6 and an origin has many nodes; 8 fill 1 Gbit/s at 10 ms with files of 100 KB.
+PARALLEL, PARALLEL_MAX = 8, 64
+# So many files may fail before a run ends: enough to see whether it is one object or all of them.
+FAILURES_MAX = 20
+# In so many releases, the last used first, is looked for what did not change: one before the last is a rollback's.
+RELEASES_SEARCHED = 2
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_EMPTY = hashlib.sha256().hexdigest()
+
+
+class FetchError(ZcserveError):
+    """A release did not become complete.
+
+    failures  why, by the path of each file that failed; empty where it is of none
+    """
+
+    def __init__(self, message: str, failures: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.failures = failures or {}
+
+
+class DiskFullError(FetchError):
+    """There is no room for the release. What has come stays for the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, when something happened.
+
+    kind         begin, waiting (another run makes the same release), kept (an earlier run left files), shared (files
+                 were linked), received (a file is there), retry, complete; bytes: some more have come
+    path         of the file that it is about; "" for none
+    reason       why it is asked for again, or how files were shared
+    wait_s       seconds until it is asked for again
+    files, size  of the release, in files and bytes
+    files_done, bytes_done  what of it is there
+    moved        bytes that came from the source
+    """
+
+    kind: str
+    path: str = ""
+    reason: str = ""
+    wait_s: float = 0.0
+    files: int = 0
+    size: int = 0
+    files_done: int = 0
+    bytes_done: int = 0
+    moved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a run did.
+
+    moved   bytes that came from the source
+    shared  files that did not change, and how each was shared (`zcserve.fleet.sharing`)
+    """
+
+    release: Release
+    files: int
+    size: int
+    moved: int
+    shared: dict[str, int]
+    seconds: float
+
+
+class Fetch:
+    """One run; `run` is called once."""
+
+    def __init__(
+        self,
+        manifest: Listed,
+        source: Source,
+        folders: Folders,
+        *,
+        read: Callable[[bytes], Listed],
+        pace: Pace | None = None,
+        parallel: int = PARALLEL,
+        on_progress: Callable[[Progress], object] = lambda _: None,
+    ) -> None:
+        """`read` makes the manifest of a complete release of its bytes. `on_progress` is called by one thread at a
+        time, and must be quick."""
+        self._manifest = manifest
+        self._source = source
+        self._folders = folders
+        self._read = read
+        self._pace = pace or Pace()
+        self._parallel = parallel
+        self._on_progress = on_progress
+        self._lock = threading.Lock()  # of what follows, and of the part's tree
+        self._now = Progress("begin")
+        self._sharer = Sharer()
+        self._shared: dict[str, int] = {}
+        self._failures: dict[str, str] = {}
+
+    def run(self) -> Fetched:
+        """Raises FetchError, CancelledError; FolderError where the manifest's tree is no digest."""
+        began = time.monotonic()
+        try:
+            release = self._run()
+        except UnsafeNameError as error:
+            raise FetchError(f"the manifest is refused: {error}") from None
+        except OSError as error:
+            raise self._told(error) from None
+        self._tell("complete")
+        now = self._now
+        return Fetched(release, now.files, now.size, now.moved, self._shared, time.monotonic() - began)
+
+    def _run(self) -> Release:
+        listed = contents_of(self._manifest)
+        segments = check_names(listed)
+        self._now = replace(self._now, files=len(listed), size=sum(size for size, _ in listed.values()))
+        self._tell("begin")
+        release = self._folders.renew(self._manifest)
+        if release is not None:
+            self._have(listed.values())
+            return release
+        part = self._folders.begin(self._manifest.tree, self._wait_for_other)
+        try:
+            release = self._folders.renew(self._manifest)
+            if release is not None:  # that other run made it
+                part.remove()
+                self._have(listed.values())
+                return release
+            self._make(part, {segments[name]: content for name, content in listed.items()})
+            self._pace.go_on()
+            return self._folders.publish(part, self._manifest)
+        finally:
+            part.close()
+
+    def _wait_for_other(self) -> None:
+        if self._now.kind != "waiting":
+            self._tell("waiting")
+        self._pace.go_on()
+
+    def _make(self, part: Part, wanted: dict[Segments, Content]) -> None:
+        """Have the part's tree hold all of it. Raises FetchError, CancelledError, OSError."""
+        kept = part.keep(wanted)
+        if kept:
+            self._have([wanted[place] for place in kept])
+            self._tell("kept")
+        left = {place: content for place, content in wanted.items() if place not in kept}
+        self._share_unchanged(part, left)
+        self._repeat_within(part, wanted, left)
+        missing: dict[Content, list[Segments]] = {}
+        for place, content in left.items():
+            missing.setdefault(content, []).append(place)
+        self._require_room(part, missing)
+        # The largest first, so that no thread is alone with one in the end.
+        work = deque(sorted(missing.items(), key=lambda item: -item[0][0]))
+        self._receive_all(part, work)
+
+    # --- what did not change ----------------------------------------------------------------------------------------
+
+    def _share_unchanged(self, part: Part, left: dict[Segments, Content]) -> None:
+        """Take out of `left` what a complete release has, and give it its names here."""
+        before = dict(self._shared)
+        for release in self._folders.complete()[:RELEASES_SEARCHED]:
+            if left:
+                self._share_from(release, part, left)
+        if self._shared != before:
+            self._tell("shared", reason=", ".join(f"{count} {how}" for how, count in self._shared.items()))
+
+    def _share_from(self, release: Release, part: Part, left: dict[Segments, Content]) -> None:
+        with ExitStack() as stack:
+            try:
+                listed = contents_of(self._read(self._folders.manifest(release.tree)))
+                below = self._folders.open(release.tree)
+            except (ZcserveError, FileNotFoundError):
+                return  # it was removed, or its manifest is one of a later version: then all of it is fetched
+            stack.callback(below.close)
+            by_content = {content: name for name, content in listed.items()}
+            shared = []
+            for place, content in [*left.items()]:
+                self._pace.go_on()
+                if (name := by_content.get(content)) is None:
+                    continue
+                is_own = listed.get(os.fsdecode(b"/".join(place))) == content
+                how = self._share(part, release, below, place if is_own else segments_of(name), place, content)
+                if how:
+                    del left[place]
+                    self._shared[how] = self._shared.get(how, 0) + 1
+                    shared.append(content)
+            self._have(shared)
+
+    def _share(
+        self, part: Part, release: Release, below: Below, source: Segments, place: Segments, content: Content
+    ) -> str:
+        """Give a file of a release its name here, if it still is what it was; how it was done, "" for not."""
+        status = below.status(source)
+        if status is None or status.st_size != content[0]:
+            return ""
+        # Files of a release are never written. One that was, by whatever means, is not what it was.
+        if status.st_mtime_ns > release.complete_ns and not holds(below, source, content):
+            return ""
+        try:
+            return part.share(below, source, place, self._sharer)
+        except FileNotFoundError:
+            return ""  # the release is being removed
+
+    def _repeat_within(self, part: Part, wanted: dict[Segments, Content], left: dict[Segments, Content]) -> None:
+        """Take out of `left` what the part has under another name, and what is empty."""
+        there = {content: place for place, content in wanted.items() if place not in left}
+        repeated = []
+        for place, content in [*left.items()]:
+            if content in there:
+                part.repeat(there[content], [place], self._sharer)
+            elif content == (0, _EMPTY):
+                os.close(part.tree.open_file(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            else:
+                continue
+            del left[place]
+            repeated.append(content)
+        self._have(repeated)
+
+    # --- what comes from the source ---------------------------------------------------------------------------------
+
+    def _require_room(self, part: Part, missing: Collection[Content]) -> None:
+        """Raises DiskFullError, before a disk is full that others write to as well."""
+        needed = sum(size for size, _ in missing) - part.loaded_bytes()
+        status = os.statvfs(self._folders.path)
+        free = status.f_frsize * (status.f_bavail if os.geteuid() else status.f_bfree)
+        if needed > free:
+            raise DiskFullError(
+                f"{self._folders.path}: there is no room: {size_text(needed)} are to come, {size_text(free)} are free"
+            )
+
+    def _receive_all(self, part: Part, work: deque[tuple[Content, list[Segments]]]) -> None:
+        receiver = Receiver(self._source, self._pace, self._on_bytes, self._on_retry)
+        ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        stop = threading.Event()
+
+        def work_off() -> None:
+            try:
+                while not stop.is_set() and len(self._failures) < FAILURES_MAX:
+                    content, places = work.popleft()
+                    self._receive(receiver, part, content, places)
+            except IndexError:
+                ends.put(None)
+            except BaseException as error:
+                stop.set()
+                ends.put(error)
+            else:
+                ends.put(None)
+
+        running = 0
+        errors: list[BaseException] = []
+        try:
+            for number in range(min(self._parallel, len(work))):
+                try:
+                    threads.start(work_off, f"fetch-{number}")
+                except NoThreadError:
+                    if not running:
+                        raise
+                    break  # those that run do it all
+                running += 1
+            while running:
+                end = ends.get()
+                running -= 1
+                if end is not None:
+                    errors.append(end)
+        finally:
+            stop.set()
+            if running:  # interrupted: the loads are not let go of before each thread is done with its own
+                self._pace.cancelled.set()
+                for _ in range(running):
+                    ends.get()
+        if errors:
+            raise min(errors, key=lambda error: isinstance(error, CancelledError))
+        if self._failures:
+            raise FetchError(_told_failures(self._failures), self._failures)
+
+    def _receive(self, receiver: Receiver, part: Part, content: Content, places: list[Segments]) -> None:
+        path = path_of(places[0])
+        load = part.open_load(content[1])
+        try:
+            receiver.receive(load, path, content)
+            with self._lock:
+                part.place(load, places, self._sharer)
+                self._have([content] * len(places))
+                self._tell("received", path)
+        except ObjectError as error:
+            with self._lock:
+                self._failures[path] = str(error)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            with self._lock:
+                self._failures[path] = reason_of(error)
+        finally:
+            load.close()
+
+    # --- what is told ---------------------------------------------------------------------------------------------
+
+    def _on_bytes(self, count: int) -> None:
+        with self._lock:
+            self._now = replace(self._now, moved=self._now.moved + count)
+            self._tell("bytes")
+
+    def _on_retry(self, path: str, reason: str, wait_s: float) -> None:
+        with self._lock:
+            self._tell("retry", path, reason, wait_s)
+
+    def _have(self, contents: Collection[Content]) -> None:
+        done = self._now.bytes_done + sum(size for size, _ in contents)
+        self._now = replace(self._now, files_done=self._now.files_done + len(contents), bytes_done=done)
+
+    def _tell(self, kind: str, path: str = "", reason: str = "", wait_s: float = 0.0) -> None:
+        self._now = replace(self._now, kind=kind, path=path, reason=reason, wait_s=wait_s)
+        self._on_progress(self._now)
+
+    def _told(self, error: OSError) -> FetchError:
+        path = self._folders.path
+        if error.errno not in _FULL:
+            return FetchError(f"{path}: {error}")
+        left = self._now.size - self._now.bytes_done
+        return DiskFullError(f"{path}: {reason_of(error)}: {size_text(left)} of the release are not there yet")
+
+
+def contents_of(manifest: Listed) -> dict[str, Content]:
+    """Size and digest of each file, by its name."""
+    return {name: (size, sha256) for name, size, sha256 in manifest.fetches()}
+
+
+def _told_failures(failures: dict[str, str]) -> str:
+    path, reason = next(iter(failures.items()))
+    others = f" ({counted(len(failures) - 1, 'other file')} failed, too)" if len(failures) > 1 else ""
+    return f"{path}: {reason}{others}"
