@@ -28,6 +28,7 @@ SUBCOMMANDS = {
     "manifest": Subcommand("manifest", "a manifest of a directory, on standard output"),
     "diff": Subcommand("diff", "what one release has that another has not"),
     "verify": Subcommand("verify", "is a directory what a manifest says?"),
+    "fetch": Subcommand("fetching", "a release from a source into its folder"),
     "keygen": Subcommand("keygen", "a key that signs manifests"),
 }
 

@@ -25,6 +25,7 @@ from zcserve.config.units import counted, size_text
 from zcserve.errors import NoThreadError, ZcserveError, reason_of
 from zcserve.fleet.below import Below, Segments, UnsafeNameError, check_names, path_of, segments_of
 from zcserve.fleet.folders import Folders, Listed, Release
+from zcserve.fleet.manifest import Manifest
 from zcserve.fleet.part import Content, Part, holds
 from zcserve.fleet.receiving import CancelledError, ObjectError, Pace, Receiver
 from zcserve.fleet.sharing import Sharer
@@ -106,7 +107,7 @@ class Fetch:
         source: Source,
         folders: Folders,
         *,
-        read: Callable[[bytes], Listed],
+        read: Callable[[bytes], Listed] = Manifest.parse,
         pace: Pace | None = None,
         parallel: int = PARALLEL,
         on_progress: Callable[[Progress], object] = lambda _: None,

@@ -201,7 +201,7 @@ def test_an_origin_that_is_not_there_may_come() -> None:
 
 @pytest.mark.parametrize("url", ["http://", "http:///a", "http://h:x/", "http://h/?a", "http://h/#a", "http://é/"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="^source "):
+    with pytest.raises(UsageError, match=r"^source "):
         OriginSource(url, 1)
 
 

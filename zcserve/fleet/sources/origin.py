@@ -50,8 +50,8 @@ class OriginSource:
     """`parallel` connections are kept open."""
 
     def __init__(self, url: str, parallel: int, read_s: float = READ_S) -> None:
-        """`read_s` is how long each next byte is waited for. `url` has the scheme http or https, may have a user and a password, and ends where the paths of a release
-        begin. Raises UsageError."""
+        """`url` has the scheme http or https, may have a user and a password, and ends where the paths of a release
+        begin; `read_s` is how long each next byte is waited for. Raises UsageError."""
         urllib3 = require("urllib3", "origins over HTTP")
         parts = _checked(url)
         self._base = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/")).geturl()
