@@ -224,8 +224,9 @@ class Fetch:
         status = below.status(source)
         if status is None or status.st_size != content[0]:
             return ""
-        # Files of a release are never written. One that was, by whatever means, is not what it was.
-        if status.st_mtime_ns > release.complete_ns and not holds(below, source, content):
+        # Files of a release are never written. One that was, by whatever means, may not be what it was; and clocks of
+        # file systems stand still for some milliseconds.
+        if status.st_mtime_ns >= release.complete_ns and not holds(below, source, content):
             return ""
         try:
             return part.share(below, source, place, self._sharer)

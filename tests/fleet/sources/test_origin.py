@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.origins import Cut, Exchange, Origin, Trick, answers, becomes, cut, rightly, running_origin, stalls
 from tests.support.listed import Listing, on_disk, read_files
+from tests.support.origins import Cut, Exchange, Origin, Trick, answers, becomes, cut, rightly, running_origin, stalls
 from zcserve.errors import UsageError
 from zcserve.fleet.fetching import Fetch, Fetched, FetchError, Progress
 from zcserve.fleet.folders import Folders
