@@ -82,3 +82,16 @@ def test_what_an_earlier_run_left_is_read_again(part: Part, tmp_path: Path) -> N
     }
     assert part.keep(wanted) == {(b"a", b"right")}
     assert set(part.tree.files()) == {(b"a", b"right")}
+
+
+def test_all_that_comes_in_has_one_time_whatever_comes_first_and_in_which_run(part: Part, tmp_path: Path) -> None:
+    tree = tmp_path / f".part-{TREE}"
+    os.utime(tree / "began", (1000, 1000))  # the first run was long ago
+    part.close()
+    part = Folders(tmp_path).begin(TREE)
+    for name, what in (("a.css.br", b"variant"), ("a.css", b"base")):
+        load = part.open_load(content_of(what)[1])
+        load.write(what)
+        part.place(load, [(os.fsencode(name),)], Sharer())
+        assert (tree / "tree" / name).stat().st_mtime == 1000
+    part.close()

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 from zcserve.errors import ZcserveError
+from zcserve.fleet.names import NAME_BYTES_MAX
 from zcserve.http import encode_path
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -25,8 +26,6 @@ DIRECTORY_MODE, FILE_MODE = 0o755, 0o644
 
 # So many directories are kept open: a name and its siblings are seldom further apart.
 OPEN_MAX = 32
-# NAME_MAX of Linux's file systems, in bytes.
-SEGMENT_BYTES_MAX = 255
 
 Segments = tuple[bytes, ...]
 _NO_SEGMENTS = frozenset((b"", b".", b".."))
@@ -44,9 +43,9 @@ def segments_of(name: str) -> Segments:
             raise UnsafeNameError(f"{path_of(found)}: has a segment that is empty, . or ..")
         if b"\0" in segment:
             raise UnsafeNameError(f"{path_of(found)}: has a NUL in it")
-        if len(segment) > SEGMENT_BYTES_MAX:
+        if len(segment) > NAME_BYTES_MAX:
             raise UnsafeNameError(
-                f"{path_of(found)}: has a segment of {len(segment)} bytes; accepted: {SEGMENT_BYTES_MAX}"
+                f"{path_of(found)}: has a segment of {len(segment)} bytes; accepted: {NAME_BYTES_MAX}"
             )
     return found
 

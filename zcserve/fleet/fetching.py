@@ -241,7 +241,9 @@ class Fetch:
             if content in there:
                 part.repeat(there[content], [place], self._sharer)
             elif content == (0, _EMPTY):
-                os.close(part.tree.open_file(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+                load = part.open_load(_EMPTY)
+                load.restart()
+                part.place(load, [place], self._sharer)
             else:
                 continue
             del left[place]

@@ -3,10 +3,14 @@
     .part-<tree>/          with a lock (flock) as long as a run makes it
         tree/              becomes the release folder; each file in it has been verified
         loads/<sha256>     what has come in so far of a content
+        began              an empty file, with the time that all files have which come in
 
 A run that is killed leaves all of it, and the next one goes on: what lies in `tree/` is read again, since a machine
 that lost its power may have kept a name and not its bytes, and a load goes on where it ends. Nothing in here has a name
 that a server serves.
+
+All files that come in have one time, also those of several runs: a server takes a sibling for a file's variant only if
+it is not older (`zcserve.cache.pairing`), whichever of the two came first.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import os
 import shutil
 from collections.abc import Iterable
 
-from zcserve.fleet.below import Below, Segments
+from zcserve.fleet.below import FILE_MODE, Below, Segments
 from zcserve.fleet.sharing import Sharer
 
 # What is read at once to be hashed.
@@ -63,6 +67,10 @@ class Load:
         os.ftruncate(self._fd, 0)
         self._hasher, self.size = hashlib.sha256(), 0
 
+    def date(self, mtime_ns: int) -> None:
+        """Give the file this time. Raises OSError."""
+        os.utime(self._fd, ns=(mtime_ns, mtime_ns))
+
     def require(self, size: int, sha256: str) -> None:
         """Raises WrongContentError where it is not this content."""
         if self.size != size:
@@ -81,6 +89,9 @@ class Part:
         os.utime(lock_fd)  # it is in use: `Folders.collect` goes by this
         self.tree = Below.at("tree", dir_fd=lock_fd, create=True)
         self._loads = Below.at("loads", dir_fd=lock_fd, create=True)
+        began = os.open("began", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, FILE_MODE, dir_fd=lock_fd)
+        self._began_ns = os.fstat(began).st_mtime_ns
+        os.close(began)
 
     def close(self) -> None:
         """Let go of it; it stays for the next run."""
@@ -116,6 +127,7 @@ class Part:
 
     def place(self, load: Load, names: Iterable[Segments], sharer: Sharer) -> None:
         """Give a content that is as it must be its names in `tree/`, which are free. Raises OSError."""
+        load.date(self._began_ns)
         load.close()
         first, *others = names
         directory = self.tree.directory(first[:-1], create=True)
