@@ -158,7 +158,7 @@ def _told(as_json: bool, source: str) -> Iterator[Callable[[Progress], object]]:
     if as_json:
         yield _Lines(source)
         return
-    with shown(f"fetching from {source}", of_bytes=True) as progress:
+    with shown("fetching", of_bytes=True) as progress:
 
         def show(now: Progress) -> None:
             if now.kind == "retry":

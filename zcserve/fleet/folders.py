@@ -68,6 +68,7 @@ class Folders:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """The directory is made where it is missing. Raises UsageError."""
         self.path = os.path.abspath(os.fspath(path))
+        self._fd = -1
         try:
             os.makedirs(self.path, DIRECTORY_MODE, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -75,7 +76,7 @@ class Folders:
             raise UsageError(f"folder of releases {self.path!r} cannot be used: {reason_of(error)}") from None
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
+        if self._fd >= 0:
             os.close(self._fd)
 
     def path_of(self, tree: str) -> str:
