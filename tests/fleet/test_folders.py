@@ -103,6 +103,21 @@ def test_a_manifest_of_the_same_files_takes_the_place_of_the_old_one(folders: Fo
     assert folders.complete()[0].complete_ns == complete_ns
 
 
+def test_what_runs_that_were_killed_have_left_is_removed_and_a_folder_without_a_manifest_made_anew(
+    folders: Folders, tmp_path: Path
+) -> None:
+    tree = make(folders, {"/a": b"1"})
+    (tmp_path / f"{tree}.json").unlink()
+    (tmp_path / tree / "a").write_bytes(b"of whatever")
+    for name in (f"{'1' * 64}.json", f".json-{tree}", "notes.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / f".gone-{tree}-1").mkdir()
+    assert make(folders, {"/a": b"1"}) == tree
+    assert (tmp_path / tree / "a").read_bytes() == b"1"
+    assert folders.collect(1, AGE_S) == []
+    assert sorted(os.listdir(tmp_path)) == sorted([".lock", tree, f"{tree}.json", "notes.json"])
+
+
 def test_a_part_is_of_one_run(folders: Folders) -> None:
     part = folders.begin("0" * 64)
 

@@ -30,7 +30,7 @@ from zcserve.fleet.part import Part
 
 _TREE = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = re.compile(r"([0-9a-f]{64})\.json")
-PART, GONE, CURRENT, LOCK = ".part-", ".gone-", "current", ".lock"
+PART, GONE, NEW_MANIFEST, CURRENT, LOCK = ".part-", ".gone-", ".json-", "current", ".lock"
 # How often it is looked whether another run has let go of a part.
 LOOK_AGAIN_S = 0.05
 
@@ -134,6 +134,8 @@ class Folders:
         tree = manifest.tree
         part.settle()
         with self._locked():
+            if os.path.lexists(self.path_of(tree)):  # without its manifest, so nothing says what it should hold
+                self._take_away(tree)
             self._write_manifest(manifest)
             os.rename(os.path.join(part.path, "tree"), self.path_of(tree))
             os.utime(tree, dir_fd=self._fd)
@@ -157,7 +159,7 @@ class Folders:
         return release
 
     def _write_manifest(self, manifest: Listed) -> None:
-        new = f".json-{manifest.tree}"
+        new = NEW_MANIFEST + manifest.tree
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
         with open(fd, "wb") as file:
             file.write(manifest.to_bytes())
@@ -210,12 +212,17 @@ class Folders:
             for name in os.listdir(self._fd):
                 if name.startswith(PART) and name.removeprefix(PART) not in kept:
                     self._abandon(name, now_s - keep_age_s)
-                elif (match := _MANIFEST.fullmatch(name)) and not self.holds(match[1]):
+                elif self._is_remains(name):
                     os.unlink(name, dir_fd=self._fd)
             gone = [name for name in os.listdir(self._fd) if name.startswith(GONE)]
         for name in gone:  # without the lock: it may take long, and nothing leads here any more
             shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
         return old
+
+    def _is_remains(self, name: str) -> bool:
+        """Whether a run that was killed has left this file; to be asked with the lock."""
+        match = _MANIFEST.fullmatch(name)
+        return name.startswith(NEW_MANIFEST) or (match is not None and not self.holds(match[1]))
 
     def _abandon(self, name: str, before_s: float) -> None:
         """Take a part away that no run is making, if it was last used before then."""
