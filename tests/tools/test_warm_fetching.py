@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 from tests.support.listed import read_files, write_files
 from tests.support.releases import release_of
 from tools.warm_cache import main
+from zcserve.fleet.manifest import Manifest
+from zcserve.fleet.signing import Signer
 
 CONTENTS = {"/index.html": b"<h1>one</h1>", "/a/100%25.css": b"body {}", "/a/b": b"b" * 3000}
 
@@ -115,6 +119,23 @@ def test_a_manifest_that_is_not_signed_is_refused_where_there_are_keys(
     assert (code, out) == (1, "")
     assert "1.json: " in err
     assert not (place / "r").exists()
+
+
+def test_the_page_has_a_command_that_works(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cryptography")
+    page = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
+    section = page.partition("## Sources and release folders")[2].partition("\n## ")[0]
+    ((command, answer),) = re.findall(r"^    \$ python tools/warm_cache.py (.*)\n    (.*)", section, re.MULTILINE)
+    assert main(["keygen", str(place / "key")]) == 0
+    command = command.replace("release.json", str(place / "1.json")).replace("keys/", str(place / "key.pub"))
+    command = command.replace("https://build.example/www/", str(place / "site"))
+    command = command.replace("/srv/releases", str(place / "releases"))
+    signed = Signer.read(place / "key").sign(Manifest.read(place / "1.json"))
+    (place / "1.json").write_bytes(signed.to_bytes())
+    capsys.readouterr()
+    assert main(shlex.split(command)) == 0
+    words = re.compile(r"(?<![/\w])[a-z]+(?![/\w])")
+    assert set(words.findall(capsys.readouterr().out)) <= set(words.findall(answer))
 
 
 def test_a_terminal_sees_how_far_it_is(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import os
+import shutil
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.listed import Listing, on_disk, read_files
+from tests.support.listed import Listing, on_disk, read_files, write_files
 from tests.support.origins import Cut, Exchange, Origin, Trick, answers, becomes, cut, rightly, running_origin, stalls
 from zcserve.errors import UsageError
 from zcserve.fleet.fetching import Fetch, Fetched, FetchError, Progress
@@ -221,3 +225,66 @@ DATE = "Mon, 30 Nov 2026 18:00:00 GMT"
 )
 def test_retry_after_counts_by_the_clock_of_the_origin(fields: dict[str, str], expected: float | None) -> None:
     assert retry_after_s(fields) == expected
+
+
+# --- nginx ----------------------------------------------------------------------------------------------------
+
+NGINX = """\
+{user} pid {folder}/pid; daemon off; error_log {folder}/log; events {{}}
+http {{
+    access_log off; gzip on; gzip_types *; gzip_min_length 1; types {{}} default_type text/html;
+    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+    limit_req_zone $binary_remote_addr zone=all:1m rate=50r/s;
+    server {{
+        listen 127.0.0.1:{port}; root {folder}/www; limit_req_status 429;
+        location /limited/ {{ limit_req zone=all burst=2; }}
+        location /encoded/ {{ add_header Content-Encoding br; }}
+    }}
+}}
+"""
+
+
+@pytest.mark.peer
+def test_a_release_comes_from_nginx(tmp_path: Path) -> None:
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    if not Path(program).exists():
+        pytest.skip("needs nginx")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    contents = {f"/limited/{number}": b"%d" % number * 100 for number in range(30)}
+    contents |= {"/a%20b/100%25%FF": b"odd", "/encoded/a.css.br": b"as it is", "/big": CONTENT * 20}
+    write_files(tmp_path / "www", contents)
+    user = "" if os.geteuid() else "user root;"  # what a test writes is for itself alone
+    (tmp_path / "conf").write_text(NGINX.format(user=user, folder=tmp_path, port=port))
+    with subprocess.Popen([program, "-c", str(tmp_path / "conf")], stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(200):
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    time.sleep(0.05)
+            retries: list[str] = []
+            source = OriginSource(f"http://127.0.0.1:{port}/", 8)
+            run = Fetch(
+                Listing.of(contents),
+                source,
+                Folders(tmp_path / "releases"),
+                read=Listing.parse,
+                pace=Pace(backoff=Backoff(tries=50, first_s=0.1, most_s=0.5)),
+                on_progress=lambda now: retries.append(now.reason) if now.kind == "retry" else None,
+            )
+            done = run.run()
+            assert read_files(tmp_path / "releases" / done.release.tree) == on_disk(contents)
+            assert set(retries) == {"answers 429 Too Many Requests"}
+            first = source.open("/big", 0, "")
+            first.close()
+            rest = source.open("/big", 2_000_000, first.version)
+            assert (rest.start, b"".join(rest.pieces)) == (2_000_000, (CONTENT * 20)[2_000_000:])
+            (tmp_path / "www" / "big").write_bytes(b"another")
+            assert source.open("/big", 3, first.version).start == 0
+            source.close()
+        finally:
+            process.terminate()
