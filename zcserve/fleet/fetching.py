@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from zcserve import threads
@@ -37,6 +37,9 @@ PARALLEL, PARALLEL_MAX = 8, 64
 FAILURES_MAX = 20
 # In so many releases, the last used first, is looked for what did not change: one before the last is a rollback's.
 RELEASES_SEARCHED = 2
+
+# How often it is looked whether the run is to end, while its threads work.
+LOOK_AGAIN_S = 0.1
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _EMPTY = hashlib.sha256().hexdigest()
@@ -265,47 +268,60 @@ class Fetch:
     def _receive_all(self, part: Part, work: deque[tuple[Content, list[Segments]]]) -> None:
         receiver = Receiver(self._source, self._pace, self._on_bytes, self._on_retry)
         ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        stop = threading.Event()
 
         def work_off() -> None:
+            end: BaseException | None = None
             try:
-                while not stop.is_set() and len(self._failures) < FAILURES_MAX:
+                while work and len(self._failures) < FAILURES_MAX:
                     content, places = work.popleft()
                     self._receive(receiver, part, content, places)
-            except IndexError:
-                ends.put(None)
             except BaseException as error:
-                stop.set()
-                ends.put(error)
-            else:
-                ends.put(None)
+                if not isinstance(error, IndexError):  # another thread has the last one
+                    end = error
+            ends.put(end)
 
         running = 0
         errors: list[BaseException] = []
         try:
-            for number in range(min(self._parallel, len(work))):
-                try:
-                    threads.start(work_off, f"fetch-{number}")
-                except NoThreadError:
-                    if not running:
-                        raise
-                    break  # those that run do it all
-                running += 1
+            running = self._start(work_off, min(self._parallel, len(work)))
             while running:
-                end = ends.get()
-                running -= 1
-                if end is not None:
-                    errors.append(end)
+                with suppress(queue.Empty):
+                    end = ends.get(timeout=LOOK_AGAIN_S)
+                    running -= 1
+                    errors += [end] if end is not None else []
+                if errors or len(self._failures) >= FAILURES_MAX:
+                    self._pace.cancelled.set()
+                if self._pace.cancelled.is_set():
+                    receiver.interrupt()
         finally:
-            stop.set()
-            if running:  # interrupted: the loads are not let go of before each thread is done with its own
+            while running:  # interrupted: the loads are not let go of before each thread is done with its own
                 self._pace.cancelled.set()
-                for _ in range(running):
-                    ends.get()
-        if errors:
-            raise min(errors, key=lambda error: isinstance(error, CancelledError))
-        if self._failures:
+                receiver.interrupt()
+                with suppress(queue.Empty):
+                    ends.get(timeout=LOOK_AGAIN_S)
+                    running -= 1
+        self._raise(errors)
+
+    def _start(self, work_off: Callable[[], None], count: int) -> int:
+        """Start threads; how many there are. Raises NoThreadError where there are none."""
+        for number in range(count):
+            try:
+                threads.start(work_off, f"fetch-{number}")
+            except NoThreadError:
+                if not number:
+                    raise
+                return number  # those that run do it all
+        return count
+
+    def _raise(self, errors: list[BaseException]) -> None:
+        """Raise what a run has failed by: what came first was not that it was cancelled."""
+        for error in errors:
+            if not isinstance(error, CancelledError):
+                raise error
+        if self._failures and (not errors or len(self._failures) >= FAILURES_MAX):
             raise FetchError(_told_failures(self._failures), self._failures)
+        if errors:
+            raise errors[0]
 
     def _receive(self, receiver: Receiver, part: Part, content: Content, places: list[Segments]) -> None:
         path = path_of(places[0])

@@ -15,13 +15,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from zcserve.errors import ZcserveError
 from zcserve.fleet.pacing import Backoff, Pauses, Slowness, TokenBucket
 from zcserve.fleet.part import Content, Load, WrongContentError
-from zcserve.fleet.sources.source import Source, SourceError
+from zcserve.fleet.sources.source import Opened, Source, SourceError
 
 # An object that is wrong from its first byte on is asked for so often in all: it may just be written at the source.
 WRONG_TRIES = 3
@@ -43,11 +43,11 @@ def _ignore(*_: object) -> None:
 
 @dataclass(slots=True)
 class Pace:
-    """What all threads of a run have in common.
+    """What all threads of one run have in common.
 
     rate       a cap on the bytes of all of them; None: none
     backoff    what is waited after a failure
-    cancelled  set: all of them end soon
+    cancelled  set by whoever wants the run to end, or by the run that ends: each wait of its threads ends
     """
 
     rate: TokenBucket | None = None
@@ -102,6 +102,23 @@ class Receiver:
         self.pace = pace
         self.on_bytes = on_bytes
         self.on_retry = on_retry
+        self._coming: dict[int, Opened] = {}  # by the id of the thread
+
+    def interrupt(self) -> None:
+        """End each thread's wait for a source, once the run is cancelled."""
+        for opened in [*self._coming.values()]:
+            opened.interrupt()
+
+    @contextmanager
+    def coming(self, opened: Opened) -> Iterator[None]:
+        """While an object comes in this thread."""
+        own = threading.get_ident()
+        self._coming[own] = opened
+        try:
+            yield
+        finally:
+            del self._coming[own]
+            opened.close()
 
     def receive(self, load: Load, path: str, content: Content) -> None:
         """Have the load hold this content. Raises ObjectError, CancelledError, or OSError where it cannot be
@@ -160,7 +177,7 @@ class _Reception:
         if self._load.size == size:
             return
         opened = self._receiver.source.open(self._path, self._load.size, self._version)
-        with closing(opened):
+        with self._receiver.coming(opened):
             self._version, self._remark = opened.version, opened.remark
             if opened.size not in (None, size):
                 raise WrongContentError(f"has {opened.size} bytes, and the manifest says {size}")

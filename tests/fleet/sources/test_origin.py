@@ -20,6 +20,7 @@ from zcserve.fleet.fetching import Fetch, Fetched, FetchError, Progress
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.pacing import Backoff, Slowness
 from zcserve.fleet.receiving import CancelledError, Pace
+from zcserve.fleet.sources.source import READ_S as READ_S_DEFAULT
 from zcserve.fleet.sources.source import SourceError
 
 pytest.importorskip("urllib3")
@@ -176,6 +177,27 @@ def test_a_source_that_asks_for_a_pause_has_it_of_all_files(origin: Origin, tmp_
         fetch(origin, tmp_path, contents, pace, lambda now: pace.cancelled.set() if now.wait_s == 60 else None)
     assert pace.pauses.left_s(time.monotonic()) > 50
     assert sum(len(origin.of(path)) for path in contents) <= 4  # one of each thread
+
+
+def test_a_run_that_is_cancelled_does_not_wait_for_a_source_that_stands_still(origin: Origin, tmp_path: Path) -> None:
+    origin.contents |= {"/still": CONTENT, "/beside": b"beside"}
+    origin.tricks["/still"] = [stalls(51_200)]
+    pace = Pace(backoff=QUICK)
+    source = OriginSource(origin.url, 2)  # waits for 20 s
+    listing = Listing.of({"/still": CONTENT, "/beside": b"beside"})
+    run = Fetch(
+        listing,
+        source,
+        Folders(tmp_path),
+        read=Listing.parse,
+        pace=pace,
+        on_progress=lambda now: pace.cancelled.set() if now.moved > 51_200 else None,
+    )
+    began = time.monotonic()
+    with pytest.raises(CancelledError):
+        run.run()
+    assert time.monotonic() - began < READ_S_DEFAULT / 2
+    source.close()
 
 
 @pytest.mark.parametrize("path", ["/a%20b%25c%FF/%C3%A9.css.br"])

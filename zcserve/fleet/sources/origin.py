@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
@@ -129,7 +130,15 @@ class OriginSource:
             start = 0
         coding = headers.get("Content-Encoding", "identity")
         remark = "" if coding.lower() == "identity" else f"it came with Content-Encoding: {ascii(coding[:40])[1:-1]}"
-        return Opened(self._pieces(answer), lambda: _drop(answer), start, size, _version(headers), remark)
+        return Opened(
+            self._pieces(answer),
+            lambda: _drop(answer),
+            start,
+            size,
+            _version(headers),
+            remark,
+            lambda: _interrupt(answer),
+        )
 
     def _pieces(self, answer: Any) -> Iterator[bytes]:
         try:
@@ -204,6 +213,11 @@ def _drop(answer: Any) -> None:
     if not answer.closed:
         answer.close()
     answer.release_conn()
+
+
+def _interrupt(answer: Any) -> None:
+    with suppress(ValueError, RuntimeError, OSError):  # it has come, or its connection has ended
+        answer.shutdown()
 
 
 def _told(error: BaseException) -> str:

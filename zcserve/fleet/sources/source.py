@@ -36,12 +36,13 @@ class SourceError(ZcserveError):
 class Opened:
     """An object that is coming.
 
-    pieces   its bytes from `start` on; raises SourceError
-    close    lets go of it, also in the middle; to be called in any case
-    start    what was asked for; or 0, where the source gives all of it
-    size     bytes of the whole object, as the source has it; None: it does not say
-    version  what tells this version of it from others, for the next `open`; "" for nothing
-    remark   what is unusual about it, and why it may be wrong; "" for nothing
+    pieces     its bytes from `start` on; raises SourceError
+    close      lets go of it, also in the middle; to be called in any case
+    start      what was asked for; or 0, where the source gives all of it
+    size       bytes of the whole object, as the source has it; None: it does not say
+    version    what tells this version of it from others, for the next `open`; "" for nothing
+    remark     what is unusual about it, and why it may be wrong; "" for nothing
+    interrupt  ends a wait for its next bytes, in which another thread may be
     """
 
     pieces: Iterator[bytes]
@@ -50,6 +51,7 @@ class Opened:
     size: int | None
     version: str = ""
     remark: str = ""
+    interrupt: Callable[[], object] = lambda: None
 
 
 class Source(Protocol):
