@@ -96,7 +96,8 @@ class OriginSource:
             try:
                 answer = self._pool.request("GET", url, headers=headers, redirect=False, preload_content=False)
             except self._failures as error:
-                raise SourceError(_told(error), retry=True) from None
+                told = _told(error)
+                raise SourceError(told, retry="CERTIFICATE_VERIFY_FAILED" not in told) from None
             if answer.status not in _REDIRECTS or not answer.headers.get("Location"):
                 return answer
             to = urljoin(url, answer.headers["Location"])
