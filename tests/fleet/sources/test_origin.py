@@ -29,7 +29,7 @@ from zcserve.fleet.sources.origin import REDIRECTS_MAX, OriginSource, retry_afte
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
 QUICK = Backoff(tries=4, first_s=0.002)
-READ_S = 0.5
+READ_S = 0.25
 
 
 @pytest.fixture(scope="module")
