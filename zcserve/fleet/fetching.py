@@ -227,11 +227,11 @@ class Fetch:
         status = below.status(source)
         if status is None or status.st_size != content[0]:
             return ""
-        # Files of a release are never written. One that was, by whatever means, may not be what it was; and clocks of
-        # file systems stand still for some milliseconds.
-        if status.st_mtime_ns >= release.complete_ns and not holds(below, source, content):
-            return ""
         try:
+            # Files of a release are never written. One that was, by whatever means, may not be what it was; and clocks
+            # of file systems stand still for some milliseconds.
+            if status.st_mtime_ns >= release.complete_ns and not holds(below, source, content):
+                return ""
             return part.share(below, source, place, self._sharer)
         except FileNotFoundError:
             return ""  # the release is being removed
