@@ -78,8 +78,8 @@ FLOORS_WITHIN = {
         ("top", "completion"),
     ),
     "content": (
-        ("told", "missed", "merging", "garbage", "news", "noted"),
-        ("builder", "crews"),
+        ("told", "missed", "merging", "garbage", "news", "noted", "heat_file"),
+        ("builder", "crews", "looks"),
         ("renewals", "jobs", "live"),
         ("releases", "rechecks", "filling", "warming", "readiness", "handing"),
         ("patches", "pinning"),

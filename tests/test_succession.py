@@ -24,6 +24,7 @@ from tests.support.trees import no_descriptors_left, publish
 from tests.support.waiting import Predicate, T
 from zcserve import Config, Server, succession, upgrade
 from zcserve.cache.entry import Entry
+from zcserve.content.looks import Looks
 from zcserve.drain import Drain
 from zcserve.errors import UsageError
 from zcserve.succession import Succession
@@ -78,6 +79,7 @@ class Desk:
             drain=self.drain,
             supervisor=Supervisor(os.environ),
             stop=lambda: self.stops.append(time.monotonic()),
+            looks=Looks(server.service, is_asked=False),
         )
         return self.succession
 

@@ -33,6 +33,7 @@ from zcserve.cache.store import Store
 from zcserve.check import check as check  # for cli.py, which knows this module alone
 from zcserve.config.table import Config
 from zcserve.content.content import Content
+from zcserve.content.looks import Looks
 from zcserve.drain import Drain
 from zcserve.errors import UsageError
 from zcserve.events import together
@@ -180,10 +181,9 @@ class Server:
 
     def _open_service(self, undo: ExitStack) -> None:
         """What connections share, and what answers where no file does."""
-        config, loop = self.config, self.loop
+        config, loop, logs = self.config, self.loop, self.access_logs
         fetcher = Fetcher(self.sites.loaders, config.loader_threads, loop.call_soon, config.load_timeout_s)
         undo.callback(fetcher.close)
-        logs = self.access_logs
         is_noted = self._slow is not None or (logs is not None and bool(config.access_log_fields))
         self._service = Service(
             config=config,
@@ -209,6 +209,7 @@ class Server:
         self.contents = self.sites.open_content(self._service, undo)
         self.loop.each_turn.subscribe(self.contents.each_turn)
         self._foresight = Foresight(self._service, self.store, self.contents)
+        self._looks = Looks(self._service, is_asked=self._admin is not None)
         if self._reread is not None:
             self._reconfigure = Reconfigure(self.config, self._reread, self.sites, self.contents, self._service)
         if self._admin is not None:
@@ -244,6 +245,7 @@ class Server:
             drain=self._drain,
             supervisor=self._supervisor,
             stop=self.stop,
+            looks=self._looks,
         )
 
     def _each_turn(self) -> None:
@@ -377,7 +379,8 @@ class Server:
         self._reserve.close()
         if self._admin is not None:
             self._admin.close()
-        self.loop.close()  # which puts the last lines into the log
+        self.loop.close()  # which puts the last lines into the log, and tells entries of their last uses
+        self._looks.close()
         if self.access_logs is not None:
             ended &= self.access_logs.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
         if ended:

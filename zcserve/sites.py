@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from zcserve.applications import Applications, has_any
 from zcserve.cache.entry import each_coding
+from zcserve.cache.heat import Heat
 from zcserve.cache.index import Generation
 from zcserve.cache.instance import Instance
 from zcserve.cache.loader import Loader
@@ -60,13 +61,15 @@ class Tenant:
         instance: Instance,
         memory: Memory = ALL,
         account: int = NONE_NUMBER,
+        heat: Heat | None = None,
     ) -> None:
-        """`instance` is what the watchers of all sites share. Raises UsageError."""
+        """`instance` is what the watchers of all sites share; `heat` is that of the site of this name, if there is one.
+        Raises UsageError."""
         self.config = config
         self.memory = memory
         names = frozenset(host.encode() for host in config.hosts)
         live = Generation(Root(config.directory, site=number))
-        self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin), account=account)
+        self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin), heat=heat, account=account)
         self.loader = Loader(store, config, self.site.pins)
         if memory != ALL:
             store.shares.set(self.site.pins, *memory)
@@ -183,7 +186,8 @@ class Sites:
     def make(self, name: str, config: Config, memory: Memory) -> Tenant:
         """A further one, of which nothing is served yet. In one thread at a time. Raises UsageError."""
         account = self.accounts.number(name)
-        tenant = Tenant(next(self._numbers), name, config, self._store, self._instance, memory, account)
+        heat = before.site.heat if (before := self.named(name)) is not None else None  # its paths are as hot as before
+        tenant = Tenant(next(self._numbers), name, config, self._store, self._instance, memory, account, heat)
         self.loaders.add(tenant.site.id, tenant.loader)
         return tenant
 

@@ -21,6 +21,8 @@ from zcserve.cache.manifest import Heir
 from zcserve.cache.preload import retire
 from zcserve.content.builder import Builder, Built
 from zcserve.content.contents import Contents
+from zcserve.content.heat_file import HeatFile
+from zcserve.content.looks import Looks
 from zcserve.drain import Drain
 from zcserve.errors import NoThreadError, UsageError, reason_of
 from zcserve.log import Log
@@ -40,7 +42,8 @@ Told: TypeAlias = Callable[[int, str], object]
 
 
 def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *, progress: bool) -> list[Built]:
-    """The first generation of each site, with what the process before this one has in memory. It is loaded unless
+    """The first generation of each site, with what the process before this one has in memory. How hot files are that
+    process tells, or else --heat-file. It is loaded unless
     clients are not to wait for that; behind another process in any case: else they would get from disk what they had
     from memory. Raises UsageError."""
     store = builders[0].store
@@ -48,8 +51,10 @@ def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *,
         if predecessor is not None:
             for one in builders:
                 one.site.serve(Generation(one.open_root()))  # heads in its memory are compared by the rules
-        heirs = {one.site.name: Heir(one.site.id, one.site.root, one.loader) for one in builders}
+        heirs = {one.site.name: Heir(one.site.id, one.site.root, one.loader, one.site.heat) for one in builders}
         known = predecessor.adopt(heirs) if predecessor is not None else {}
+        if (path := builders[0].config.heat_file) and not any(builder.site.heat for builder in builders):
+            HeatFile(path).read([builder.site for builder in builders])
         store.starting = True
         built = []
         for builder in builders:
@@ -80,10 +85,11 @@ class Succession:
         drain: Drain,
         supervisor: Supervisor,
         stop: Callable[[], None],
+        looks: Looks,
         admin: Door | None = None,
     ) -> None:
         """`listeners` come with the ports that were asked for; `admin` is the operator's; `stop` ends the server in
-        order."""
+        order; `looks` end once another process serves."""
         self._predecessor = predecessor
         self._successor: Successor | None = None
         self._waiting: list[Told] = []  # for the end of an upgrade
@@ -98,6 +104,7 @@ class Succession:
         self._drain = drain
         self._supervisor = supervisor
         self._stop = stop
+        self._looks = looks
         self._quiet = Deadline(self._end_quietly)
 
     # --- as the new process -------------------------------------------------------------------------------
@@ -161,7 +168,8 @@ class Succession:
             if self._admin is not None:
                 listeners.append((self._admin.fileno(), self._admin.port))
             served = {content.site.name: content.site.live for content in self._content}
-            write = partial(manifest.write, served=served, loader=self._loader)
+            heat = {content.site.name: content.site.heat for content in self._content}
+            write = partial(manifest.write, served=served, loader=self._loader, heat=heat)
             self._successor = Successor(
                 self._loop, self._succeeded, self._not_succeeded, self._before_it_serves, lambda: self._service.draining
             )
@@ -182,6 +190,7 @@ class Succession:
         _log.info("upgrade: process %d serves now; this one answers what it has begun, and ends", process)
         is_awaited = self._tell(process)
         self._supervisor.hand_over(process)
+        self._looks.end()
         self._content.follow_on()
         self._quiet.at = self._loop.now + QUIET_S
         self._loop.timers.arm(self._quiet)

@@ -22,6 +22,7 @@ from zcserve.admin import survey
 from zcserve.admin.node import Node
 from zcserve.admin.snapshot import VERSION, snapshot_of
 from zcserve.config.site import SiteTable
+from zcserve.net import steps
 from zcserve.net.loop import Loop
 from zcserve.net.poller import Poller
 from zcserve.site import accounts
@@ -184,7 +185,7 @@ def test_what_does_not_fit_is_a_miss_is_loaded_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(survey, "FRESH_S", 0.0)
-    monkeypatch.setattr(survey, "SHARE_MAX", 1.0)
+    monkeypatch.setattr(steps, "SHARE_MAX", 1.0)
     server = start(engine, 1)
     with StageClient(server.port) as client:
         assert len(client.get("/large").body) == 9 * MIB

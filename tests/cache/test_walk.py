@@ -448,8 +448,7 @@ def test_a_file_where_a_directory_was_and_the_other_way_round(tree: Tree, engine
 def test_a_variant_that_was_made_is_no_change_and_one_that_was_found_is_none_of_those(tree: Tree, engine: str) -> None:
     tree.plant({"a.css": b"a", "b.css": b"b", "b.css.gz": b"z"})
     last = tree.walk()
-    made = Entry(b"/a.css", b"", 1, None)
-    made.encoding, made.made = b"gzip", True
+    made = Entry(b"/a.css", b"", 1, None).coded(b"gzip", 1)
     entry_of(last, b"/a.css").variants = (made,)
     entry_of(last, b"/b.css").variants += (made,)
     assert shared(last, tree.walk(last=last)) == {b"/a.css", b"/b.css", b"/b.css.gz"}

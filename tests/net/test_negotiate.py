@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zcserve.cache.entry import Body, Entry
+from zcserve.cache.entry import Body, Entry, MadeVariant
 from zcserve.http import ANY_TAG, EntityTag, parse_accept_encoding
 from zcserve.net.negotiate import NOT_MODIFIED, PRECONDITION_FAILED, UNSATISFIABLE, WHOLE, Decision, choose, decide
 
@@ -16,9 +16,8 @@ MTIME = 1_000_000
 
 
 def entry(size: int, encoding: bytes = b"", *, made: bool = False, resident: bool = True) -> Entry:
-    made_entry = Entry(b"/a.js", b"", size, MTIME)
+    made_entry = (MadeVariant if made else Entry)(b"/a.js", b"", size, MTIME)
     made_entry.encoding = encoding
-    made_entry.made = made
     made_entry.etag = b'"tag"'
     made_entry.body = Body(size) if resident else None
     return made_entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zcserve.cache.entry import Body, Entry
+from zcserve.cache.entry import Body, Entry, MadeVariant
 from zcserve.http import coding_quality, parse_accept_encoding
 from zcserve.net.negotiate import choose
 
@@ -23,9 +23,9 @@ def resources(draw: st.DrawFn) -> Entry:
     base = Entry(b"/a", b"", draw(st.integers(0, 5)), None)
     variants = []
     for coding in draw(st.lists(st.sampled_from(CODINGS), unique=True)):
-        variant = Entry(b"/a", b"", draw(st.integers(0, 5)), None)
+        size, is_made = draw(st.integers(0, 5)), draw(st.booleans())
+        variant = (MadeVariant if is_made else Entry)(b"/a", b"", size, None)
         variant.encoding = coding
-        variant.made = draw(st.booleans())
         variant.body = Body(variant.size) if draw(st.booleans()) else None
         variants.append(variant)
     base.variants = tuple(variants)

@@ -11,6 +11,7 @@ from zcserve.admin.door import Door, service_of
 from zcserve.admin.events import Events
 from zcserve.admin.explanations import EXPLAIN
 from zcserve.admin.guard import Guard, is_loopback
+from zcserve.admin.heat import ShownHeat
 from zcserve.admin.node import Node, Reloaded, Upgraded
 from zcserve.admin.orders import VERBS
 from zcserve.admin.probes import PROBES
@@ -53,7 +54,7 @@ class Office:
         self.node = Node(config, loop, reload, upgrade)
         guard = _guard_of(config, address)
         site = Site(0, Generation(Root("/")))  # no file is its
-        routes = (*PROBES, *STATS, EXPLAIN, Events(), Dashboard())
+        routes = (*PROBES, *STATS, EXPLAIN, ShownHeat(), Events(), Dashboard())
         site.application = Admin(self.node, guard, routes, VERBS)
         site.refuse = refused
         self._fetcher = Fetcher(loader, 1, loop.call_soon)  # which nothing is asked for

@@ -1,14 +1,13 @@
 """Which files are asked for most, and which are asked for and do not fit: found by a walk of all entries, in pieces.
 
-A walk begins when somebody asks and the last one is old. It takes the loop for STEP_S, and leaves it for PAUSE_S. So
-nothing is walked that nobody asks for, and what is told is some seconds old: of 100,000 files up to forty, since a walk
-of them takes 80 ms of a core, in 80 steps.
+A walk begins when somebody asks and the last one is old, and is made in short steps (net/steps.py). So nothing is
+walked that nobody asks for, and what is told is some seconds old: of 100,000 files up to forty, since a walk of them
+takes 80 ms of a core, in 80 steps.
 """
 
 from __future__ import annotations
 
 import heapq
-import time
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import TypedDict
@@ -17,16 +16,12 @@ from zcserve.cache.entry import Entry, representations
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import path_of
 from zcserve.net.loop import Loop
-from zcserve.net.timers import SLOTS_PER_S, Deadline
+from zcserve.net.steps import Steps
 
 # So many of each are told.
 TOLD_MAX = 10
-# A walk is begun anew where the last one ended longer ago than this, and than makes it so small a share of the time.
+# A walk is begun anew where the last one ended longer ago than this, and than makes it a small share of the time.
 FRESH_S = 5.0
-SHARE_MAX = 1 / 400
-# A step, and the time between two: a slot of the timers.
-STEP_S = 0.001
-PAUSE_S = 1 / SLOTS_PER_S
 # So many entries are looked at before the clock is.
 LOOKED_AT_ONCE = 100
 
@@ -63,33 +58,16 @@ class Survey:
         self.at: float | None = None
         self._loop = loop
         self._generations = generations
-        self._walk: Iterator[object] | None = None
-        self._deadline = Deadline(self._step)
-        self._took_s = 0.0  # the walk at hand, or the last one
+        self._walk = Steps(loop, self._walked)
         self._next_at = -inf
 
     def ask(self) -> None:
         """Somebody looks: have it found anew, unless it was just now."""
-        if self._walk is None and self._loop.now >= self._next_at:
-            self._walk = self._look()
-            self._took_s = 0.0
-            self._step()
+        if not self._walk.is_under_way and self._loop.now >= self._next_at:
+            self._walk.begin(self._look())
 
-    def _step(self) -> None:
-        began = now = time.monotonic()
-        self._deadline.at = inf
-        walk = self._walk
-        assert walk is not None
-        while now < began + STEP_S and self._walk is not None:
-            if next(walk, self) is self:
-                self._walk = None
-            now = time.monotonic()
-        self._took_s += now - began
-        if self._walk is None:
-            self._next_at = now + max(FRESH_S, self._took_s / SHARE_MAX)
-            return
-        self._deadline.at = now + PAUSE_S
-        self._loop.timers.arm(self._deadline)
+    def _walked(self) -> None:
+        self._next_at = self._loop.now + self._walk.pause_s(FRESH_S)
 
     def _look(self) -> Iterator[object]:
         """Find it, with a stop after some entries each."""

@@ -201,5 +201,14 @@ EXPLAIN = Wording(
     },
 )
 
+HEAT = Wording(
+    "heat",
+    "which files are asked for most, of late?",
+    {
+        "site": Word(str, "of this site; else of all"),
+        "top": Word(int, "so many, hottest first; else all, as they lie on the disk"),
+    },
+)
+
 # All that change something; orders.py says what each does.
 WORDINGS = (RELOAD, UPGRADE, DRAIN, UNDRAIN, PURGE, WARM, PIN, LOGLEVEL)

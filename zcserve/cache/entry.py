@@ -2,8 +2,8 @@
 
 An entry is a *representation* with a file behind it: identity, size, validators. The entry that the index holds is the
 identity-coded representation; its `variants` are entries of their own with an `encoding`. Everything in an entry but
-`body`, `etag`, `tick`, `uses` and the ctime in its identity is fixed when the walk makes it: a changed file is a new
-entry.
+`body`, `etag`, `tick`, `uses`, `counted` and the ctime in its identity is fixed when the walk makes it: a changed file
+is a new entry.
 
 `body` is None while the content is not resident. It is read once into a local name and used from there: another
 thread may evict it at any time, and a reference to the body object keeps its memory.
@@ -326,26 +326,28 @@ class Entry:
     size      bytes of content; -1 for a variant that is to be made
     modified  Last-Modified in seconds since 1970, or None
     encoding  content coding, b"" for identity
-    made      whether the variant is made from its base (`--compress`) rather than read from a sibling
+    made      whether the variant is made from its base (`--compress`) rather than read from a sibling; of its class
     etag      strong, with quotes; b"" until the content was read once
     tick      when it was last used (cache/evictor.py)
     uses      how often it was asked for and was at hand
+    counted   how many of these its heat has (cache/heat.py), less the uses that had to wait for it
     """
 
     __slots__ = (
         "body",
+        "counted",
         "encoding",
         "etag",
         "filed",
         "identity",
         "key",
-        "made",
         "modified",
         "size",
         "tick",
         "uses",
         "variants",
     )
+    made = False
 
     def __init__(self, key: bytes, identity: bytes, size: int, modified: int | None) -> None:
         hide(self)
@@ -354,12 +356,12 @@ class Entry:
         self.size = size
         self.modified = modified
         self.encoding = b""
-        self.made = False
         self.etag = b""
         self.variants: tuple[Entry, ...] = ()
         self.body: Body | None = None
         self.tick = 0
         self.uses = 0
+        self.counted = 0
         self.filed = 0
 
     @property
@@ -377,7 +379,6 @@ class Entry:
         """A variant of this, made here from its content."""
         variant = MadeVariant(self.key, self.identity, size, self.modified)
         variant.encoding = encoding
-        variant.made = True
         return variant
 
 
@@ -427,6 +428,7 @@ class MadeVariant(Entry):
     """A variant that was made here from its base; others may refer to it weakly, to make it once."""
 
     __slots__ = ("__weakref__",)
+    made = True
 
 
 class ComposedEntry(Entry):

@@ -7,13 +7,16 @@ reload like any other: a walk shares what is the same on disk, and the rest is l
     first line | section name record key record record key ... | section name ...
 
 A section is of a site; a record without a key is a variant of the one before. A site that the reader does not have is
-passed over, and one that the writer did not have is loaded as at any start.
+passed over, and one that the writer did not have is loaded as at any start. How hot a site's files are is a section of
+its own (`_HEAT` behind the name): a program that does not know it has no such site.
+
+    key uses key uses ...
 
 The first line tells the format, and the settings that decide what an entry and its body are made of. Where the reader
 would write another line, it reads no further, and everything is loaded as at any start. Heads are made anew and
 compared: where a setting or a newer program gives them other fields, content is copied behind them, from memory.
 
-Not in it: older generations (`--keep-generations`), how often something was used, and content that was sent
+Not in it: older generations (`--keep-generations`), the uses that eviction counts, and content that was sent
 `--in-place`. The order of last uses is.
 """
 
@@ -22,10 +25,13 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from zcserve.cache.entry import Body, Entry, MadeVariant, Packed, Paged, Sibling, SiblingVariant
+from zcserve.cache.heat import Heat
 from zcserve.cache.index import PIECE_MAX, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.naming import base_of, coding_of
@@ -38,12 +44,16 @@ from zcserve.cache.takeover import Memory
 from zcserve.cache.unseen import hide
 
 FORMAT = 3
+NO_HEAT: Mapping[str, Heat] = MappingProxyType({})
 
 # Of a site: the length of its name, and of its records.
 _SECTION = struct.Struct("=HQ")
 # Length of the key, content coding, kind of entry (_KINDS), what was found when it was compared with its base;
 # identity, ETag; size, Last-Modified, tick; and where: a slab's number, the length of the head, the offset.
 _RECORD = struct.Struct("=HBBB40s34sqqQiIQ")
+# Behind the name of a site, in which no blank is: its heat. The length of a key, and its decayed uses.
+_HEAT = " heat"
+_WARM = struct.Struct("=Hd")
 _CODINGS = (b"", b"br", b"gzip", b"zstd")
 _KINDS = (Entry, SiblingVariant, MadeVariant, Sibling)
 _UNJUDGED = 0  # else what FAULTS has behind this
@@ -54,11 +64,13 @@ _BUFFER_BYTES = 1 << 20
 
 
 class Heir(NamedTuple):
-    """A site of the process that takes over: its number, its root, and what loads its files."""
+    """A site of the process that takes over: its number, its root, what loads its files, and what it is to know of
+    their heat."""
 
     site: int
     root: Root
     loader: Loader
+    heat: Heat | None = None
 
 
 @dataclass(slots=True)
@@ -79,21 +91,34 @@ def _first_line(loader: Loader) -> bytes:
     return b"zcserve manifest %d %b\n" % (FORMAT, " ".join(map(str, settings)).encode())
 
 
-def write(fd: int, memory: Memory, served: Mapping[str, Generation], loader: Loader) -> None:
-    """Write what each site serves down in the empty file `fd`, in any thread. The store must be frozen: it gave
-    `memory`. `loader` is that of any site: what the first line has is the same for all."""
+def write(
+    fd: int, memory: Memory, served: Mapping[str, Generation], loader: Loader, heat: Mapping[str, Heat] = NO_HEAT
+) -> None:
+    """Write what each site serves, and its heat, down in the empty file `fd`, in any thread. The store must be frozen:
+    it gave `memory`. `loader` is that of any site: what the first line has is the same for all."""
     places = {number: place for place, number in enumerate(memory.numbers)}
     with open(fd, "wb", _BUFFER_BYTES, closefd=False) as file:
         file.write(_first_line(loader))
         for name, generation in served.items():
-            begin = file.tell()
-            file.write(_SECTION.pack(len(name), 0) + name.encode())
-            records = file.tell()
-            _write_records(file, places, generation)
-            end = file.tell()
-            file.seek(begin)
-            file.write(_SECTION.pack(len(name), end - records))
-            file.seek(end)
+            with _section(file, name):
+                _write_records(file, places, generation)
+        for name, known in heat.items():
+            with _section(file, name + _HEAT):
+                for some in known.items():
+                    file.writelines(_WARM.pack(len(key), uses) + key for key, uses in some)
+
+
+@contextmanager
+def _section(file: BinaryIO, name: str) -> Iterator[None]:
+    """What is written in it is the section of this name."""
+    begin = file.tell()
+    file.write(_SECTION.pack(len(name), 0) + name.encode())
+    records = file.tell()
+    yield
+    end = file.tell()
+    file.seek(begin)
+    file.write(_SECTION.pack(len(name), end - records))
+    file.seek(end)
 
 
 def _write_records(file: BinaryIO, places: Mapping[int, int], generation: Generation) -> None:
@@ -152,6 +177,8 @@ def adopt(fd: int, memory: Memory, heirs: Mapping[str, Heir]) -> dict[str, Gener
         for name, begin, end in _sections(manifest, len(line)):
             if (heir := heirs.get(name)) is not None:
                 served[name] = _adopt(manifest, begin, end, heir, places)
+            elif (heir := heirs.get(name.removesuffix(_HEAT))) is not None and heir.heat is not None:
+                _warm(manifest, begin, end, heir.heat)
         _claim(places)
     return served
 
@@ -164,6 +191,15 @@ def _sections(manifest: mmap.mmap, at: int) -> Iterator[tuple[str, int, int]]:
         name = manifest[at : at + length].decode()
         yield name, at + length, at + length + records
         at += length + records
+
+
+def _warm(manifest: mmap.mmap, at: int, end: int, heat: Heat) -> None:
+    """Have the heat of a site know what the other process knew."""
+    while at < end:
+        length, uses = _WARM.unpack_from(manifest, at)
+        at += _WARM.size
+        heat.add(manifest[at : at + length], uses)
+        at += length
 
 
 def _adopt(manifest: mmap.mmap, begin: int, end: int, heir: Heir, places: list[_Place]) -> Generation:
@@ -205,7 +241,6 @@ def _read(
             generation.pieces[-1].append(key)
         else:
             entry.encoding = _CODINGS[coding]
-            entry.made = isinstance(entry, MadeVariant)
             base.variants += (entry,)
         if isinstance(entry, Sibling):
             siblings.append((entry, verdict))

@@ -2,8 +2,9 @@
 
 Preloading never evicts: what was loaded first stays. When all does not fit, small files come before large ones: each
 file costs one hit's disk access if it stays out, whatever its size, so the most hits a byte are bought with small
-files. Files are still read in the order of the walk, directory by directory. Where rules give priorities, those of the
-highest are planned and loaded before any other, and so on: each round has the room that the ones before have left.
+files. Where it is known how hot files are (heat.py), those with the greatest benefit come before all of which nothing
+is known. Files are still read in the order of the walk, directory by directory. Where rules give priorities, those of
+the highest are planned and loaded before any other, and so on: each round has the room that the ones before have left.
 
 The same code fills a generation made by a reload: what it shares with the last one is resident already. And one that is
 served while it is filled: then it is for others to replace what has changed.
@@ -24,6 +25,7 @@ from itertools import chain, groupby
 from zcserve.cache.burial import let_go
 from zcserve.cache.entry import Entry, Sibling, SiblingVariant, each_coding, representations
 from zcserve.cache.heads import HEAD_BYTES
+from zcserve.cache.heat import Heat, in_bands
 from zcserve.cache.index import Generation, Problem, Stock
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import round_up
@@ -135,9 +137,11 @@ def preload(
     make_room: bool = False,
     progress: Callable[[int, int], None] | None = None,
     faults: Faults | None = None,
+    heat: Heat | None = None,
 ) -> Preloaded:
-    """Make resident what fits. `first` is loaded before all else, and `make_room` has others make room for it;
-    `progress` is told files done and files in all, 0 and 0 while variants are waited for, and may raise.
+    """Make resident what fits. `first` is loaded before all else, and `make_room` has others make room for it; `heat`
+    tells what comes next. `progress` is told files done and files in all, 0 and 0 while variants are waited for; it may
+    raise.
 
     What becomes of a file that cannot be read, or has changed, `faults` say.
     """
@@ -159,7 +163,7 @@ def preload(
         if progress is not None:
             progress(done + more, len(todo))
 
-    for entries in in_rounds(generation.root.rules, todo):
+    for entries in in_rounds(generation.root.rules, todo, lambda some: hottest_first(some, heat, loader)):
         if with_variants := [entry for entry in entries if entry.variants]:
             wanted = Plan(entries, store, is_pinned=loader.is_pinned)
             judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
@@ -184,11 +188,14 @@ def preload(
     return report
 
 
-def in_rounds(rules: Rules, entries: list[Entry]) -> list[list[Entry]]:
-    """The same in lists, each in its order: those of the highest priority first. A sibling is in its base's, with
-    which it is judged."""
+def in_rounds(
+    rules: Rules, entries: list[Entry], divided: Callable[[list[Entry]], Iterable[list[Entry]]] = lambda some: (some,)
+) -> Iterator[list[Entry]]:
+    """The same in lists, each in its order: those of the highest priority first, and these `divided` once what stands
+    before is loaded. A sibling is in its base's, with which it is judged."""
     if not rules.has_priorities:
-        return [entries]
+        yield from divided(entries)
+        return
     rounds: dict[int, list[Entry]] = {}
     for entry in entries:
         priority = rules.priority_of(base_of(entry.key) if isinstance(entry, Sibling) else entry.key)
@@ -196,7 +203,25 @@ def in_rounds(rules: Rules, entries: list[Entry]) -> list[list[Entry]]:
             rounds[priority] = []
             hide(rounds[priority])
         rounds[priority].append(entry)
-    return [rounds[priority] for priority in sorted(rounds, reverse=True)]
+    for priority in sorted(rounds, reverse=True):
+        yield from divided(rounds[priority])
+
+
+def hottest_first(entries: list[Entry], heat: Heat | None, loader: Loader) -> list[list[Entry]]:
+    """The same in lists, each in its order: first the hottest that fit together (`heat.in_bands`)."""
+    if not heat:
+        return [entries]
+    store = loader.store
+
+    def key_of(entry: Entry) -> bytes:
+        return base_of(entry.key) if isinstance(entry, Sibling) else entry.key
+
+    def cost(entry: Entry) -> int:
+        missing = (one for one in representations(entry) if one.body is None and one.size <= store.largest)
+        return sum(cost_of(max(one.size, 0), store) for one in missing)
+
+    room = int(store.room_of(loader.is_pinned) * (1 - HEADROOM))
+    return in_bands(entries, lambda entry: heat.of(key_of(entry)), cost, room)
 
 
 def _is_resident(entry: Entry) -> bool:

@@ -86,6 +86,13 @@ class Config(Limits):
         "the budget for what is kept in memory; 70% is a share of what the control group and the machine allow",
         bounds=(4 * KIB, PIB),
     )
+    heat_file: str = _key(
+        "",
+        TEXT,
+        "keep here how hot files are: it is read at start, so that the hottest are loaded first, and written every few "
+        "minutes and at the end",
+        metavar="FILE",
+    )
     evict: Evict = _key("lru", TEXT, "how it is chosen what leaves a full memory", choices=get_args(Evict))
     pin: tuple[str, ...] = _key(
         (),

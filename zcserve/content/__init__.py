@@ -44,6 +44,8 @@ The modules, in the order in which the content passes through them:
     pinning    what is pinned, while it is served
     purging    what is looked at anew, or thrown away, since somebody says so
     readiness  whether all is in memory that is to be
+    looks      what is used, counted now and then
+    heat_file  how hot files are, kept between two processes
     content    all of it for the server, and when each is due
     told       the same in words, for the log
 """

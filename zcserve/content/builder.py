@@ -143,7 +143,8 @@ class Builder:
     ) -> Preloaded:
         """As far as it fits, what is pinned first."""
         first = self._pinned(generation)
-        report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults)
+        heat = self.site.heat
+        report = preload(generation, self.loader, first=first, make_room=True, progress=note, faults=faults, heat=heat)
         if left := self.site.pins.left_out(generation):
             files, size = counted(len(left), "file"), size_text(sum(one.size for one in left))
             _log.warning("%spinned files do not fit into memory: %s, %s: sent from disk", self.site.label, files, size)
@@ -214,7 +215,8 @@ class Builder:
             fresh.lay_over([key for key in keys if key in patch.resources], patch.resources)
         first = self._pinned(fresh)
         generation.pinned.update(fresh.pinned)
-        preload(fresh, self.loader, first=first, make_room=True, progress=lambda *_: self.go_on())
+        go_on, heat = lambda *_: self.go_on(), self.site.heat
+        preload(fresh, self.loader, first=first, make_room=True, progress=go_on, heat=heat)
         for key in chain.from_iterable(map(list, tables_of(patch.resources))):
             new = patch.resources[key]
             now, old = fresh.resources.get(key), generation.resources.get(key)

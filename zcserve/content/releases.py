@@ -295,7 +295,9 @@ class Releases:
         if report.left_out:
             for old in self._site.generations[1:]:
                 retire(old, generation, self._loader)  # reachable still, but the new content needs the room
-            report = preload(generation, self._loader)  # where the last generation was, there is room now
+            report = preload(
+                generation, self._loader, heat=self._site.heat
+            )  # where the last generation was, there is room now
         self.report = report
         self._counters.flips += 1
         self._counters.live_since = time.time()

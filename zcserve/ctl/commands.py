@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from zcserve.admin.words import EXPLAIN as EXPLAINED
+from zcserve.admin.words import HEAT as WARM
 from zcserve.admin.words import WORDINGS, Word, Wording
 
 # The commands that stand first in a command line. What else stands there is a directory to serve.
@@ -50,6 +51,7 @@ class Command(NamedTuple):
 
     is_view    whether it is a view
     timeout_s  how long an answer may take, unless told; inf: as long as it takes
+    is_lines   whether its answer is lines of JSON, of which those with a path are for people
     """
 
     name: str
@@ -58,6 +60,7 @@ class Command(NamedTuple):
     wording: Wording | None = None
     timeout_s: float = VIEW_TIMEOUT_S
     is_view: bool = True
+    is_lines: bool = False
 
     def flags(self) -> tuple[Flag, ...]:
         """Those that it has beside COMMON."""
@@ -112,7 +115,8 @@ WAIT = Command("wait", "wait until it is ready, and tell how far it is", "/warmz
 STATS = Command("stats", "all numbers, once", "/stats")
 METRICS = Command("metrics", "the numbers as Prometheus reads them", "/metrics")
 EXPLAINING = Command("explain", EXPLAINED.help, "/explain", EXPLAINED)
-VIEWS = (LIVE, READY, WAIT, STATS, METRICS, EXPLAINING)
+HEAT = Command("heat", WARM.help, "/heat", WARM, 60.0, is_lines=True)
+VIEWS = (LIVE, READY, WAIT, STATS, METRICS, EXPLAINING, HEAT)
 
 
 def verb(wording: Wording) -> Command:

@@ -195,6 +195,8 @@ def _show(command: Command, node: Node, answer: Answer, is_json: bool) -> int:
     if command is METRICS and is_fine:
         say(answer.body.decode(errors="replace"))
         return EXIT_DONE
+    if command.is_lines and is_fine:
+        return _show_lines(answer.body, is_json)
     try:
         value = json.loads(answer.body)
     except ValueError:
@@ -211,6 +213,22 @@ def _show(command: Command, node: Node, answer: Answer, is_json: bool) -> int:
         say(table(value) or f"{command.name}: done\n")
     is_whole = "error" not in value and not value.get("failed_total")  # a purge may have been cut short
     return EXIT_DONE if is_fine and is_whole else EXIT_REFUSED
+
+
+def _show_lines(body: bytes, is_json: bool) -> int:
+    """Lines of JSON, the last of which says that nothing is missing."""
+    from zcserve.ctl.figures import columns
+
+    rows = [json.loads(line) for line in body.splitlines()]
+    if not rows or "files" not in rows[-1]:
+        raise NodeError("the answer was cut short")
+    if is_json:
+        say(body.decode(errors="replace"))
+    elif files := [row for row in rows if "path" in row]:
+        say("".join(f"{line}\n" for line in columns(files)))
+    else:
+        say("no file was asked for yet\n")
+    return EXIT_DONE
 
 
 def _refusal(value: dict[str, Any]) -> str:

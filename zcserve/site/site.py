@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from zcserve.cache.entry import Entry, Redirect
+from zcserve.cache.heat import Heat
 from zcserve.cache.index import Generation
 from zcserve.cache.listing import STANDS_BACK, Resource
 from zcserve.cache.pinned import Pinned
@@ -49,6 +50,7 @@ class Site:
     generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
                  of the loop
     pins         what is never evicted
+    heat         how hot its files are
     application  answers what no file does; None: nothing
     listings     the pages of directories without an index; None: nothing has told of requests yet
     refuse       (status, fields, reason) -> what is said to a request that leads to nothing, since it cannot be
@@ -59,8 +61,8 @@ class Site:
     """
 
     __slots__ = (
-        "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "log", "misses",
-        "name", "names", "pins", "refuse", "sampler",
+        "account", "application", "generations", "heat", "hits", "id", "is_nowhere", "listings", "live", "log",
+        "misses", "name", "names", "pins", "refuse", "sampler",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,7 @@ class Site:
         name: str = DEFAULT_NAME,
         names: frozenset[bytes] = frozenset(),
         pins: Pinned | None = None,
+        heat: Heat | None = None,
         account: int = NONE_NUMBER,
         is_nowhere: bool = False,
     ) -> None:
@@ -82,6 +85,7 @@ class Site:
         self.live = live
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
+        self.heat = heat if heat is not None else Heat()
         self.application: Application | None = None
         self.listings: Listings | None = None
         self.refuse: Callable[[int, FieldLines, str], Reply] = refused
@@ -184,7 +188,7 @@ class Site:
 
     def note_use(self, entry: Entry, tick: int, *, was_resident: bool = True) -> None:
         """A representation is sent at this tick: the only place that writes a use, but for the fast lane's
-        own (net/lane/uses.pxd). What had to be loaded first is new to the evictor, and counts no use."""
+        own (net/lane/uses.pxd). What had to be loaded first is new to the evictor, and counts no use but for heat."""
         if self.sampler is not None:
             self.sampler.note(entry, tick, self.id)
         if tick > entry.tick:  # else another lane's use, of which the front told, was later
@@ -193,4 +197,5 @@ class Site:
             entry.uses += 1
             self.hits += 1
         else:
+            entry.counted -= 1  # its heat counts it
             self.misses += 1

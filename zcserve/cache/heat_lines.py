@@ -1,0 +1,152 @@
+"""Heat written down: what the admin listener tells, and what --heat-file keeps, as lines of JSON.
+
+    {"format": "zcserve heat", "version": 1, "at": 1764527276.1, "half_life_s": 21600.0}
+    {"site": "default", "root": "/srv/www"}
+    {"site": "default", "path": "/a%20b.html", "bytes": 1200, "uses": 3.25}
+    ...
+    {"files": 1}
+
+The first line says what this is, and when it was true, of the wall clock. A line with a root stands before the files of
+a site, and the last one tells that nothing is missing. Paths are keys: as in a URL, percent-encoded. What has another
+version is not understood; members that are unknown are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, TypeVar
+
+from zcserve.cache.heat import HALF_LIFE_S
+
+FORMAT = "zcserve heat"
+VERSION = 1
+# A line is a path of a URL and little more; a request's target has 8 KiB by default.
+LINE_BYTES_MAX = 64 * 1024
+# Far more uses than a node counts in some half-lives.
+USES_MAX = 1e18
+
+T = TypeVar("T")
+
+
+class HeatError(ValueError):
+    """It is no heat that is understood. The text says why."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What lines say.
+
+    at           of the wall clock, in seconds
+    half_life_s  after which half of the uses were left
+    roots        the root of each site
+    files        (site, path, bytes, uses) of each
+    """
+
+    at: float
+    half_life_s: float
+    roots: dict[str, str] = field(default_factory=dict)
+    files: list[tuple[str, str, int, float]] = field(default_factory=list)
+
+
+def first_line(at: float) -> bytes:
+    """What stands before all else."""
+    return _line({"format": FORMAT, "version": VERSION, "at": at, "half_life_s": HALF_LIFE_S})
+
+
+def root_line(site: str, root: str) -> bytes:
+    """What stands before the files of a site."""
+    return _line({"site": site, "root": root})
+
+
+def file_line(site: str, key: bytes, size: int, uses: float) -> bytes:
+    """One file."""
+    return _line({"site": site, "path": key.decode("latin-1"), "bytes": size, "uses": round(uses, 4)})
+
+
+def last_line(files: int) -> bytes:
+    """What stands behind so many files."""
+    return _line({"files": files})
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def read(lines: Iterable[bytes]) -> Told:
+    """What the lines say. Raises HeatError."""
+    told: Told | None = None
+    is_whole = False
+    number = 0
+    for number, line in enumerate(lines, 1):
+        value = _object(line, number)
+        if told is None:
+            told = _first(value)
+        elif is_whole:
+            raise HeatError(f"line {number} stands behind the last one")
+        elif "path" in value:
+            told.files.append(_file(value, number))
+        elif "root" in value:
+            told.roots[_text(value, "site", number)] = _text(value, "root", number)
+        else:
+            is_whole = _count(value, "files", number) == len(told.files)
+            if not is_whole:
+                raise HeatError(f"line {number} tells of {value['files']} files, and there are {len(told.files)}")
+    if told is None or not is_whole:
+        raise HeatError(f"its end is missing, behind line {number}")
+    return told
+
+
+def _object(line: bytes, number: int) -> dict[str, Any]:
+    if len(line) > LINE_BYTES_MAX:
+        raise HeatError(f"line {number} has more than {LINE_BYTES_MAX} bytes")
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise HeatError(f"line {number} is no JSON") from None
+    if not isinstance(value, dict):
+        raise HeatError(f"line {number} is no JSON object")
+    return value
+
+
+def _first(value: dict[str, Any]) -> Told:
+    if value.get("format") != FORMAT:
+        raise HeatError("its first line does not say that it is heat")
+    if value.get("version") != VERSION:
+        raise HeatError(f"it has version {json.dumps(value.get('version'))[:40]}; version {VERSION} is understood")
+    half_life = _number(value, "half_life_s", 1)
+    if not half_life:
+        raise HeatError("line 1: half_life_s cannot be 0")
+    return Told(_number(value, "at", 1), half_life)
+
+
+def _file(value: dict[str, Any], number: int) -> tuple[str, str, int, float]:
+    path = _text(value, "path", number)
+    if not path.startswith("/") or not path.isascii():
+        raise HeatError(f"line {number}: path is no path of a URL, percent-encoded")
+    uses = _number(value, "uses", number)
+    return _text(value, "site", number), path, _count(value, "bytes", number), uses
+
+
+def _text(value: dict[str, Any], name: str, number: int) -> str:
+    return _checked(value, name, number, lambda one: one if isinstance(one, str) else None)
+
+
+def _count(value: dict[str, Any], name: str, number: int) -> int:
+    return _checked(value, name, number, lambda one: one if type(one) is int and 0 <= one < 1 << 63 else None)
+
+
+def _number(value: dict[str, Any], name: str, number: int) -> float:
+    def check(one: object) -> float | None:
+        is_number = isinstance(one, int | float) and not isinstance(one, bool)
+        return float(one) if is_number and 0 <= one <= USES_MAX and isfinite(one) else None  # type: ignore[arg-type, operator]
+
+    return _checked(value, name, number, check)
+
+
+def _checked(value: dict[str, Any], name: str, number: int, check: Callable[[object], T | None]) -> T:
+    if (found := check(value.get(name))) is None:
+        raise HeatError(f"line {number}: {name} is missing, or cannot be {json.dumps(value.get(name))[:40]}")
+    return found
