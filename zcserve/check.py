@@ -3,17 +3,18 @@ Nothing is left behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import filterfalse
 
 from zcserve.cache.budget import budget_of, eaten
 from zcserve.cache.entry import Entry, representations
+from zcserve.cache.heat import Heat
 from zcserve.cache.listing import Listing
 from zcserve.cache.loader import Loader
 from zcserve.cache.pinned import Pinned
-from zcserve.cache.preload import Plan, cost_of, in_rounds, judge_siblings
+from zcserve.cache.preload import Plan, cost_of, hottest_first, in_rounds, judge_siblings
 from zcserve.cache.preload import try_to_open as try_to_open_files
 from zcserve.cache.root import RootError
 from zcserve.cache.ruled import open_root
@@ -24,6 +25,7 @@ from zcserve.config.site import ALL, SiteTable, check_shares, memory_of
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
+from zcserve.content.heat_file import HeatFile, Kept
 from zcserve.content.missed import doubts_about_rules, idle_pin, missed_by_rules
 from zcserve.content.told import report_problems
 from zcserve.errors import UsageError, reason_of
@@ -57,10 +59,11 @@ def check(config: Config) -> int:
                 store.shares.set(pins[name], *memory[name])
         taken = 0  # bytes of the sites before
         nowhere: dict[str, Nowhere] = {}
+        heat = _heat_of(config, sites)
         for number, (name, own) in enumerate(sites.items()):
             try:
                 label = "" if len(sites) == 1 else f"site {name}: "
-                taken, nowhere[name] = _check_content(label, own, store, number, pins[name], taken)
+                taken, nowhere[name] = _check_content(label, own, store, number, pins[name], heat[name], taken)
             except UsageError as error:
                 where = tables.get(name, own)
                 if isinstance(error, RootError):
@@ -73,15 +76,26 @@ def check(config: Config) -> int:
     return 1 if faults else 0
 
 
+def _heat_of(config: Config, sites: Mapping[str, Config]) -> dict[str, Heat]:
+    """How hot the files of each site are by --heat-file."""
+    heat = {name: Heat() for name in sites}
+    if config.heat_file:
+        file = HeatFile(config.heat_file)
+        file.read(Kept(name, own.directory, heat[name]) for name, own in sites.items())
+        if why := file.fault():
+            _log.warning("heat_file: %r cannot be written: %s", config.heat_file, why)
+    return heat
+
+
 def _store_of(config: Config) -> Store:
     return Store(config.memory, slab_bytes=config.slab_bytes, small_body_bytes_max=config.small_body_bytes_max)
 
 
 def _check_content(
-    label: str, config: Config, store: Store, site: int, pinned: Pinned, before: int
+    label: str, config: Config, store: Store, site: int, pinned: Pinned, heat: Heat, before: int
 ) -> tuple[int, Nowhere]:
-    """Look at a site, of which lines begin with `label`; the bytes that the sites `before` and this one would take, and
-    what tells of its rewrites."""
+    """Look at a site, of which lines begin with `label`, and whose files are so hot; the bytes that the sites `before`
+    and this one would take, and what tells of its rewrites."""
     book = Rulebook(config)
     root = open_root(config.directory, book, site)
     generation = walk(root, index=config.index)
@@ -99,7 +113,7 @@ def _check_content(
     found = [one for entry in entries for one in representations(entry)]
     first = list(filter(pinned, entries))
     rounds = [first, *in_rounds(root.rules, list(filterfalse(pinned, entries)))]
-    taken = _taken(rounds, store, pinned, before)
+    taken = _taken(rounds, store, pinned, heat, before)
     left_out = len(found) - len(taken)
     _say(f"{label}root {printable(str(config.directory))}: {_counted(found)}")
     _say(f"would be resident: {_counted(taken)} of a budget of {size_text(config.memory)}; {left_out} stay out")
@@ -122,11 +136,15 @@ def _cost(taken: Sequence[Entry], store: Store) -> int:
     return sum(cost_of(one.size, store) for one in taken)
 
 
-def _taken(rounds: Iterable[list[Entry]], store: Store, pinned: Pinned, before: int) -> list[Entry]:
+def _taken(rounds: Iterable[list[Entry]], store: Store, pinned: Pinned, heat: Heat, before: int) -> list[Entry]:
     """What would be resident beside so many bytes: of each round what then fits."""
     taken: list[Entry] = []
-    for found in rounds:
-        wanted = Plan(found, store, before + _cost(taken, store), is_pinned=pinned)
+
+    def reserved() -> int:
+        return before + _cost(taken, store)
+
+    for found in (some for one in rounds for some in hottest_first(one, heat, store, pinned, reserved())):
+        wanted = Plan(found, store, reserved(), is_pinned=pinned)
         more = [one for entry in found for one in representations(entry) if wanted.takes(one)]
         store.shares.of_site(pinned).bytes += _cost(more, store)  # as if they were
         taken += more

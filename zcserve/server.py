@@ -379,8 +379,8 @@ class Server:
         self._reserve.close()
         if self._admin is not None:
             self._admin.close()
-        self.loop.close()  # which puts the last lines into the log, and tells entries of their last uses
         self._looks.close()
+        self.loop.close()  # which puts the last lines into the log
         if self.access_logs is not None:
             ended &= self.access_logs.close(min(self._drain.until, time.monotonic() + self.config.grace_s))
         if ended:

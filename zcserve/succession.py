@@ -21,7 +21,7 @@ from zcserve.cache.manifest import Heir
 from zcserve.cache.preload import retire
 from zcserve.content.builder import Builder, Built
 from zcserve.content.contents import Contents
-from zcserve.content.heat_file import HeatFile
+from zcserve.content.heat_file import HeatFile, Kept
 from zcserve.content.looks import Looks
 from zcserve.drain import Drain
 from zcserve.errors import NoThreadError, UsageError, reason_of
@@ -54,7 +54,7 @@ def build_first(builders: Sequence[Builder], predecessor: Predecessor | None, *,
         heirs = {one.site.name: Heir(one.site.id, one.site.root, one.loader, one.site.heat) for one in builders}
         known = predecessor.adopt(heirs) if predecessor is not None else {}
         if (path := builders[0].config.heat_file) and not any(builder.site.heat for builder in builders):
-            HeatFile(path).read([builder.site for builder in builders])
+            HeatFile(path).read(Kept.of(builder.site) for builder in builders)
         store.starting = True
         built = []
         for builder in builders:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from zcserve.cache import heat_lines
 from zcserve.cache.heat import HALF_LIFE_S
-from zcserve.cache.heat_lines import LINE_BYTES_MAX, HeatError, first_line, last_line, root_line
+from zcserve.cache.heat_lines import (
+    LINE_BYTES_MAX,
+    FileTold,
+    HeatError,
+    RootTold,
+    Told,
+    first_line,
+    last_line,
+    root_line,
+)
 
 FIRST = first_line(12.5)
 FILE = heat_lines.file_line("www", b"/a%20b\xc3", 3, 1.00001)
@@ -14,14 +25,19 @@ GOOD = [FIRST, root_line("www", "/srv"), heat_lines.file_line("www", b'/a%20"b\\
 
 
 def test_what_is_written_is_read_again() -> None:
-    told = heat_lines.read(GOOD)
-    assert (told.at, told.half_life_s, told.roots) == (12.5, HALF_LIFE_S, {"www": "/srv"})
-    assert told.files == [("www", '/a%20"b\\', 3, 1.25)]
+    found = [Told(12.5, HALF_LIFE_S), RootTold("www", "/srv"), FileTold("www", '/a%20"b\\', 3, 1.25)]
+    assert list(heat_lines.read(GOOD)) == found
+    assert list(heat_lines.read(heat_lines.lines_in(io.BytesIO(b"".join(GOOD))))) == found
 
 
 def test_members_that_are_unknown_are_passed_over() -> None:
     file = b'{"site": "a", "path": "/x", "bytes": 0, "uses": 1, "later": []}'
-    assert heat_lines.read([FIRST, file, last_line(1)]).files == [("a", "/x", 0, 1.0)]
+    assert list(heat_lines.read([FIRST, file, last_line(1)]))[1:] == [FileTold("a", "/x", 0, 1.0)]
+
+
+def test_a_line_without_an_end_is_not_read_as_a_whole() -> None:
+    file = io.BytesIO(b"x" * (3 * LINE_BYTES_MAX))
+    assert len(next(heat_lines.lines_in(file))) == LINE_BYTES_MAX + 1
 
 
 @pytest.mark.parametrize(
@@ -53,5 +69,5 @@ def test_members_that_are_unknown_are_passed_over() -> None:
 )  # fmt: skip
 def test_what_is_no_heat_is_refused_with_its_line(lines: list[bytes], why: str) -> None:
     with pytest.raises(HeatError) as caught:
-        heat_lines.read(lines)
+        list(heat_lines.read(lines))
     assert why in str(caught.value)

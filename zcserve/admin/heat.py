@@ -21,8 +21,8 @@ from zcserve.admin.application import NO_STORE
 from zcserve.admin.node import Node
 from zcserve.admin.words import HEAT, VerbError
 from zcserve.cache import heat_lines
-from zcserve.cache.heat import LOOKED_AT_ONCE, size_of, uncounted
-from zcserve.content.heat_file import root_of
+from zcserve.cache.heat import LOOKED_AT_ONCE, size_of
+from zcserve.content.heat_file import Kept
 from zcserve.http import FieldLines
 from zcserve.net.loop import Loop
 from zcserve.net.steps import STEP_S
@@ -114,7 +114,7 @@ def _words_of(query: bytes) -> tuple[str | None, int]:
 def _lines(sites: list[Site], top: int) -> Iterator[bytes]:
     yield heat_lines.first_line(time.time())
     for site in sites:
-        yield heat_lines.root_line(site.name, root_of(site))
+        yield heat_lines.root_line(site.name, Kept.of(site).place)
     files = 0
     for one in _hottest(_found(sites), top) if top else _found(sites):
         if one is None:
@@ -130,7 +130,7 @@ def _found(sites: list[Site]) -> Iterator[Warm | None]:
     """All files that were used, with a None now and then."""
     for site in sites:
         for number, entry in enumerate(site.live.entries()):
-            if uses := site.heat.of(entry.key) + uncounted(entry):
+            if uses := site.heat.now(entry):
                 yield uses, site.name, entry.key, size_of(entry)
             elif not number % LOOKED_AT_ONCE:
                 yield None

@@ -77,6 +77,10 @@ class Heat:
         """The decayed uses of the file at a key; 0.0 of one that is not known."""
         return self._uses.get(key, 0.0)
 
+    def now(self, entry: Entry) -> float:
+        """The same of an entry, with the uses that no look has seen."""
+        return self.of(entry.key) + uncounted(entry)
+
     def items(self) -> Iterator[list[tuple[bytes, float]]]:
         """All keys that are known with their uses, some thousand at a time. In any thread."""
         for table in tables_of(self._uses):

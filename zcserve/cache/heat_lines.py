@@ -14,10 +14,9 @@ version is not understood; members that are unknown are passed over.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from zcserve.cache.heat import HALF_LIFE_S
 
@@ -35,20 +34,27 @@ class HeatError(ValueError):
     """It is no heat that is understood. The text says why."""
 
 
-@dataclass(slots=True)
-class Told:
-    """What lines say.
-
-    at           of the wall clock, in seconds
-    half_life_s  after which half of the uses were left
-    roots        the root of each site
-    files        (site, path, bytes, uses) of each
-    """
+class Told(NamedTuple):
+    """The first line: when it was true, of the wall clock, and after how many seconds half of the uses were left."""
 
     at: float
     half_life_s: float
-    roots: dict[str, str] = field(default_factory=dict)
-    files: list[tuple[str, str, int, float]] = field(default_factory=list)
+
+
+class RootTold(NamedTuple):
+    """The root of a site."""
+
+    site: str
+    root: str
+
+
+class FileTold(NamedTuple):
+    """A file: its key, the bytes of it and its variants, and its decayed uses."""
+
+    site: str
+    path: str
+    bytes: int
+    uses: float
 
 
 def first_line(at: float) -> bytes:
@@ -75,28 +81,33 @@ def _line(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def read(lines: Iterable[bytes]) -> Told:
-    """What the lines say. Raises HeatError."""
-    told: Told | None = None
+def lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long no more than tells that it is."""
+    return iter(lambda: file.readline(LINE_BYTES_MAX + 1), b"")
+
+
+def read(lines: Iterable[bytes]) -> Iterator[Told | RootTold | FileTold]:
+    """What the lines say: a `Told` first. Raises HeatError, perhaps only at the end: what was said before is to be
+    thrown away then."""
+    number = files = 0
     is_whole = False
-    number = 0
     for number, line in enumerate(lines, 1):
         value = _object(line, number)
-        if told is None:
-            told = _first(value)
+        if number == 1:
+            yield _first(value)
         elif is_whole:
             raise HeatError(f"line {number} stands behind the last one")
         elif "path" in value:
-            told.files.append(_file(value, number))
+            files += 1
+            yield _file(value, number)
         elif "root" in value:
-            told.roots[_text(value, "site", number)] = _text(value, "root", number)
+            yield RootTold(_text(value, "site", number), _text(value, "root", number))
         else:
-            is_whole = _count(value, "files", number) == len(told.files)
-            if not is_whole:
-                raise HeatError(f"line {number} tells of {value['files']} files, and there are {len(told.files)}")
-    if told is None or not is_whole:
+            is_whole = True
+            if (told := _count(value, "files", number)) != files:
+                raise HeatError(f"line {number} tells of {told} files, and there are {files}")
+    if not is_whole:
         raise HeatError(f"its end is missing, behind line {number}")
-    return told
 
 
 def _object(line: bytes, number: int) -> dict[str, Any]:
@@ -122,12 +133,12 @@ def _first(value: dict[str, Any]) -> Told:
     return Told(_number(value, "at", 1), half_life)
 
 
-def _file(value: dict[str, Any], number: int) -> tuple[str, str, int, float]:
+def _file(value: dict[str, Any], number: int) -> FileTold:
     path = _text(value, "path", number)
     if not path.startswith("/") or not path.isascii():
         raise HeatError(f"line {number}: path is no path of a URL, percent-encoded")
     uses = _number(value, "uses", number)
-    return _text(value, "site", number), path, _count(value, "bytes", number), uses
+    return FileTold(_text(value, "site", number), path, _count(value, "bytes", number), uses)
 
 
 def _text(value: dict[str, Any], name: str, number: int) -> str:

@@ -104,8 +104,9 @@ def write(
                 _write_records(file, places, generation)
         for name, known in heat.items():
             with _section(file, name + _HEAT):
-                for some in known.items():
-                    file.writelines(_WARM.pack(len(key), uses) + key for key, uses in some)
+                for entry in served[name].entries():
+                    if uses := known.now(entry):
+                        file.write(_WARM.pack(len(entry.key), uses) + entry.key)
 
 
 @contextmanager

@@ -163,7 +163,9 @@ def preload(
         if progress is not None:
             progress(done + more, len(todo))
 
-    for entries in in_rounds(generation.root.rules, todo, lambda some: hottest_first(some, heat, loader)):
+    rounds = in_rounds(generation.root.rules, todo)
+    # Each is divided when its turn comes, by the room that there is then.
+    for entries in (some for one in rounds for some in hottest_first(one, heat, store, loader.is_pinned)):
         if with_variants := [entry for entry in entries if entry.variants]:
             wanted = Plan(entries, store, is_pinned=loader.is_pinned)
             judge_siblings(generation, loader, filter(wanted.has_variants_of, with_variants), progress)
@@ -188,14 +190,11 @@ def preload(
     return report
 
 
-def in_rounds(
-    rules: Rules, entries: list[Entry], divided: Callable[[list[Entry]], Iterable[list[Entry]]] = lambda some: (some,)
-) -> Iterator[list[Entry]]:
-    """The same in lists, each in its order: those of the highest priority first, and these `divided` once what stands
-    before is loaded. A sibling is in its base's, with which it is judged."""
+def in_rounds(rules: Rules, entries: list[Entry]) -> list[list[Entry]]:
+    """The same in lists, each in its order: those of the highest priority first. A sibling is in its base's, with
+    which it is judged."""
     if not rules.has_priorities:
-        yield from divided(entries)
-        return
+        return [entries]
     rounds: dict[int, list[Entry]] = {}
     for entry in entries:
         priority = rules.priority_of(base_of(entry.key) if isinstance(entry, Sibling) else entry.key)
@@ -203,15 +202,16 @@ def in_rounds(
             rounds[priority] = []
             hide(rounds[priority])
         rounds[priority].append(entry)
-    for priority in sorted(rounds, reverse=True):
-        yield from divided(rounds[priority])
+    return [rounds[priority] for priority in sorted(rounds, reverse=True)]
 
 
-def hottest_first(entries: list[Entry], heat: Heat | None, loader: Loader) -> list[list[Entry]]:
-    """The same in lists, each in its order: first the hottest that fit together (`heat.in_bands`)."""
+def hottest_first(
+    entries: list[Entry], heat: Heat | None, store: Store, is_pinned: Pin, reserved: int = 0
+) -> list[list[Entry]]:
+    """The same in lists, each in its order: first the hottest that fit together (`heat.in_bands`). `reserved` and
+    `is_pinned` as of `Plan`."""
     if not heat:
         return [entries]
-    store = loader.store
 
     def key_of(entry: Entry) -> bytes:
         return base_of(entry.key) if isinstance(entry, Sibling) else entry.key
@@ -220,7 +220,7 @@ def hottest_first(entries: list[Entry], heat: Heat | None, loader: Loader) -> li
         missing = (one for one in representations(entry) if one.body is None and one.size <= store.largest)
         return sum(cost_of(max(one.size, 0), store) for one in missing)
 
-    room = int(store.room_of(loader.is_pinned) * (1 - HEADROOM))
+    room = int(store.room_of(is_pinned, reserved) * (1 - HEADROOM))
     return in_bands(entries, lambda entry: heat.of(key_of(entry)), cost, room)
 
 

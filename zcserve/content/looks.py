@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from math import inf
 
+from zcserve.cache.entry import each_coding
 from zcserve.content.heat_file import WRITTEN_EVERY_S, HeatFile
 from zcserve.net.service import Service
 from zcserve.net.steps import Steps
@@ -48,6 +50,9 @@ class Looks:
             return
         self.end()
         if self._file is not None:
+            for entry in chain.from_iterable(site.live.entries() for site in self._service.sites):
+                for one in each_coding(entry):
+                    self._loop.front.tell_uses(one)
             for _ in self._look_at_all():
                 pass
             self._file.write(self._service.sites)

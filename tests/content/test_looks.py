@@ -1,0 +1,63 @@
+"""zcserve.content.looks: uses are counted now and then, and written down, by a loop that the test turns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.contents import Show
+from tests.support.waiting import WaitUntil
+from zcserve.content import looks as module
+from zcserve.content.looks import EVERY_S, Looks
+
+
+def test_uses_are_counted_now_and_then_and_written_down(
+    show: Show, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVERY_S", 0.01)
+    monkeypatch.setattr(module, "WRITTEN_EVERY_S", 0.0)
+    file = tmp_path / "heat"
+    shown = show({"a": b"1", "b": b"2"}, heat_file=str(file))
+    shown.entry(b"/a").uses += 3
+    shown.site.note_use(shown.entry(b"/a"), 5)
+    shown.site.note_use(shown.entry(b"/b"), 5, was_resident=False)
+    looks = Looks(shown.service, is_asked=False)
+
+    def turn() -> bool:
+        shown.loop.run_once()
+        return file.exists()
+
+    wait_until(turn)
+    heat = shown.site.heat
+    assert heat.of(b"/a") == pytest.approx(4, rel=0.01)
+    assert heat.of(b"/b") == pytest.approx(1, rel=0.01)
+    assert shown.entry(b"/b").uses == 0  # to eviction it is new
+    shown.entry(b"/b").uses += 1
+    looks.close()
+    assert heat.of(b"/b") == pytest.approx(2, rel=0.01)
+    file.unlink()
+    looks.close()
+    assert not file.exists()
+
+
+def test_what_is_not_asked_for_is_not_looked_at_and_what_was_handed_over_is_not_written(
+    show: Show, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = show({"a": b"1"})
+    Looks(shown.service, is_asked=False)
+    shown.entry(b"/a").uses += 3
+    shown.loop.timers.fire(shown.loop.now + 10 * EVERY_S, lambda call: call())
+    assert len(shown.site.heat) == 0
+    monkeypatch.setattr(module, "EVERY_S", 0.01)
+    one = Looks(shown.service, is_asked=True)
+
+    def turn() -> float:
+        shown.loop.run_once()
+        return shown.site.heat.of(b"/a")
+
+    assert wait_until(turn) == pytest.approx(3, rel=0.01)
+    one.end()
+    shown.entry(b"/a").uses += 3
+    one.close()
+    assert shown.site.heat.of(b"/a") == pytest.approx(3, rel=0.01)
