@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "verify": Subcommand("verify", "is a directory what a manifest says?"),
     "fetch": Subcommand("fetching", "a release from a source into its folder"),
     "keygen": Subcommand("keygen", "a key that signs manifests"),
+    "heat": Subcommand("heat", "the order in which files are worth to be in memory"),
 }
 
 
