@@ -48,10 +48,14 @@ def test_uses_are_counted_once_and_halved_in_a_half_life() -> None:
 
 
 def test_a_file_that_changed_is_as_hot_as_before() -> None:
-    heat = Heat()
-    look(heat, [entry_of(b"/a", uses=5)])
+    heat, entry = Heat(), entry_of(b"/a", uses=5)
+    look(heat, [entry])
+    entry.uses += 1
+    for _ in range(2):
+        heat.leave(entry)  # it may be said twice
+    assert heat.left == [(b"/a", 1)]
     look(heat, [entry_of(b"/a", uses=2)])
-    assert heat.of(b"/a") == pytest.approx(7)
+    assert heat.of(b"/a") == pytest.approx(8)
 
 
 def test_what_its_variants_are_used_for_is_the_files() -> None:

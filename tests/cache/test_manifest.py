@@ -17,6 +17,7 @@ from tests.support.trees import Tree, content_of, entry_of, field, memfd_meter, 
 from tests.support.waiting import WaitUntil
 from zcserve.cache import manifest, siblings
 from zcserve.cache.entry import Entry, MadeVariant, Sibling, SiblingVariant
+from zcserve.cache.heat import Heat
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.manifest import Heir
@@ -442,3 +443,23 @@ def test_each_site_has_its_own_and_one_that_is_gone_is_passed_over(tree: Tree) -
     assert new.store.resident == 4
     assert len(new.store.held) == 2
     pinning.variants.close()
+
+
+def test_the_next_process_goes_on_with_the_heat_of_this_one_and_an_older_program_passes_it_over(tree: Tree) -> None:
+    tree.plant({"page": b"a page", "other": b"another", "cold": b"never"})
+    old, generation = loaded(tree)
+    heat, gone = Heat(), Entry(b"/other", b"", 1, None)
+    heat.add(b"/page", 4.5)
+    entry_of(generation, b"/page").uses = 2  # which no look has seen
+    gone.uses = 3
+    heat.leave(gone)
+    root = Root(tree.path)
+    for heir_heat in (None, Heat()):
+        fd = os.memfd_create("manifest")
+        manifest.write(fd, memory := handed(old), {"a": generation}, old, {"a": heat})
+        new = tree.loader()
+        assert manifest.adopt(fd, memory, {"a": Heir(0, root, new, heir_heat)}).keys() == {"a"}
+        os.close(fd)
+        old.store.thaw()
+    assert heir_heat is not None
+    assert sorted(item for some in heir_heat.items() for item in some) == [(b"/other", 3), (b"/page", 6.5)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.contents import Show
+from tests.support.trees import publish
 from tests.support.waiting import WaitUntil
 from zcserve.content import looks as module
 from zcserve.content.looks import EVERY_S, Looks
@@ -61,3 +62,16 @@ def test_what_is_not_asked_for_is_not_looked_at_and_what_was_handed_over_is_not_
     shown.entry(b"/a").uses += 3
     one.close()
     assert shown.site.heat.of(b"/a") == pytest.approx(3, rel=0.01)
+
+
+def test_a_file_that_is_published_again_and_again_and_a_release_lose_no_uses(show: Show) -> None:
+    shown = show({"a": b"1", "b": b"2"})
+    for number in range(3):
+        shown.entry(b"/a").uses += 5
+        publish(shown.tree.path / "a", b"%d" % number)
+        shown.entry(b"/b").uses += 1
+        shown.releases.ask()
+        shown.finish()
+    list(shown.site.heat.look(shown.site.live.entries(), shown.site.heat.at))
+    assert shown.entry(b"/a").uses == 0
+    assert [shown.site.heat.of(key) for key in (b"/a", b"/b")] == [15, 3]

@@ -59,7 +59,7 @@ class Shop:
             small_body_bytes_max=config.small_body_bytes_max,
         )
         self.instance = Instance()
-        self.loader = Loader(self.store, config, self.site.pins)
+        self.loader = Loader(self.store, config, self.site.pins, self.site.heat)
         self.builder = Builder(config, self.store, self.loader, self.site, self.instance)
         self._built: list[Built] = []
 

@@ -129,6 +129,8 @@ def _lines(sites: list[Site], top: int) -> Iterator[bytes]:
 def _found(sites: list[Site]) -> Iterator[Warm | None]:
     """All files that were used, with a None now and then."""
     for site in sites:
+        for _ in site.heat.count_left():
+            yield None
         for number, entry in enumerate(site.live.entries()):
             if uses := site.heat.now(entry):
                 yield uses, site.name, entry.key, size_of(entry)

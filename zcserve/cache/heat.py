@@ -7,9 +7,9 @@ about once a minute (content/heats.py), folds those into a table that it has not
 to a minute, of a half-life of hours. `entry.counted` is how many of `entry.uses` were folded; a use of what was not
 resident is none of `uses`, since a policy must not see it, and takes one from `counted` instead (Site.note_use).
 
-The table is by key, and not in the entries: a file that changes is a new entry, and as hot as before. What is gone
-stays until it has decayed, so that a file that is deleted and comes again does not begin anew. Uses of an entry between
-the last look and the change that replaces it are lost.
+The table is by key, and not in the entries: a file that changes is a new entry, and as hot as before. An entry that
+leaves tells its uses (`leave`); lost are those alone that a lane has not told of by then, of a second. What is gone
+stays until it has decayed, so that a file that is deleted and comes again does not begin anew.
 
 What is worth most of a memory that does not hold all is what has most uses for each byte that it takes: its benefit.
 """
@@ -17,6 +17,7 @@ What is worth most of a memory that does not hold all is what has most uses for 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from zcserve.cache.entry import Entry, each_coding
@@ -64,10 +65,11 @@ class Heat:
     at  when it was true, of `time.monotonic`
     """
 
-    __slots__ = ("_uses", "at")
+    __slots__ = ("_left", "_uses", "at")
 
     def __init__(self) -> None:
         self.at = time.monotonic()
+        self._left: deque[tuple[bytes, int]] = deque()  # uses of entries that have left since the last look
         self._uses: Table[bytes, float] = {}
 
     def __len__(self) -> int:
@@ -93,6 +95,25 @@ class Heat:
         if isinstance(table, dict) and len(table) > PLAIN_KEYS_MAX:
             self._uses = Shards(table)
 
+    def leave(self, entry: Entry) -> None:
+        """An entry is the site's no more: the next look counts its uses. In any thread."""
+        if more := uncounted(entry):
+            self._left.append((entry.key, more))
+            for one in each_coding(entry):
+                one.counted = one.uses
+
+    @property
+    def left(self) -> list[tuple[bytes, int]]:
+        """Keys and uses of entries that have left, and are not counted yet."""
+        return list(self._left)
+
+    def count_left(self) -> Iterator[None]:
+        """Count the uses of entries that have left, with a stop after some each."""
+        while self._left:
+            for _ in range(min(len(self._left), LOOKED_AT_ONCE)):
+                self.add(*self._left.popleft())
+            yield
+
     def look(self, entries: Iterable[Entry], now: float) -> Iterator[None]:
         """Decay what is known, and add what these files' entries have counted since; with a stop after some each."""
         left = decay(now - self.at)
@@ -105,11 +126,12 @@ class Heat:
                     else:
                         table[key] = uses
                 yield
+        yield from self.count_left()
         for number, entry in enumerate(entries):
             if more := uncounted(entry):
                 for one in each_coding(entry):
                     one.counted = one.uses
-                self.add(entry.key, max(more, 0))
+                self.add(entry.key, more)
             if not number % LOOKED_AT_ONCE:
                 yield
 

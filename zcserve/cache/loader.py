@@ -32,6 +32,7 @@ from zcserve.cache.entry import (
     each_coding,
     identity_of,
 )
+from zcserve.cache.heat import Heat
 from zcserve.cache.index import Generation
 from zcserve.cache.memfd import open_memfd, write
 from zcserve.cache.naming import name_of, path_of
@@ -61,10 +62,12 @@ class Loader:
     is_pinned  whether an entry is never evicted
     """
 
-    def __init__(self, store: Store, config: Config, is_pinned: Pin = nothing) -> None:
+    def __init__(self, store: Store, config: Config, is_pinned: Pin = nothing, heat: Heat | None = None) -> None:
+        """`heat` is told of entries that are forgotten."""
         self.store = store
         self.config = config
         self.is_pinned = is_pinned
+        self._heat = heat
         self.types = MediaTypes(config.charset, config.type)
         self.judge = Judge(trust=config.trust_siblings)
         self.codings = Codings(config, self.types, store.largest)
@@ -202,6 +205,8 @@ class Loader:
     def forget(self, entry: Entry) -> None:
         """A file left the index: forget the bodies of it and of its variants, those to come as well."""
         self.variants.forget(entry)
+        if self._heat is not None:
+            self._heat.leave(entry)
         for representation in each_coding(entry):
             self.store.drop(representation)
 

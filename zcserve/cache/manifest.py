@@ -107,6 +107,7 @@ def write(
                 for entry in served[name].entries():
                     if uses := known.now(entry):
                         file.write(_WARM.pack(len(entry.key), uses) + entry.key)
+                file.writelines(_WARM.pack(len(key), uses) + key for key, uses in known.left)
 
 
 @contextmanager
