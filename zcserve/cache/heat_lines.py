@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from json.encoder import encode_basestring_ascii as quoted
 from math import isfinite
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ VERSION = 1
 LINE_BYTES_MAX = 64 * 1024
 # Far more uses than a node counts in some half-lives.
 USES_MAX = 1e18
+BYTES_END = 1 << 63
 
 T = TypeVar("T")
 
@@ -69,7 +71,8 @@ def root_line(site: str, root: str) -> bytes:
 
 def file_line(site: str, key: bytes, size: int, uses: float) -> bytes:
     """One file."""
-    return _line({"site": site, "path": key.decode("latin-1"), "bytes": size, "uses": round(uses, 4)})
+    path = quoted(key.decode("latin-1"))
+    return f'{{"site": {quoted(site)}, "path": {path}, "bytes": {size}, "uses": {round(uses, 4)!r}}}\n'.encode()
 
 
 def last_line(files: int) -> bytes:
@@ -134,6 +137,10 @@ def _first(value: dict[str, Any]) -> Told:
 
 
 def _file(value: dict[str, Any], number: int) -> FileTold:
+    site, path, size, uses = value.get("site"), value.get("path"), value.get("bytes"), value.get("uses")
+    if isinstance(site, str) and isinstance(path, str) and path[:1] == "/" and path.isascii():
+        if type(size) is int and 0 <= size < BYTES_END and type(uses) is float and 0 <= uses <= USES_MAX:
+            return FileTold(site, path, size, uses)  # as nearly all lines are: a start may wait for a million
     path = _text(value, "path", number)
     if not path.startswith("/") or not path.isascii():
         raise HeatError(f"line {number}: path is no path of a URL, percent-encoded")
@@ -146,7 +153,7 @@ def _text(value: dict[str, Any], name: str, number: int) -> str:
 
 
 def _count(value: dict[str, Any], name: str, number: int) -> int:
-    return _checked(value, name, number, lambda one: one if type(one) is int and 0 <= one < 1 << 63 else None)
+    return _checked(value, name, number, lambda one: one if type(one) is int and 0 <= one < BYTES_END else None)
 
 
 def _number(value: dict[str, Any], name: str, number: int) -> float:
