@@ -18,7 +18,9 @@ import pytest
 
 from tests.support.site import Serve, Site
 from zcserve import Config, Server
+from zcserve.cache import heat_lines
 from zcserve.cache.compress import codecs
+from zcserve.cache.entry import Entry
 from zcserve.check import check
 from zcserve.config.site import SiteTable
 from zcserve.config.sources import load
@@ -132,6 +134,29 @@ def test_check_counts_what_is_pinned_or_has_priority_first_as_a_start_does(
     report = serve(site.root, **flags).content.report
     assert abs(int(told[1]) - report.resident_files) <= 2  # without the pin it is 40
     assert report.resident_files < 38
+
+
+def test_check_counts_what_is_hot_first_as_a_start_does_and_says_that_heat_cannot_be_kept(
+    site: Site, serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(40):
+        site.write(f"s{number}", bytes(10_000))
+    site.write("video.bin", bytes(240_000))
+    file = tmp_path / "heat"
+    lines = (heat_lines.file_line("default", b"/video.bin", 240_000, 9.0), heat_lines.last_line(1))
+    file.write_bytes(b"".join([heat_lines.first_line(1e12), heat_lines.root_line("default", str(site.root)), *lines]))
+    flags: dict[str, Any] = {"memory": 600 << 10, "slab_bytes": 64 << 10, "heat_file": str(file)}
+    assert check(Config(root=site.root, **flags)) == 0
+    told = re.search(r"would be resident: (\d+) files", capsys.readouterr().out)
+    assert told is not None
+    server = serve(site.root, **flags)
+    video = server.site.live.resources[b"/video.bin"]
+    assert isinstance(video, Entry)
+    assert video.body is not None
+    assert abs(int(told[1]) - server.content.report.resident_files) <= 2  # without its heat it is 40
+    assert server.content.report.resident_files < 38
+    assert check(Config(root=site.root, heat_file=str(tmp_path / "none" / "heat"))) == 0
+    assert sum("cannot be written" in line for line in caplog.messages) == 1
 
 
 def test_check_refuses_an_engine_that_is_not_built(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

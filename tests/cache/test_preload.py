@@ -13,6 +13,7 @@ import pytest
 from tests.support.trees import Tree, as_nobody, content_of, entry_of, field, noise, prose, publish, rewrite
 from zcserve.cache import entry as entry_module
 from zcserve.cache.entry import Body, Entry
+from zcserve.cache.heat import Heat
 from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import PAGE_BYTES
@@ -183,6 +184,33 @@ def test_a_higher_priority_comes_before_small_files_and_a_lower_one_after_all_ot
     assert 0 < sum(key.startswith(b"/low/") for key in loaded) < 30
     assert told == sorted(told)
     assert told[-1] == (41, 41)
+
+
+def test_the_hottest_that_fit_come_before_small_files_and_behind_a_higher_priority(tree: Tree) -> None:
+    tree.plant({"high": noise(250 * KIB), "huge": noise(600 * KIB), "a.css": prose(90 * KIB)})
+    tree.plant({"a.css.gz": gzip.compress(prose(90 * KIB))})
+    tree.plant({f"hot/{i}": noise(150 * KIB, i) for i in range(6)} | {f"z/{i}": noise(10 * KIB, i) for i in range(30)})
+    loader = tree.loader(memory=MIB, rules=({"path": "/high", "priority": 1},))
+    heat = Heat()
+    for number in range(6):
+        heat.add(b"/hot/%d" % number, number + 1)
+    heat.add(b"/huge", 1e6)  # more than may ever be in memory
+    heat.add(b"/a.css", 100)
+    generation = tree.walk()
+    loader.store.count_index(0, generation.index_bytes)
+    report = preload(generation, loader, heat=heat)
+    check(generation, loader, report)
+    loaded = resident(generation)
+    assert {key for key in loaded if not key.startswith(b"/z/")} == {
+        b"/high",
+        b"/a.css",
+        b"/hot/5",
+        b"/hot/4",
+        b"/hot/3",
+    }
+    assert [one.body is not None for one in entry_of(generation, b"/a.css").variants] == [True]
+    assert 0 < sum(key.startswith(b"/z/") for key in loaded) < 30
+    assert report.left_out == 1 + 3 + 30 - sum(key.startswith(b"/z/") for key in loaded)
 
 
 def test_what_is_over_the_largest_body_stays_out_although_it_would_fit(tree: Tree) -> None:

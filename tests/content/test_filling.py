@@ -17,8 +17,11 @@ from tests.support.site import Serve, Site
 from tests.support.trees import publish
 from tests.support.waiting import WaitUntil
 from zcserve import Server
+from zcserve.cache import heat_lines
 from zcserve.cache.entry import Entry
+from zcserve.cache.loader import Loader
 from zcserve.cache.preload import Preloaded
+from zcserve.cache.root import Root
 from zcserve.content.builder import Builder
 
 WITHIN_S = 20.0
@@ -86,6 +89,34 @@ def test_it_answers_before_all_is_loaded_and_then_has_all(
     assert resident(server) == server.store.resident == FILES + 1
     assert fetched(server.port, "/3/13") == (200, b"content of 13")
     assert f"loaded: {FILES + 1} files, {FILES + 1} resident" in caplog.text
+
+
+def test_the_hottest_are_loaded_first(
+    start: Callable[..., Server],
+    gate: Gate,
+    site: Site,
+    wait_until: WaitUntil,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hot = [b"/9/19", b"/3/13"]
+    lines = [heat_lines.file_line("default", key, 10, 5.0) for key in hot]
+    first = (heat_lines.first_line(1e12), heat_lines.root_line("default", str(site.root)))
+    (tmp_path / "heat").write_bytes(b"".join([*first, *lines, heat_lines.last_line(2)]))
+    server = start(heat_file=str(tmp_path / "heat"))
+    assert gate.reached.wait(WITHIN_S)
+    read: list[bytes] = []
+    read_small = Loader.read_small
+
+    def note(loader: Loader, root: Root, fd: int, entry: Entry) -> tuple[bytes, bytes]:
+        read.append(entry.key)
+        return read_small(loader, root, fd, entry)
+
+    monkeypatch.setattr(Loader, "read_small", note)
+    gate.opened.set()
+    wait_until(lambda: not server.content.is_loading)
+    assert sorted(read[:2]) == sorted(hot)
+    assert len(read) == len(set(read)) == FILES
 
 
 def test_what_changes_meanwhile_is_what_is_served(

@@ -138,9 +138,12 @@ def _first(value: dict[str, Any]) -> Told:
 
 def _file(value: dict[str, Any], number: int) -> FileTold:
     site, path, size, uses = value.get("site"), value.get("path"), value.get("bytes"), value.get("uses")
-    if isinstance(site, str) and isinstance(path, str) and path[:1] == "/" and path.isascii():
-        if type(size) is int and 0 <= size < BYTES_END and type(uses) is float and 0 <= uses <= USES_MAX:
-            return FileTold(site, path, size, uses)  # as nearly all lines are: a start may wait for a million
+    if (
+        (isinstance(site, str) and isinstance(path, str) and path[:1] == "/" and path.isascii())
+        and (type(size) is int and 0 <= size < BYTES_END)
+        and (type(uses) is float and 0 <= uses <= USES_MAX)
+    ):
+        return FileTold(site, path, size, uses)  # as nearly all lines are: a start may wait for a million
     path = _text(value, "path", number)
     if not path.startswith("/") or not path.isascii():
         raise HeatError(f"line {number}: path is no path of a URL, percent-encoded")
