@@ -118,6 +118,34 @@ def test_each_view_is_of_a_real_node(node: Server, ctl: Callable[..., tuple[int,
         assert (code, err[:5]) == (0, "ready" if view is commands.WAIT else ""), view.name
 
 
+def test_heat_is_a_table_or_the_lines_of_the_node(node: Server, ctl: Callable[..., tuple[int, str, str]]) -> None:
+    assert ctl("heat") == (0, "no file was asked for yet\n", "")
+    node.site.heat.add(b"/page", 3.0)
+    code, out, err = ctl("heat", "--top", "1")
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out.splitlines()] == [
+        ["site", "path", "bytes", "uses"],
+        ["default", "/page", "6", "B", "3"],
+    ]
+    code, out, err = ctl("heat", "--site", "default", "--json")
+    assert (code, json.loads(out.splitlines()[-1]), err) == (0, {"files": 1}, "")
+    code, _, err = ctl("heat", "--site", "none")
+    assert (code, err) == (1, "zcserve ctl: no site is called 'none'; accepted: default\n")
+    code, _, err = ctl("heat", "--top", "many")
+    assert code == 2
+
+
+def test_heat_that_was_cut_short_is_no_answer(
+    ctl: Callable[..., tuple[int, str, str]], canned: Callable[..., Any]
+) -> None:
+    node = canned({})
+    for body in (b"", b'{"format": "zcserve heat"}\n', b'{"format": "zcserve heat"}\n{"files"', b"0"):
+        node.answers["/heat?"] = b"HTTP/1.1 200 -\r\n\r\n" + body
+        code, out, err = ctl("heat")
+        assert (code, out) == (3, "")
+        assert "cut short" in err
+
+
 def test_a_request_is_explained_by_a_node(node: Server, ctl: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = ctl("explain", "/page?a=b&c", "--header", "Range: bytes=0-0", "--header", "A: b c", "--json")
     found = json.loads(out)

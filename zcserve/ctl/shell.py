@@ -219,8 +219,12 @@ def _show_lines(body: bytes, is_json: bool) -> int:
     """Lines of JSON, the last of which says that nothing is missing."""
     from zcserve.ctl.figures import columns
 
-    rows = [json.loads(line) for line in body.splitlines()]
-    if not rows or "files" not in rows[-1]:
+    try:
+        rows = [json.loads(line) for line in body.splitlines()]
+        is_whole = "files" in rows[-1]
+    except (ValueError, IndexError, TypeError):
+        is_whole = False
+    if not is_whole:
         raise NodeError("the answer was cut short")
     if is_json:
         say(body.decode(errors="replace"))
