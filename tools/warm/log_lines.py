@@ -111,11 +111,18 @@ def hit_of(said: Answered) -> Hit | None:
     """The request, where it counts."""
     if said.method != b"GET" or said.status not in COUNTED:
         return None
+    if (path := _path(said.target)) is None:
+        return None
+    return Hit(path, said.at, said.length if said.status == 200 else 0, host_name(said.host) if said.host else b"")
+
+
+@lru_cache(maxsize=1 << 16)
+def _path(target: bytes) -> str | None:
+    """The key of what is asked for; None: a server answers that with 400."""
     try:
-        key = canonical_path(re.split(rb"[?#]", _ORIGIN.sub(b"", said.target, count=1), maxsplit=1)[0])
+        return canonical_path(re.split(rb"[?#]", _ORIGIN.sub(b"", target, count=1), maxsplit=1)[0]).decode("latin-1")
     except HttpError:
         return None
-    return Hit(key.decode("latin-1"), said.at, said.length if said.status == 200 else 0, host_name(said.host))
 
 
 def _unescaped(text: bytes) -> bytes:
