@@ -87,7 +87,7 @@ def test_sites_come_go_and_change_beside_a_client_of_another(
     node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
     reload = reloads(node, wait_until, caplog)
-    store = node.server.store
+    store, heat = node.server.store, node.server.sites.first.site.heat
     with Client(node.server.port) as client, Client(node.server.port) as other:
         assert [node.says(client, name) for name in ("a", "b", "c")] == [b"a", b"b", b"421"]
         node.write("a", "b", "c")
@@ -101,6 +101,7 @@ def test_sites_come_go_and_change_beside_a_client_of_another(
         (node.path / "a" / "page").write_text("patched")
         wait_until(lambda: node.says(client, "renamed") == b"patched")
         first = node.server.sites.first.site
+        assert first.heat is heat
         node.write("a", "c", more=f'root = "{node.path / "b"}"\n')
         (node.path / "a" / "page").write_text("patched")
         reload("reloaded: 3 sites; new: default; changed: a; gone: none")
