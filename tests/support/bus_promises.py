@@ -13,7 +13,7 @@ something that comes later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -68,7 +68,7 @@ class Wiring(Protocol):
         """Publish bytes that may be no command."""
 
 
-Promise: TypeAlias = Callable[[Any], Awaitable[None]]
+Promise: TypeAlias = Callable[[Any], Coroutine[Any, Any, None]]
 PROMISES: list[Promise] = []
 
 

@@ -53,7 +53,7 @@ class NatsServer:
     def start(self) -> None:
         """Returns when it takes connections."""
         self._log.unlink(missing_ok=True)
-        argv = [self._program, "-c", self._file, "-l", self._log]
+        argv = [self._program, "-c", str(self._file), "-l", str(self._log)]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
