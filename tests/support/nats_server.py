@@ -26,18 +26,20 @@ def free_port() -> int:
 class NatsServer:
     """It runs between `start` and `end`, and may be started anew.
 
-    more  of its configuration
+    more           of its configuration
+    has_jetstream  it is configured here; else `more` does it
     """
 
-    def __init__(self, folder: Path, more: str = "") -> None:
+    def __init__(self, folder: Path, more: str = "", *, has_jetstream: bool = True) -> None:
         program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
         assert program is not None, "apt-get install nats-server"
-        self._program = program
+        self.program = program
         self.port = free_port()
         self.store = folder / "store"
         self._file = folder / "nats-server.conf"
         self._log = folder / "nats-server.log"
-        jetstream = f'jetstream {{ store_dir: "{self.store}", max_file_store: 8GB }}'
+        self._said = folder / "said"
+        jetstream = f'jetstream {{ store_dir: "{self.store}", max_file_store: 8GB }}' if has_jetstream else ""
         self._file.write_text(f'listen: "127.0.0.1:{self.port}"\n{jetstream}\n{more}\n')
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,14 +55,13 @@ class NatsServer:
     def start(self) -> None:
         """Returns when it takes connections."""
         self._log.unlink(missing_ok=True)
-        argv = [self._program, "-c", str(self._file), "-l", str(self._log)]
-        self._process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        argv = [self.program, "-c", str(self._file), "-l", str(self._log)]
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
 
         def is_ready() -> bool:
             assert self._process is not None
-            assert self._process.poll() is None, self.log
+            assert self._process.poll() is None, self.log + self._said.read_text()
             return "Server is ready" in self.log
 
         wait_until(is_ready, READY_WITHIN_S)
@@ -99,10 +100,10 @@ class NatsServer:
 
 
 @contextlib.contextmanager
-def nats_server(folder: Path, more: str = "") -> Iterator[NatsServer]:
+def nats_server(folder: Path, more: str = "", *, has_jetstream: bool = True) -> Iterator[NatsServer]:
     """One that runs in the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = NatsServer(folder, more)
+    server = NatsServer(folder, more, has_jetstream=has_jetstream)
     server.start()
     try:
         yield server

@@ -76,6 +76,7 @@ class Link:
         self._closed = asyncio.Event()
         self._why = "not connected yet"
         self._is_told = False
+        self._leaving: set[asyncio.Task[None]] = set()
         self._listeners: set[Callable[[BusError], None]] = set()
         self._refused: dict[asyncio.Future[Any], str] = {}
 
@@ -96,6 +97,7 @@ class Link:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         self._lose("it was closed")
+        await asyncio.gather(*self._leaving)
 
     async def pause(self, seconds: float) -> None:
         """Wait, or until it is closed."""
@@ -189,14 +191,13 @@ class Link:
         pause = 0.0
         while True:
             ended = asyncio.Event()
-            client = None
             try:
                 client = await self._connect(ended)
             except BusError as error:
                 self._tell(str(error))
                 pause = min(max(2 * pause, PAUSE_S), PAUSE_MAX_S)
-                refused = isinstance(error, _RefusedError)
-                await asyncio.sleep((PAUSE_REFUSED_S if refused else pause) * random.uniform(0.5, 1))
+                longest = PAUSE_REFUSED_S if isinstance(error, _RefusedError) else pause
+                await asyncio.sleep(longest * random.uniform(0.5, 1))
                 continue
             try:
                 self._client, pause = client, 0.0
@@ -207,15 +208,18 @@ class Link:
                 await _until_lost(client, ended)
             finally:
                 self._lose("NATS is away: the connection was lost")
-                await _let_go(client)
+                self._leave(client)
             self._tell(self._why)
 
     def _tell(self, why: str) -> None:
-        """The log, once."""
-        if not self._is_told or why.startswith(_RefusedError.begins) != self._why.startswith(_RefusedError.begins):
-            self._is_told = True
+        """The log, once; and once more where it turns out that it takes a person. What is known of that stands: NATS
+        does not always say it before it ends a connection."""
+        was_refused = self._why.startswith(_RefusedError.begins)
+        if not self._is_told or (why.startswith(_RefusedError.begins) and not was_refused):
             _log.warning("%s (%s); it is tried again until it is there", why, self._where)
-        self._why = why
+        if not (self._is_told and was_refused and ENDED in why):
+            self._why = why
+        self._is_told = True
 
     def _lose(self, why: str) -> None:
         """There is no connection any more."""
@@ -251,18 +255,18 @@ class Link:
             async with asyncio.timeout(2 * CONNECT_S * len(self.place.urls)):
                 await client.connect(name=self._name, error_cb=on_error, closed_cb=on_closed, **given)
             check()
-        except (Error, OSError, TimeoutError, BusError, ValueError) as error:
-            await _let_go(client)
-            why = reason_of(reasons[-1] if reasons and not isinstance(error, BusError) else error)
-            if isinstance(error, BusError):
-                raise
-            if "authorization" in why.lower() or "authentication" in why.lower():
-                raise _RefusedError(f"{_RefusedError.begins}: {why}") from None
-            raise AwayError(f"NATS is away: {why}") from None
-        except BaseException:
-            await _let_go(client)
+        except BaseException as error:
+            self._leave(client)
+            if isinstance(error, (Error, OSError, TimeoutError, ValueError)):
+                raise _why_not(reasons[-1] if reasons else error) from None
             raise
         return client
+
+    def _leave(self, client: Client) -> None:
+        """Close it beside what comes next: a peer may read nothing any more."""
+        leaving = asyncio.create_task(_let_go(client))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     def _refuse(self, words: str) -> None:
         """NATS has said that a subject is not permitted: whoever asked for it waits in vain."""
@@ -278,6 +282,21 @@ class _RefusedError(AwayError):
     """The credentials are refused."""
 
     begins = "NATS refuses the credentials"
+
+
+ENDED = "it ended the connection at once; are the credentials right?"
+
+
+def _why_not(error: BaseException) -> AwayError:
+    """Why there is no connection."""
+    if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+        return AwayError(f"NATS is away: {ENDED}")
+    if isinstance(error, TimeoutError):
+        return AwayError("NATS is away: it does not answer")
+    why = reason_of(error)
+    if "authorization" in why.lower() or "authentication" in why.lower():
+        return _RefusedError(f"{_RefusedError.begins}: {why.removeprefix('nats: ')}")
+    return AwayError(f"NATS is away: {why}")
 
 
 async def _until_lost(client: Client, ended: asyncio.Event) -> None:
