@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,7 +14,7 @@ pytest.importorskip("nats")
 
 from zcserve.fleet import nats_link
 from zcserve.fleet.bus import BusError
-from zcserve.fleet.nats_link import AwayError, Link, NoStreamError, lasting
+from zcserve.fleet.nats_link import AwayError, Link, lasting
 from zcserve.fleet.nats_place import NatsPlace
 
 INFO = b'INFO {"server_id":"x","version":"2.9.10","headers":true,"max_payload":1048576%s}\r\n'
@@ -95,7 +95,7 @@ async def stand_still(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 async def end_when_asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await greet(reader, writer)
-    while not (await reader.readline()).startswith((b"PUB", b"HPUB")):
+    while (line := await reader.readline()) and not line.startswith((b"PUB", b"HPUB")):
         pass
 
 
@@ -162,11 +162,11 @@ def test_what_waits_ends_when_it_is_closed_and_so_does_what_comes_after() -> Non
             lost: list[BusError] = []
             await link.subscribe(lambda message: None, lost.append)
             await link.close()
-            for action in (asked, link.request("a")):
-                with pytest.raises(AwayError, match="closed"):
-                    await action
-            assert [str(error) for error in lost if "closed" not in str(error)] == []
-            assert len(lost) == 1
+            with pytest.raises(AwayError, match="closed"):
+                await asked
+            with pytest.raises(AwayError, match="closed"):
+                await link.request("a")
+            assert ["closed" in str(error) for error in lost] == [True]
             assert link.is_closed
 
     asyncio.run(run())
@@ -189,26 +189,6 @@ def test_a_connection_that_is_lost_is_made_anew_and_told_once_each(caplog: pytes
     assert lines == ["NATS is away", "NATS is back"] * 3
 
 
-def test_where_nothing_takes_a_subject_it_says_so() -> None:
-    async def no_responders(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await greet(reader, writer)
-        inbox = b""
-        while line := await reader.readline():
-            if line.startswith(b"SUB"):
-                number = line.split()[-1]
-            if line.startswith(b"PUB"):
-                inbox = line.split()[2]
-                head = b"NATS/1.0 503\r\n\r\n"
-                writer.write(b"HMSG %b %b %d %d\r\n%b\r\n" % (inbox, number, len(head), len(head), head))
-
-    async def run() -> None:
-        async with linked(no_responders) as (link, _):
-            with pytest.raises(NoStreamError, match="nothing for a"):
-                await link.request("a", within_s=5)
-
-    asyncio.run(run())
-
-
 def test_attempts_follow_each_other_with_pauses_until_the_link_is_closed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +196,7 @@ def test_attempts_follow_each_other_with_pauses_until_the_link_is_closed(
     monkeypatch.setattr(nats_link, "TOLD_AFTER_S", 0.15)
     tries = 0
 
-    async def attempt() -> AsyncIterator[int | None]:
+    async def attempt() -> AsyncGenerator[int | None, None]:
         nonlocal tries
         tries += 1
         if tries % 5:
@@ -226,7 +206,7 @@ def test_attempts_follow_each_other_with_pauses_until_the_link_is_closed(
 
     async def run() -> None:
         async with linked(say_nothing) as (link, _):
-            found = lasting(link, "numbers", attempt)  # type: ignore[arg-type]
+            found = lasting(link, "numbers", attempt)
             began = time.monotonic()
             assert [await anext(found), await anext(found)] == [5, 10]
             assert time.monotonic() - began > 8 * nats_link.PAUSE_S / 2

@@ -48,6 +48,8 @@ PAUSE_S = 0.1
 PAUSE_MAX_S = 2.0
 # Where the credentials are refused, which takes a person.
 PAUSE_REFUSED_S = 10.0
+# To close a connection: a peer may read nothing any more.
+LEAVES_S = 1.0
 # What fails while NATS is there is told after so long: a server that has just started has no streams yet.
 TOLD_AFTER_S = 5.0
 
@@ -93,11 +95,12 @@ class Link:
     async def close(self) -> None:
         """Let go of it; what waits raises AwayError."""
         self._closed.set()
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        self._lose("it was closed")
-        await asyncio.gather(*self._leaving)
+        while self._keeper and not self._keeper.done():
+            self._keeper.cancel()  # once may not do: asyncio.wait_for of Python 3.11 loses one that comes with its end
+            await asyncio.wait((self._keeper,), timeout=0.2)
+        self._lose(CLOSED)
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=LEAVES_S)
 
     async def pause(self, seconds: float) -> None:
         """Wait, or until it is closed."""
@@ -175,7 +178,7 @@ class Link:
     async def _get(self) -> Client:
         """The client, connected. Raises AwayError after WAITS_S."""
         if self.is_closed:
-            raise AwayError("the bus was closed")
+            raise AwayError(CLOSED)
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep())
         if not self._connected.is_set():
@@ -189,7 +192,7 @@ class Link:
     async def _keep(self) -> None:
         """Connect, wait until that is lost, and so on."""
         pause = 0.0
-        while True:
+        while not self.is_closed:
             ended = asyncio.Event()
             try:
                 client = await self._connect(ended)
@@ -207,7 +210,7 @@ class Link:
                     _log.info("NATS is back: %s", self._where)
                 await _until_lost(client, ended)
             finally:
-                self._lose("NATS is away: the connection was lost")
+                self._lose(CLOSED if self.is_closed else "NATS is away: the connection was lost")
                 self._leave(client)
             self._tell(self._why)
 
@@ -284,6 +287,7 @@ class _RefusedError(AwayError):
     begins = "NATS refuses the credentials"
 
 
+CLOSED = "the bus was closed"
 ENDED = "it ended the connection at once; are the credentials right?"
 
 
@@ -293,9 +297,9 @@ def _why_not(error: BaseException) -> AwayError:
         return AwayError(f"NATS is away: {ENDED}")
     if isinstance(error, TimeoutError):
         return AwayError("NATS is away: it does not answer")
-    why = reason_of(error)
+    why = reason_of(error).removeprefix("nats: ")
     if "authorization" in why.lower() or "authentication" in why.lower():
-        return _RefusedError(f"{_RefusedError.begins}: {why.removeprefix('nats: ')}")
+        return _RefusedError(f"{_RefusedError.begins}: {why}")
     return AwayError(f"NATS is away: {why}")
 
 
@@ -310,7 +314,7 @@ async def _until_lost(client: Client, ended: asyncio.Event) -> None:
 async def _let_go(client: Client) -> None:
     """Close it, without waiting for a peer that reads nothing."""
     with suppress(Exception):
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(LEAVES_S):
             await client.close()
 
 
