@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,24 @@ def test_a_stream_as_the_server_takes_it() -> None:
     assert config["duplicate_window"] == 600 * 10**9
     assert (config["max_msgs"], config["max_bytes"]) == (100_000, 64 << 20)
     assert (config["retention"], config["discard"]) == ("limits", "old")
+
+
+def test_the_page_has_each_stream_and_its_limits() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "fleet-nats.md").read_text()
+    rows = dict(re.findall(r"(?m)^\| (?:stream|bucket|object store) `([^`]+)`.* \| .* \| (.*) \|$", page))
+    aside, commands, manifests = ASIDE, nats_streams.commands("SITE"), nats_streams.manifests("SITE")
+    assert rows.keys() == {
+        *[stream.name.removeprefix("KV_") for stream in (DESIRED, CLAIM, STATE, POSITION)],
+        *(aside.name, commands.name, manifests.name.removeprefix("OBJ_")),
+    }
+    day = nats_streams.DAY_S
+    assert rows[commands.name].startswith(
+        f"{commands.age_s / day:.0f} days, {commands.bytes_max >> 20} MiB, {commands.records_max:,}; "
+        f"the same id within {commands.dedup_s / 60:.0f} minutes"
+    )
+    assert (
+        rows[aside.name]
+        == f"{aside.age_s / day:.0f} days, {aside.bytes_max >> 20} MiB, {aside.by_subject} for each node"
+    )
+    assert rows["zcserve-manifests-SITE"].startswith(f"{manifests.bytes_max >> 20} MiB")
+    assert f"{(commands.bytes_max + manifests.bytes_max) >> 20} MiB a site, and {aside.bytes_max >> 20} more" in page
