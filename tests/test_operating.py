@@ -47,6 +47,10 @@ EXCEPTIONS = {
     ),
     ("net/failures", "%s: %s%s"): ("`REQUEST: WHAT`", "an answer that failed"),
     ("net/slow", "slow: %s%s"): ("`slow: REQUEST: answered STATUS after N s", "one short word"),
+    ("fleet/nats_link", "%s (%s); it is tried again until it is there"): (
+        "`NATS is away: WHY (URL)`",
+        "begins with why",
+    ),
     ("servlets/context", "%s: %d: %s"): ("NAME: STATUS: REASON", "an HttpError of an application's"),
     ("servlets/wsgi", "%s: %s"): ("`NAME: WORDS` (ERROR)", "what it writes to wsgi.errors"),
 }
