@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tools.fleet_sim.failures import mend
 from tools.fleet_sim.network import Weather
-from tools.fleet_sim.operator import SimOperator
 from tools.fleet_sim.world import SITE, Size, World
 from zcserve.fleet.messages import Command, Desired, Poisoned
 from zcserve.fleet.rollout_words import Cancel, Ending, Plan
@@ -26,6 +25,8 @@ from zcserve.fleet.rollout_words import Cancel, Ending, Plan
 NODES = 4
 NODE = st.sampled_from([f"n{number}" for number in range(NODES)])
 SIZE = Size(fetched_bytes=20e6, loaded_bytes=20e6, retained=4)
+# Between two things that happen: within a message, within a flip, a rollout, and its bake.
+WAIT = st.sampled_from([0.0, 0.03, 0.3, 2.0, 20.0, 200.0])
 # All that an operator, a network and machines may take for a rollout and what follows, in virtual seconds.
 LONG_S = 1500.0
 
@@ -40,25 +41,51 @@ class Fleet(RuleBasedStateMachine):
         self.purges = 0
         self.plans: list[Plan] = []
 
-    def operate(self, plan: Plan) -> SimOperator:
-        return self.world.operate(plan)
-
     def plan(self, tree: int = 0, canaries: frozenset[str] = frozenset()) -> Plan:
         self.sequence += 1
         release = self.world.release(self.sequence, tree)
-        return Plan(release, 0.75, 120.0, 60.0, canaries, canary_s=30.0, bake_s=20.0, nodes=frozenset(self.world.fleet))
+        return Plan(
+            release,
+            quorum=0.75,
+            prepare_s=120.0,
+            live_s=60.0,
+            canaries=canaries,
+            canary_s=30.0,
+            bake_s=20.0,
+            nodes=frozenset(self.world.fleet),
+            claim_lasts_s=15.0,
+        )
 
-    @rule(canaries=st.frozensets(NODE, max_size=2), tree=st.sampled_from([0, 0, 1]))
-    def release(self, canaries: frozenset[str], tree: int) -> None:
-        """A rollout begins; others may be there. Some are rollbacks."""
-        self.plans.append(self.plan(tree, canaries))
-        self.operate(self.plans[-1])
+    def wait(self, seconds: float) -> None:
+        self.world.clock.run(self.world.clock.now + seconds)
+
+    @rule(
+        canaries=st.frozensets(NODE, max_size=2),
+        tree=st.sampled_from([0, 0, 1]),
+        is_signed=st.sampled_from([True, True, True, False]),
+        seconds=WAIT,
+    )
+    def release(self, canaries: frozenset[str], tree: int, is_signed: bool, seconds: float) -> None:
+        """A rollout begins; others may be there. Some are rollbacks, and of some the manifest is wrong."""
+        plan = self.plan(tree, canaries)
+        if is_signed:
+            self.plans.append(plan)
+        else:
+            self.world.unsigned.add(plan.release.manifest)
+        self.world.operate(plan)
+        self.wait(seconds)
+
+    @rule()
+    def lose_claim(self) -> None:
+        """So two may believe to have the site."""
+        self.world.bus.lose_claim()
 
     @precondition(lambda self: self.plans)
-    @rule(data=st.data())
-    def again(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), seconds=WAIT)
+    def again(self, data: st.DataObject, seconds: float) -> None:
         """A rollout is begun again, whether it has ended or not."""
-        self.operate(data.draw(st.sampled_from(self.plans)))
+        self.world.operate(data.draw(st.sampled_from(self.plans)))
+        self.wait(seconds)
 
     @precondition(lambda self: self.world.operators)
     @rule(data=st.data(), kills=st.booleans())
@@ -69,60 +96,50 @@ class Fleet(RuleBasedStateMachine):
         else:
             operator.tell(Cancel("enough"))
 
-    @rule()
-    def sign_wrongly(self) -> None:
-        """A release whose manifest is wrong on every node."""
-        plan = self.plan()
-        self.world.unsigned.add(plan.release.manifest)
-        self.operate(plan)
-
-    @rule(node=NODE, down_s=st.sampled_from([0.0, 3.0, 50.0]))
-    def restart_agent(self, node: str, down_s: float) -> None:
+    @rule(node=NODE, down_s=st.sampled_from([0.0, 3.0, 50.0]), seconds=WAIT)
+    def restart_agent(self, node: str, down_s: float, seconds: float) -> None:
         self.world.fleet[node].stop()
         self.world.clock.after(down_s, self.world.fleet[node].start)
+        self.wait(seconds)
 
-    @rule(node=NODE)
-    def restart_server(self, node: str) -> None:
+    @rule(node=NODE, seconds=WAIT)
+    def restart_server(self, node: str, seconds: float) -> None:
         self.world.fleet[node].restart_server()
+        self.wait(seconds)
 
-    @rule(node=NODE)
-    def cut(self, node: str) -> None:
+    @rule(node=NODE, down_s=st.sampled_from([1.0, 30.0, 400.0]), seconds=WAIT)
+    def cut(self, node: str, down_s: float, seconds: float) -> None:
         self.world.fleet[node].cut()
+        self.world.clock.after(down_s, self.world.fleet[node].mend)
+        self.wait(seconds)
 
-    @rule(node=NODE)
-    def mend(self, node: str) -> None:
-        self.world.fleet[node].mend()
-
-    @rule(node=NODE, trouble=st.sampled_from([0.0, 0.5, 1.0]))
-    def trouble(self, node: str, trouble: float) -> None:
+    @rule(node=NODE, trouble=st.sampled_from([0.0, 0.5, 0.9]), is_sick=st.booleans())
+    def trouble(self, node: str, trouble: float, is_sick: bool) -> None:
         self.world.fleet[node].trouble = trouble
+        self.world.sick = self.world.sick | {node} if is_sick else self.world.sick - {node}
 
-    @rule(node=NODE)
-    def sicken(self, node: str) -> None:
-        self.world.sick ^= {node}
-
-    @rule(is_hard=st.booleans())
-    def purge(self, is_hard: bool) -> None:
+    @rule(is_hard=st.booleans(), seconds=WAIT)
+    def purge(self, is_hard: bool, seconds: float) -> None:
         self.purges += 1
-        self.world.publish(Command(f"purge-{self.purges}", "purge", SITE, tags=("news",), is_hard=is_hard))
-
-    @rule()
-    def poison(self) -> None:
         self.world.bus.publish(Poisoned("future-1", "explode", "op: 'explode' is not known"))
+        self.world.publish(Command(f"purge-{self.purges}", "purge", SITE, tags=("news",), is_hard=is_hard))
+        self.wait(seconds)
 
-    @rule(node=NODE, data=st.data())
-    def replay(self, node: str, data: st.DataObject) -> None:
+    @rule(node=NODE, data=st.data(), seconds=WAIT)
+    def replay(self, node: str, data: st.DataObject, seconds: float) -> None:
         """A node hears of what was desired once."""
-        self.world.fleet[node].hear(data.draw(st.sampled_from(self.world.history)))
+        self.world.fleet[node].hear(data.draw(st.sampled_from(self.world.history[-6:])))
+        self.wait(seconds)
 
-    @rule(node=NODE, data=st.data())
-    def forge(self, node: str, data: st.DataObject) -> None:
+    @rule(node=NODE, data=st.data(), seconds=WAIT)
+    def forge(self, node: str, data: st.DataObject, seconds: float) -> None:
         """A node hears of an older release as if it were desired anew."""
         old = data.draw(st.sampled_from(self.world.history))
         memory = self.world.fleet[node].memory
         highest = memory.highest if memory else None
         if highest and old.release and old.release.sequence < highest.sequence:
             self.world.fleet[node].hear(replace(old, edition=self.world.history[-1].edition + 1000))
+        self.wait(seconds)
 
     @precondition(lambda self: self.world.bus.commands)
     @rule(node=NODE, data=st.data())
@@ -133,10 +150,6 @@ class Fleet(RuleBasedStateMachine):
     def forget(self) -> None:
         """The bus loses all but the states."""
         self.world.bus.forget()
-
-    @rule(seconds=st.sampled_from([0.02, 0.3, 2.0, 20.0, 100.0, 400.0]))
-    def wait(self, seconds: float) -> None:
-        self.world.clock.run(self.world.clock.now + seconds)
 
     @invariant()
     def nothing_is_wrong(self) -> None:
@@ -154,7 +167,7 @@ class Fleet(RuleBasedStateMachine):
         assert not world.unpurged(), world.unpurged()
         for operator in world.operators:
             operator.kill()
-        last = self.operate(self.plan())
+        last = world.operate(self.plan())
         world.clock.run(world.clock.now + LONG_S)
         assert last.end is not None
         assert (last.end.ending, last.end.late) == (Ending.LIVE, {}), last.end
@@ -165,5 +178,5 @@ class Fleet(RuleBasedStateMachine):
 
 TestFleet = Fleet.TestCase
 TestFleet.settings = settings(
-    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )

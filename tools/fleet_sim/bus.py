@@ -82,6 +82,10 @@ class SimBus:
         if self._claim and self._claim[0] == holder:
             self._claim = None
 
+    def lose_claim(self) -> None:
+        """Whatever its holder believes."""
+        self._claim = None
+
     @property
     def desired(self) -> Desired:
         """What is desired now."""

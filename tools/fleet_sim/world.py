@@ -176,12 +176,15 @@ class World:
 
     def converged(self) -> list[str]:
         """Nodes that are not as is desired, and how they are; none, when failures have stopped for long enough."""
-        release = self.bus.desired.release
-        found = []
+        desired, found = self.bus.desired, []
         for node in self.fleet.values():
-            state = node.state
+            state, release = node.state, desired.of_node(node.name)
             is_right = release is None or (node.served == node.current == release.tree and node.is_serving)
             knows = state is not None and (release is None or release.is_same(state.live))
             if not (is_right and knows):
-                found.append(f"{node.name} serves {node.served[-4:]}, its agent says {state and state.stage}")
+                live = state.live.rollout if state and state.live else None
+                found.append(
+                    f"{node.name} serves {node.served[-4:]}, its agent says {state and state.stage} of {live}, and "
+                    f"{release and release.rollout} is desired of it"
+                )
         return found
