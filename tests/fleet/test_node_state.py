@@ -187,6 +187,13 @@ def test_what_leads_to_something_older_is_refused_and_named(desired: Desired, sa
     assert node.state.error == ""
 
 
+def test_a_trial_of_something_older_is_given_up_and_named() -> None:
+    node = serving(R7)
+    assert node.on(Desired("www", 9, None, Trial(R6))) == []
+    assert (node.state.stage, node.state.release, node.state.live) == ("failed", R6, R7)
+    assert node.state.error == "sequence 6 is older than 7, which was live"
+
+
 def test_older_editions_and_repeats_change_nothing() -> None:
     node = serving(R7, edition=5)
     for desired in (Desired("www", 4, R8), Desired("www", 5, R8), Desired("blog", 6, R8), Desired("www", 0)):

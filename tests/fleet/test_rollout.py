@@ -337,6 +337,11 @@ def test_what_cannot_be_is_refused_and_nothing_is_put(plan: Plan, why: str) -> N
     assert run.puts == []
 
 
+def test_a_bus_that_lost_what_was_desired_does_not_let_an_older_sequence_through() -> None:
+    run = Run(Plan(release(6)), Desired("www"))
+    assert run.end == End(Ending.REFUSED, "n9 serves sequence 7, and 6 is older")
+
+
 def test_a_site_without_nodes_has_no_rollout_unless_they_are_listed() -> None:
     assert Run(Plan(R8), live=None).end.why == "no node is known: none has reported, and none is listed"
     run = Run(Plan(R8, nodes=frozenset(NODES)), live=None)

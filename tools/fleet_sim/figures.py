@@ -120,10 +120,10 @@ def run(scenario: Scenario) -> Figures:
     world.clock.run(start + LONGEST_S, lambda: "converging" in operator.phases or operator.end is not None)
     quorum_s = world.clock.now - start
     bus_busy = {"messages": float(bus.desk.done - done), "busy": (bus.desk.busy_s - busy) / quorum_s}
+    operator_figures = _of_the_operator(operator, quorum_s)
     world.clock.run(start + LONGEST_S, lambda: operator.end is not None)
     _purge(world, scenario.purges)
     end = operator.end
-    operator_figures = _of_the_operator(operator, quorum_s)
     mend(world)
     mended = world.clock.now
     while (left := world.converged()) and world.clock.now < mended + CONVERGED_WITHIN_S:

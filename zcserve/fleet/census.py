@@ -94,6 +94,12 @@ class Census:
         for known in self._heard.values():
             self._count(known.state)
 
+    def newest(self) -> tuple[str, int]:
+        """A node that serves the highest sequence, and that; "" and 0 where none serves anything."""
+        live = ((known.state.live.sequence, name) for name, known in self._heard.items() if known.state.live)
+        sequence, name = max(live, default=(0, ""))
+        return name, sequence
+
     def _count(self, state: State) -> None:
         release, node = self._release, state.node
         serves = release.is_same(state.live)

@@ -235,6 +235,8 @@ class NodeState:
             return
         self._desired = desired
         self._given_up.clear()
+        if desired.trial and (why := self._replayed(desired.trial.release)):
+            self._given_up.append((desired.trial.release, why))
         self._raise()
 
     def _on_observed(self, observed: Observed) -> None:

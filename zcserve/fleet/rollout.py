@@ -266,7 +266,11 @@ class Rollout:
         """The first look at what is desired: refuse, go on where an earlier run was, or begin."""
         assert self._desired is not None
         self._census.settle(now, self._plan.known_s)
+        node, newest = self._census.newest()
         if why := why_not(self._plan, self._desired, self._census.counted):
+            self._finish(Ending.REFUSED, why, now)
+        elif newest > self._release.sequence:
+            why = f"{node} serves sequence {newest}, and {self._release.sequence} is older"
             self._finish(Ending.REFUSED, why, now)
         elif self._release.is_same(self._desired.release):
             self._committed(now)
