@@ -179,7 +179,7 @@ class Fleet(RuleBasedStateMachine):
 # What fails is told as it was found: to make it smaller takes minutes, since each try runs for hours of virtual time.
 TestFleet = Fleet.TestCase
 TestFleet.settings = settings(
-    max_examples=25,
+    max_examples=12,
     stateful_step_count=20,
     deadline=None,
     phases=(Phase.generate,),
