@@ -164,7 +164,8 @@ class Builder:
 
             walked(generation)
             try:
-                return preload(generation, self.loader, first=self._pinned(generation), progress=go_on)
+                first, heat = self._pinned(generation), self.site.heat
+                return preload(generation, self.loader, first=first, progress=go_on, heat=heat)
             except SteppedAsideError:
                 is_loaded = False
                 return survey(generation)
