@@ -79,7 +79,7 @@ class Desk:
             drain=self.drain,
             supervisor=Supervisor(os.environ),
             stop=lambda: self.stops.append(time.monotonic()),
-            looks=Looks(server.service, is_asked=False),
+            looks=Looks(server.service),
         )
         return self.succession
 

@@ -209,7 +209,7 @@ class Server:
         self.contents = self.sites.open_content(self._service, undo)
         self.loop.each_turn.subscribe(self.contents.each_turn)
         self._foresight = Foresight(self._service, self.store, self.contents)
-        self._looks = Looks(self._service, is_asked=self._admin is not None)
+        self._looks = Looks(self._service)
         if self._reread is not None:
             self._reconfigure = Reconfigure(self.config, self._reread, self.sites, self.contents, self._service)
         if self._admin is not None:

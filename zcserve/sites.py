@@ -70,7 +70,7 @@ class Tenant:
         names = frozenset(host.encode() for host in config.hosts)
         live = Generation(Root(config.directory, site=number))
         self.site = Site(number, live, name=name, names=names, pins=Pinned(config.pin), heat=heat, account=account)
-        self.loader = Loader(store, config, self.site.pins, self.site.heat)
+        self.loader = Loader(store, config, self.site.pins, self.site.heat if config.counts_heat else None)
         if memory != ALL:
             store.shares.set(self.site.pins, *memory)
         self.builder = Builder(config, store, self.loader, self.site, instance)

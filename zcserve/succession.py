@@ -168,7 +168,8 @@ class Succession:
             if self._admin is not None:
                 listeners.append((self._admin.fileno(), self._admin.port))
             served = {content.site.name: content.site.live for content in self._content}
-            heat = {content.site.name: content.site.heat for content in self._content}
+            is_counted = self._loader.config.counts_heat
+            heat = {content.site.name: content.site.heat for content in self._content if is_counted}
             write = partial(manifest.write, served=served, loader=self._loader, heat=heat)
             self._successor = Successor(
                 self._loop, self._succeeded, self._not_succeeded, self._before_it_serves, lambda: self._service.draining

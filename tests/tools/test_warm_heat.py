@@ -18,6 +18,7 @@ from tests.support.waiting import WaitUntil
 from tools.warm_cache import main
 from zcserve.cache.heat import HALF_LIFE_S
 from zcserve.cache.heat_lines import file_line, first_line, last_line, root_line
+from zcserve.ctl.shell import main as ctl
 
 Heat: TypeAlias = Callable[..., tuple[int, str, str]]
 NOW = 1_764_527_276.0
@@ -123,6 +124,7 @@ def test_nodes_are_asked_and_take_the_order(
     order = tmp_path / "order.txt"
     order.write_text(heat("--nodes", nodes)[1])
     assert main(["--root", str(site.root), "--list", str(order)]) == 0
+    assert ctl(["warm", str(order), "--admin", f"127.0.0.1:{servers[0].admin_port}"]) == 0
     code, out, err = heat("--nodes", f"http://127.0.0.1:{servers[0].admin_port}", f"unix:{tmp_path}/none")
     assert (code, out) == (1, "/a\n/b\n/c%20d\n")
     assert f"unix:{tmp_path}/none" in err

@@ -36,7 +36,8 @@ def heat_of(sources: Iterable[str], token: str = "") -> Iterator[Lines | AskErro
     for source in sources:
         asked += _named(source, token)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(_heat, asked)
+        for start in range(0, len(asked), AT_ONCE):  # so that no more answers than these are in memory
+            yield from pool.map(_heat, asked[start : start + AT_ONCE])
 
 
 def _named(source: str, token: str) -> list[str | Node]:

@@ -288,6 +288,11 @@ class Config(Limits):
         """What bodies that are held may take together."""
         return self.servlet_bodies_max or self.memory // 4
 
+    @property
+    def counts_heat(self) -> bool:
+        """Whether it is looked at how hot files are: an operator may ask, or the next process is to know."""
+        return bool(self.heat_file or self.admin)
+
     def admin_address(self) -> Address | None:
         """Where to answer the operator."""
         return parse_listen(self.admin) if self.admin else None

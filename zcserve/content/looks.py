@@ -24,8 +24,8 @@ EVERY_S = 60.0
 class Looks:
     """Of one server. In the loop's thread, but for `close`."""
 
-    def __init__(self, service: Service, *, is_asked: bool) -> None:
-        """Look now and then, from now on, where heat is kept in a file or may be asked for."""
+    def __init__(self, service: Service) -> None:
+        """Look now and then, from now on, where the configuration counts heat."""
         self._service = service
         self._loop = service.loop
         path = service.config.heat_file
@@ -34,7 +34,7 @@ class Looks:
         self._write_at = self._loop.now + WRITTEN_EVERY_S
         self._steps = Steps(service.loop, self._looked)
         self._deadline = Deadline(self._look)
-        if path or is_asked:
+        if service.config.counts_heat:
             self._wait(EVERY_S)
 
     def end(self) -> None:
