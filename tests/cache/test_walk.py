@@ -464,7 +464,7 @@ def test_many_names_in_one_directory_are_all_looked_at(tree: Tree, engine: str) 
     for name in changed:
         rewrite(tree.path / name, b"y")
     told: list[int] = []
-    now = walk(Root(tree.path), index=(), last=last, progress=told.append)
+    now = walk(Root(tree.path), index=(), known=(last,), progress=told.append)
     assert keys(now) - shared(last, now) == {f"/{name}".encode() for name in changed}
     assert facts(now) == facts(tree.walk())
     assert told == [1000]

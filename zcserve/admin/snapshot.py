@@ -211,7 +211,7 @@ def _generation(content: Content) -> Told:
         "files": _files(content),
         "paths": len(site.live.resources),
         "problems": len(site.live.problems),
-        "kept": len(site.generations) - 1,
+        "kept": len(site.older),
         "left_out": content.report.left_out,
         "reloads_total": counters.flips,
         "patches_total": counters.patches,

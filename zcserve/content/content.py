@@ -25,6 +25,7 @@ from zcserve.content.live import Live
 from zcserve.content.news import News
 from zcserve.content.patches import READS_MAX, Patches
 from zcserve.content.pinning import Pinning
+from zcserve.content.preparing import Preparing
 from zcserve.content.purging import PurgeResults, Purging
 from zcserve.content.readiness import Readiness
 from zcserve.content.rechecks import Rechecks
@@ -44,7 +45,7 @@ class Content:
     """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
 
     planned                    event: something is due at this time of the loop, perhaps earlier than before
-    purging, warming, pinning  what an operator may have done to it
+    purging, warming, pinning, preparing  what an operator may have done to it
     readiness                  whether all is there that is to be
     """
 
@@ -72,7 +73,8 @@ class Content:
         self._renewals = renewals = Renewals(builder.loader, builder.closing)
         self._jobs = jobs = Jobs(loop, builder.closing, counters, crews, lambda: builder.site.root.device)
         self._live = live = Live(builder.site, service, config, news, self._plan)
-        self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
+        self.preparing = preparing = Preparing(builder, live, jobs, lambda: renewals.is_paused)
+        self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, preparing, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
         self._filling = filling = Filling(builder, live, jobs, self.renew, self._on_filled)
@@ -308,4 +310,5 @@ class Content:
             watcher, self._live.watcher = self._live.watcher, None
             if watcher is not None:
                 watcher.close()
+            self.preparing.close()
         return ended

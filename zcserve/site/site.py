@@ -46,8 +46,9 @@ class Site:
     account      what its requests are counted for (accounts.py)
     log          writes a line of its own access log, or none where it has none; None: the server's log has its lines
     live         the generation that is served
-    generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
-                 of the loop
+    prepared     the generation of a release that is to be the live one, loaded before it is; None: none is prepared
+    older        generations that are still reachable, youngest first; each `until` a time of the loop
+    generations  all of these, in the order in which a key is looked for: the live one, the prepared one, the older ones
     pins         what is never evicted
     application  answers what no file does; None: nothing
     listings     the pages of directories without an index; None: nothing has told of requests yet
@@ -60,7 +61,7 @@ class Site:
 
     __slots__ = (
         "account", "application", "generations", "hits", "id", "is_nowhere", "listings", "live", "log", "misses",
-        "name", "names", "pins", "refuse", "sampler",
+        "name", "names", "older", "pins", "prepared", "refuse", "sampler",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +81,8 @@ class Site:
         self.names = names
         self.is_nowhere = is_nowhere
         self.live = live
+        self.prepared: Generation | None = None
+        self.older: tuple[Generation, ...] = ()
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
         self.application: Application | None = None
@@ -104,9 +107,17 @@ class Site:
         return len(self.live.resources)
 
     def serve(self, live: Generation, older: Sequence[Generation] = ()) -> None:
-        """From now on this generation is the live one, and these are still reachable."""
-        self.generations = (live, *older)
-        self.live = live
+        """From now on this generation is the live one, and these are still reachable. What is prepared stays so, unless
+        it is this one."""
+        self._arrange(live, None if self.prepared is live else self.prepared, tuple(older))
+
+    def prepare(self, following: Generation | None) -> None:
+        """From now on this generation has what the live one lacks, before the older ones; None: none has."""
+        self._arrange(self.live, following, self.older)
+
+    def _arrange(self, live: Generation, prepared: Generation | None, older: tuple[Generation, ...]) -> None:
+        self.generations = (live, *older) if prepared is None else (live, prepared, *older)
+        self.prepared, self.older, self.live = prepared, older, live
 
     # --- what a request asks ------------------------------------------------------------------------------
 
@@ -116,7 +127,7 @@ class Site:
         return resource if isinstance(resource, Entry) else None
 
     def find(self, key: bytes) -> Found:
-        """What a key leads to: an older generation's where the live one has nothing."""
+        """What a key leads to: where the live generation has nothing, the prepared one's, or an older one's."""
         live = self.live
         resource = live.resources.get(key)
         if resource is None or isinstance(resource, STANDS_BACK):
