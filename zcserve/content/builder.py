@@ -63,8 +63,9 @@ class Built:
     """A complete generation, and what follows its root (None: nothing does).
 
     is_loaded  as far as it fits
-    noted      what changes of the live generation, of whose files it has some under names of its own; None: it has what
-               there is by now
+    noted      what has changed of the live generation meanwhile, of whose files it may have some under names of its
+               own; None: it is not kept for later
+    changed    where it is: the keys of the live generation that lead elsewhere here, but for what was noted
     """
 
     generation: Generation
@@ -72,6 +73,7 @@ class Built:
     report: Preloaded
     is_loaded: bool = True
     noted: Noted | None = None
+    changed: Shards[bytes, bool] = field(default_factory=Shards)
 
     @property
     def is_lost(self) -> bool:

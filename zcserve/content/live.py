@@ -238,8 +238,8 @@ class Live:
 
     def settle(self, keys: Collection[bytes]) -> None:
         """These keys led somewhere: those that lead nowhere now are absent. Some thousand at a time, too."""
-        find, coming = self.site.find, self._next.resources
-        gone = [key for key in keys if find(key)[1] is None and coming.get(key) is None]
+        find, coming = self.site.find, [one.resources for one in (self._next, self.site.prepared) if one is not None]
+        gone = [key for key in keys if find(key)[1] is None and not any(key in there for there in coming)]
         if gone:
             self._shelf.remove_keys(gone)
 

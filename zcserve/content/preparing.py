@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -30,10 +31,11 @@ from zcserve.cache.entry import each_coding
 from zcserve.cache.index import Generation, Problem
 from zcserve.cache.preload import Preloaded, survey
 from zcserve.cache.root import Root
+from zcserve.cache.shards import Shards, marked
 from zcserve.content.builder import Builder, Built
 from zcserve.content.jobs import Jobs, PausedError
 from zcserve.content.live import Live, expect_all, settle_all
-from zcserve.content.noted import Noted
+from zcserve.content.merging import difference
 from zcserve.content.told import report_problems, resident
 from zcserve.errors import NotNowError, UsageError
 from zcserve.log import Log
@@ -93,12 +95,6 @@ class Prepared:
         """What was built."""
         return self.built.generation
 
-    @property
-    def noted(self) -> Noted:
-        """What has changed of the live generation since."""
-        assert self.built.noted is not None
-        return self.built.noted
-
 
 class Preparing:
     """Prepares releases of a site, one at a time. `prepare`, `held` and `close` are the loop's, the rest the builders'
@@ -157,7 +153,7 @@ class Preparing:
         if (before := self.held) is not None:
             self._hold(None)
             self.held = None
-            self._let_go(before)
+            self._let_go(before.built)
             _log.info("%s%s is not prepared any more", self._site.label, before.told.root)
         return Preparation()
 
@@ -165,7 +161,7 @@ class Preparing:
         before, site = self.held, self._site
         if not os.path.isabs(path):
             raise UsageError(f"{path!r} is no absolute path")
-        book = Rulebook(self._builder.config)
+        book = copy(self._builder.book)  # which has the rules of the live release, and finds the same again
         root = self._builder.open_beside(path, book)
         if root.is_same(site.root):
             self._drop()
@@ -174,8 +170,9 @@ class Preparing:
         built, shared = self._build(root, book, before)
         generation = built.generation
         self.held = Prepared(built, book, _told_of(path, built.report, generation, shared))
+        built.changed.update(marked(difference(site.live, generation)))
         if before is not None:
-            self._let_go(before)
+            self._let_go(before.built)
         if site.pins.globs != pins:  # what was loaded meanwhile is pinned as it was before
             for one in chain.from_iterable(map(each_coding, generation.entries())):
                 self._store.repin(one, site.pins)
@@ -201,15 +198,18 @@ class Preparing:
         noted = self._live.note(is_building=False)
         try:
             built = self._builder.build_beside(root, book, site.generations, walked)
-            built.noted = noted
-            try:
-                expect_all(self._live, built.generation, self._jobs.in_loop)
-                self._hold(built.generation)
-            except BaseException:
-                self._close_watcher(built)
-                raise
         except BaseException:
             self._live.end_note(noted)
+            raise
+        built.noted = noted
+        try:
+            expect_all(self._live, built.generation, self._jobs.in_loop)
+            self._hold(built.generation)
+        except PausedError:
+            self._let_go(built)
+            raise
+        except BaseException:
+            self._close_watcher(built)
             raise
         return built, shared
 
@@ -225,11 +225,12 @@ class Preparing:
             raise PausedError
         self._live.prepare(following)
 
-    def _let_go(self, before: Prepared) -> None:
-        """It answers nothing any more: give back what it alone has."""
+    def _let_go(self, before: Built) -> None:
+        """It answers nothing: give back what it alone has."""
         generation = before.generation
-        self._live.end_note(before.noted)
-        self._close_watcher(before.built)
+        if before.noted is not None:
+            self._live.end_note(before.noted)
+        self._close_watcher(before)
         settle_all(self._live, chain.from_iterable(generation.keys_in_pieces()), self._jobs.in_loop)
         self._forget_but_for(generation, self._site.generations)
         generation.clear()
@@ -281,12 +282,16 @@ class Preparing:
             return False
         if held.built is built:
             self.held = None
-            self._live.end_note(held.noted)
-            built.noted = None
+            self._builder.book = held.book
+            if built.noted is not None:
+                self._live.end_note(built.noted)
+            built.noted, built.changed = None, Shards()
             self._store.count_index(~self._site.id, 0)
             return True
         if held.generation.root.is_same(self._site.root):
             self._drop()
+        else:  # what is noted is of the keys that the live one has had, and others have come
+            held.built.changed.update(marked(difference(self._site.live, held.generation)))
         return False
 
 

@@ -208,8 +208,11 @@ class Releases:
             built = self._preparing.claim() or self._builder.build(last=last)
             try:
                 changed = self._caught_up(built, last)
-                changed.update(marked(difference(last, built.generation)))
-                changed.update(self._caught_up(built, last))
+                if self._preparing.has(built):
+                    changed.update(built.changed)
+                else:
+                    changed.update(marked(difference(last, built.generation)))
+                    changed.update(self._caught_up(built, last))
                 if not built.is_lost or not left:
                     flip = partial(self._catch_up_and_flip, built, changed, noted)
                     return built, changed, self._jobs.in_patches(flip)
@@ -257,7 +260,8 @@ class Releases:
         changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(noted.laid)
-        expect_all(self._live, built.generation, self._jobs.in_loop)
+        if not self._preparing.has(built):  # whose keys were expected when it was prepared
+            expect_all(self._live, built.generation, self._jobs.in_loop)
         self._live.note_keys(changed, but=noted)  # before the flip, and not in it: it is short
         for left in reversed(range(FLIPS_MAX)):
             self._renew_too(built.generation, changed, noted.renewed)
