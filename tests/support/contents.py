@@ -120,7 +120,14 @@ class Shown(Shop):
         self.warming = Warming(self.site, self.service, self.store)
         self.pinning = Pinning(self.live, self.jobs, self.store, self.warming)
         self.purging = Purging(
-            self.builder, self.live, self.jobs, self.patches, self.releases, self.warming, self._purge_results
+            self.builder,
+            self.live,
+            self.jobs,
+            self.patches,
+            self.releases,
+            self.warming,
+            self.preparing,
+            self._purge_results,
         )
         self.is_draining = self.is_filling = False
         self.readiness = Readiness(

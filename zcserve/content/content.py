@@ -80,7 +80,7 @@ class Content:
         self._filling = filling = Filling(builder, live, jobs, self.renew, self._on_filled)
         self.warming = warming = Warming(builder.site, service, builder.store)
         self.pinning = pinning = Pinning(live, jobs, builder.store, warming)
-        self.purging = Purging(builder, live, jobs, self._patches, self._releases, warming, purge_results)
+        self.purging = Purging(builder, live, jobs, self._patches, self._releases, warming, preparing, purge_results)
         self.readiness = Readiness(
             live,
             builder.store,
@@ -199,6 +199,7 @@ class Content:
     def follow_on(self) -> None:
         """The process that takes over serves: go on, but only to what it knows of."""
         self._renewals.follow_on()
+        self.preparing.tell_of_end("the new process knows nothing of it")
         self._plan()
 
     def stand_still(self) -> None:
@@ -285,6 +286,7 @@ class Content:
         while not over.wait(CLOSING_SEEN_S):
             self._builder.go_on()
         self._jobs.in_loop(self._live.unfollow)
+        self.preparing.tell_of_end("the site is built anew, or gone")
         ended = self.close()
         self._loop.call_soon(self._let_go)
         return ended

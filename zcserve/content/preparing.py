@@ -32,7 +32,7 @@ from zcserve.cache.index import Generation, Problem
 from zcserve.cache.preload import Preloaded, survey
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, marked
-from zcserve.content.builder import Builder, Built
+from zcserve.content.builder import Builder, Built, read_all
 from zcserve.content.jobs import Jobs, PausedError
 from zcserve.content.live import Live, expect_all, settle_all
 from zcserve.content.merging import difference
@@ -125,9 +125,18 @@ class Preparing:
         self._waiting += 1
         self._jobs.submit(self._jobs.builders, partial(self._guarded, path, told))
 
+    def prepare_again(self, then: Callable[[], object]) -> None:
+        """Have what is prepared compared with its files, and call `then` when it is. In any thread."""
+        self._jobs.submit(self._jobs.builders, partial(self._again, then))
+
     def _end(self, told: Told, found: Preparation) -> None:
         self._waiting -= 1
         told(found)
+
+    def tell_of_end(self, why: str) -> None:
+        """The log says that what is prepared is let go of, if anything is."""
+        if self.held is not None:
+            _log.info("%s%s is not prepared any more: %s", self._site.label, self.held.told.root, why)
 
     def close(self) -> None:
         """The threads have ended: follow nothing any more."""
@@ -149,6 +158,15 @@ class Preparing:
         finally:
             self._jobs.call_soon(partial(self._end, told, found))
 
+    def _again(self, then: Callable[[], object]) -> None:
+        try:
+            if self.held is not None and self.held.told.root is not None:
+                self._prepare(self.held.told.root)
+        except (UsageError, OSError) as error:
+            _log.error("%snot prepared again, what was prepared goes on: %s", self._site.label, error)
+        finally:
+            then()
+
     def _drop(self) -> Preparation:
         if (before := self.held) is not None:
             self._hold(None)
@@ -161,6 +179,8 @@ class Preparing:
         before, site = self.held, self._site
         if not os.path.isabs(path):
             raise UsageError(f"{path!r} is no absolute path")
+        if (watcher := self._live.watcher) is not None:
+            read_all(watcher)  # else what its own watcher is told first is how the directory came to be
         book = copy(self._builder.book)  # which has the rules of the live release, and finds the same again
         root = self._builder.open_beside(path, book)
         if root.is_same(site.root):
