@@ -173,6 +173,7 @@ class Preparing:
             self.held = None
             self._let_go(before.built)
             _log.info("%s%s is not prepared any more", self._site.label, before.told.root)
+            self._jobs.collect()
         return Preparation()
 
     def _prepare(self, path: str) -> Preparation:
