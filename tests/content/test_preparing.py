@@ -16,7 +16,7 @@ from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import Loader
 from zcserve.content.builder import Builder
-from zcserve.content.preparing import PREPARATIONS_WAITING_MAX, Preparation
+from zcserve.content.preparing import TOLD_MAX, Preparation
 from zcserve.content.purging import Aim
 from zcserve.errors import NotNowError
 
@@ -216,7 +216,7 @@ def test_what_is_no_directory_is_refused_and_what_was_prepared_stays(node: Node,
     node.prepare(second)
     told = node.prepare(node.at / name if name else "2")
     assert why in told.why
-    assert told.is_wrong
+    assert told.status == 400
     assert node.found(b"/b.2.js") is node.shown.site.prepared is not None
 
 
@@ -302,18 +302,76 @@ def test_a_purge_is_of_what_is_prepared_too(node: Node) -> None:
 def test_while_another_process_has_the_memory_nothing_is_prepared_and_too_many_are_refused(node: Node) -> None:
     second = node.second()
     told: list[Preparation] = []
+    before = node.memory
     node.shown.renewals.pause(lambda then: then())
     assert "an upgrade" in node.prepare(second).why
     assert node.found(b"/b.2.js") is None
+    assert node.memory == before
     node.shown.renewals.resume()
-    with pytest.raises(NotNowError, match="wait already"):  # noqa: PT012
-        for _ in range(PREPARATIONS_WAITING_MAX + 1):
-            node.shown.preparing.prepare(str(second), told.append)
-    node.shown.turn_until(lambda: len(told) == PREPARATIONS_WAITING_MAX)
+    for _ in range(TOLD_MAX):
+        node.shown.preparing.prepare(str(second), told.append)
+    with pytest.raises(NotNowError, match="wait for this"):
+        node.shown.preparing.prepare(str(second), told.append)
+    node.shown.turn_until(lambda: len(told) == TOLD_MAX)
     assert not any(one.why for one in told)
     node.shown.store.freeze()
     with pytest.raises(NotNowError, match="upgrade"):
         node.shown.preparing.prepare(None, told.append)
+
+
+def test_what_is_wished_for_last_holds(node: Node) -> None:
+    second, third = node.second(), node.make("3", {"c.3.js": b"asset of three"})
+    told: dict[str, Preparation] = {}
+    for name, path in (("first", second), ("then", third), ("drop", None), ("last", second)):
+        wish = None if path is None else str(path)
+        node.shown.preparing.prepare(wish, lambda found, name=name: told.update({name: found}))  # type: ignore[misc]
+    node.shown.turn_until(lambda: len(told) == 4)
+    assert [told[name].status for name in ("first", "then", "drop", "last")] == [409, 409, 409, 200]
+    assert node.found(b"/b.2.js") is node.shown.site.prepared is not None
+
+
+@pytest.mark.parametrize("then", ["a reload", "the flip", "a drop", "the same", "another"])
+def test_a_long_preparation_makes_way(node: Node, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """What comes while it loads is done first, and what was loaded is not loaded again."""
+    second = node.second()
+    for number in range(3):
+        (second / f"d{number}").mkdir()
+        (second / f"d{number}" / "file").write_bytes(b"%d" % number)
+    third = node.make("3", {"c.3.js": b"asset of three"})
+    told: dict[str, Any] = {}
+    come: list[bool] = []
+    progress = node.shown.builder.progress
+
+    def begin(done: int, total: int) -> None:
+        if total and not come:
+            come.append(True)
+            preparing = node.shown.preparing
+            path = {"a drop": None, "another": str(third)}.get(then, str(second))
+            if then == "the flip":
+                node.point("2")
+            if then in ("a reload", "the flip"):
+                node.shown.jobs.in_loop(lambda: node.shown.releases.ask(lambda why: told.update(then=why)))
+            else:
+                node.shown.jobs.in_loop(lambda: preparing.prepare(path, lambda found: told.update(then=found)))
+            node.shown.jobs.in_loop(lambda: None)  # what was asked for has come to the thread by then
+
+    progress.subscribe(begin)
+    node.shown.preparing.prepare(str(second), lambda found: told.update(first=found))
+    node.shown.turn_until(lambda: len(told) == 2)
+    first: Preparation = told["first"]
+    site = node.shown.site
+    if then in ("a drop", "another"):
+        assert (list(told), first.status) == (["first", "then"], 409)
+        assert node.found(b"/d2/file") is None
+        assert node.found(b"/c.3.js") is (None if then == "a drop" else site.prepared)
+        return
+    assert (first.status, first.share, first.files) == (200, 1.0, 7)
+    if then == "the flip":
+        assert (list(told), told["then"], first.is_live) == (["then", "first"], "", True)
+        assert node.shown.releases.report.left_out == 0
+    elif then == "a reload":
+        assert (list(told), told["then"]) == (["then", "first"], "")
+    assert node.found(b"/d2/file") is (site.live if then == "the flip" else site.prepared)
 
 
 def test_what_is_pinned_meanwhile_is_pinned_in_what_is_prepared(node: Node) -> None:

@@ -227,7 +227,7 @@ def _prepare(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
 
     def tell(found: Preparation) -> None:
         if found.why:
-            finish(VerbError(400 if found.is_wrong else 500, f"not prepared: {found.why}"))
+            finish(VerbError(found.status, f"not prepared: {found.why}"))
             return
         finish(
             {

@@ -50,6 +50,10 @@ WATCHED_EVERY_S = 0.02
 Note: TypeAlias = Callable[[int, int], None]
 
 
+class SteppedAsideError(Exception):
+    """Something else waits for the thread."""
+
+
 def _expect_nothing(keys: Iterable[bytes]) -> None:
     """Of a generation that answers nothing yet."""
 
@@ -138,16 +142,36 @@ class Builder:
         return built
 
     def build_beside(
-        self, root: Root, book: Rulebook, known: Sequence[Generation], walked: Callable[[Generation], None]
+        self,
+        root: Root,
+        book: Rulebook,
+        known: Sequence[Generation],
+        walked: Callable[[Generation], None],
+        is_awaited: Callable[[], bool],
     ) -> Built:
         """Build a generation of another root, which was opened by this book, sharing what is the same in these;
-        `walked` is told of it before it is loaded. Nothing that is resident makes room for it. Raises UsageError."""
+        `walked` is told of it before it is loaded, and no more is loaded once something `is_awaited`. Nothing that is
+        resident makes room for it. Raises UsageError."""
+        is_loaded = True
 
         def fill(generation: Generation, note: Note) -> Preloaded:
-            walked(generation)
-            return preload(generation, self.loader, first=self._pinned(generation), progress=note)
+            nonlocal is_loaded
 
-        return self._made(root, book, known, fill)
+            def go_on(done: int, total: int) -> None:
+                note(done, total)
+                if is_awaited():
+                    raise SteppedAsideError
+
+            walked(generation)
+            try:
+                return preload(generation, self.loader, first=self._pinned(generation), progress=go_on)
+            except SteppedAsideError:
+                is_loaded = False
+                return survey(generation)
+
+        built = self._made(root, book, known, fill)
+        built.is_loaded = is_loaded
+        return built
 
     def _made(
         self,

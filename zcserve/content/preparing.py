@@ -7,6 +7,8 @@ A fleet does not flip in one moment. So from then on a path that the live genera
 the prepared one: a page that another node has served already finds its assets here. What the live one has, its rules,
 its listings and its pages for errors are its own until the flip.
 
+A long preparation makes way for a reload: what is loaded so far is prepared, and the rest follows.
+
 **Memory.** What is the same file as in a generation that is served is one entry of both, body and all. The rest is
 loaded as far as there is room, pinned files first, and nothing that is resident makes room for it: what clients ask for
 today is worth more than what they may ask for tomorrow. What is left out is loaded when it is asked for, or at the
@@ -32,7 +34,7 @@ from zcserve.cache.index import Generation, Problem
 from zcserve.cache.preload import Preloaded, survey
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, marked
-from zcserve.content.builder import Builder, Built, read_all
+from zcserve.content.builder import Builder, Built, SteppedAsideError, read_all
 from zcserve.content.jobs import Jobs, PausedError
 from zcserve.content.live import Live, expect_all, settle_all
 from zcserve.content.merging import difference
@@ -43,10 +45,13 @@ from zcserve.rules.book import Rulebook
 
 _log = Log(__name__)
 
-# Preparations that wait for another one: whoever asks in a loop hears of it.
-PREPARATIONS_WAITING_MAX = 16
+# So many may wait to hear of one preparation: whoever asks in a loop hears of it.
+TOLD_MAX = 16
 # Files that are named because they are not served as they lie there.
 PROBLEMS_NAMED_MAX = 10
+
+_SUPERSEDED = "another preparation was asked for meanwhile"
+_UPGRADE = "an upgrade is under way: ask again when the new process serves"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ class Preparation:
     shared    files that it has in common with what is served besides
     problems  the first PROBLEMS_NAMED_MAX of `problems_total` files that are not served as they lie there
     why       it failed, and nothing has changed; "" where it did not
-    is_wrong  the directory is why
+    status    of HTTP, where it failed: 400, the directory is why
     """
 
     root: str | None = None
@@ -71,7 +76,7 @@ class Preparation:
     problems: list[Problem] = field(default_factory=list)
     problems_total: int = 0
     why: str = ""
-    is_wrong: bool = False
+    status: int = 200
 
     @property
     def share(self) -> float:
@@ -84,11 +89,12 @@ Told = Callable[[Preparation], object]
 
 @dataclass(slots=True, eq=False)
 class Prepared:
-    """What is prepared. `told` is what was said of it."""
+    """What is prepared. `told` is what was said of it; `shared` files count as another generation's."""
 
     built: Built
     book: Rulebook
     told: Preparation
+    shared: int
 
     @property
     def generation(self) -> Generation:
@@ -96,9 +102,20 @@ class Prepared:
         return self.built.generation
 
 
+@dataclass(slots=True, eq=False)
+class _Wish:
+    """A directory that is to be prepared, None for none, and what hears of it."""
+
+    path: str | None
+    tolds: list[Told]
+
+    def tell(self, found: Preparation) -> None:
+        for told in self.tolds:
+            told(found)
+
+
 class Preparing:
-    """Prepares releases of a site, one at a time. `prepare`, `held` and `close` are the loop's, the rest the builders'
-    thread's.
+    """Prepares releases of a site, one at a time. `prepare` and `close` are the loop's.
 
     held  what is prepared; None: nothing is
     """
@@ -113,25 +130,52 @@ class Preparing:
         self._site = live.site
         self._jobs = jobs
         self._is_paused = is_paused
-        self._waiting = 0
+        self._next: _Wish | None = None  # it waits for the one that is under way
 
     def prepare(self, path: str | None, told: Told) -> None:
         """Have this directory prepared, instead of what is; None: nothing. `told` gets what came of it, in the loop.
-        Returns at once. Raises NotNowError."""
+        What is wished for last holds: one that waits, or is being loaded, is not gone on with, unless it is of the same
+        directory. Returns at once. Raises NotNowError."""
         if self._store.frozen:
-            raise NotNowError("an upgrade is under way: ask again when the new process serves")
-        if self._waiting >= PREPARATIONS_WAITING_MAX:
-            raise NotNowError(f"{PREPARATIONS_WAITING_MAX} preparations wait already: ask again when one is done")
-        self._waiting += 1
-        self._jobs.submit(self._jobs.builders, partial(self._guarded, path, told))
+            raise NotNowError(_UPGRADE)
+        before = self._next
+        if before is not None and before.path == path:
+            if len(before.tolds) >= TOLD_MAX:
+                raise NotNowError(f"{TOLD_MAX} wait for this already: ask again when it is done")
+            before.tolds.append(told)
+            return
+        self._next = _Wish(path, [told])
+        if before is not None:
+            before.tell(Preparation(why=_SUPERSEDED, status=409))
+        else:
+            self._jobs.submit(self._jobs.builders, self._work)
 
     def prepare_again(self, then: Callable[[], object]) -> None:
-        """Have what is prepared compared with its files, and call `then` when it is. In any thread."""
-        self._jobs.submit(self._jobs.builders, partial(self._again, then))
+        """Have what is prepared compared with its files, and call `then` in the loop when it is. In any thread."""
+        self._jobs.call_soon(partial(self._again, then))
 
-    def _end(self, told: Told, found: Preparation) -> None:
-        self._waiting -= 1
-        told(found)
+    def _again(self, then: Callable[[], object]) -> None:
+        try:
+            if self.held is not None:
+                self.prepare(self.held.told.root, lambda _: then())
+                return
+        except NotNowError:
+            pass
+        then()
+
+    def _begin(self) -> _Wish | None:
+        wish, self._next = self._next, None
+        return wish
+
+    def _end(self, wish: _Wish, found: Preparation | None) -> None:
+        """None: it has stepped aside."""
+        if found is None and self._next is None:
+            self._next = wish
+            self._jobs.submit(self._jobs.builders, self._work)
+        elif found is None and self._next is not None and self._next.path == wish.path:
+            self._next.tolds[:0] = wish.tolds
+        else:
+            wish.tell(found or Preparation(why=_SUPERSEDED, status=409))
 
     def tell_of_end(self, why: str) -> None:
         """The log says that what is prepared is let go of, if anything is."""
@@ -146,26 +190,22 @@ class Preparing:
 
     # --- in the builders' thread ----------------------------------------------------------------------------------
 
-    def _guarded(self, path: str | None, told: Told) -> None:
-        found = Preparation(why="it failed: the log says why")
+    def _work(self) -> None:
+        wish = self._jobs.in_loop(self._begin)
+        if wish is None:
+            return
+        found: Preparation | None = Preparation(why="it failed: the log says why", status=500)
         try:
-            found = self._prepare(path) if path is not None else self._drop()
+            found = self._prepare(wish.path) if wish.path is not None else self._drop()
+        except SteppedAsideError:
+            found = None
         except (UsageError, OSError) as error:
-            _log.error("%snot prepared: %s", self._site.label, error)
-            found = Preparation(why=str(error), is_wrong=True)
+            _log.error("%s%s is not prepared: %s", self._site.label, wish.path, error)
+            found = Preparation(why=str(error), status=400)
         except PausedError:
-            found = Preparation(why="an upgrade is under way: ask again when the new process serves")
+            found = Preparation(why=_UPGRADE, status=409)
         finally:
-            self._jobs.call_soon(partial(self._end, told, found))
-
-    def _again(self, then: Callable[[], object]) -> None:
-        try:
-            if self.held is not None and self.held.told.root is not None:
-                self._prepare(self.held.told.root)
-        except (UsageError, OSError) as error:
-            _log.error("%snot prepared again, what was prepared goes on: %s", self._site.label, error)
-        finally:
-            then()
+            self._jobs.call_soon(partial(self._end, wish, found))
 
     def _drop(self) -> Preparation:
         if (before := self.held) is not None:
@@ -190,21 +230,23 @@ class Preparing:
         pins = site.pins.globs
         built, shared = self._build(root, book, before)
         generation = built.generation
-        self.held = Prepared(built, book, _told_of(path, built.report, generation, shared))
+        self.held = Prepared(built, book, _told_of(path, built.report, generation, shared), shared)
         built.changed.update(marked(difference(site.live, generation)))
         if before is not None:
             self._let_go(before.built)
         if site.pins.globs != pins:  # what was loaded meanwhile is pinned as it was before
             for one in chain.from_iterable(map(each_coding, generation.entries())):
                 self._store.repin(one, site.pins)
+        if not built.is_loaded:
+            raise SteppedAsideError
         _log.info("%sprepared %s: %s", site.label, path, resident(built.report))
         report_problems(generation.problems)
         self._jobs.collect()
         return self.held.told
 
     def _build(self, root: Root, book: Rulebook, before: Prepared | None) -> tuple[Built, int]:
-        """What answers from now on what the live generation lacks, and how many files it shares. Raises UsageError,
-        PausedError."""
+        """What answers from now on what the live generation lacks, and how many files it shares with others. Not all is
+        loaded where something else waits for the thread. Raises UsageError, PausedError."""
         site = self._site
         shared = 0
 
@@ -218,7 +260,7 @@ class Preparing:
 
         noted = self._live.note(is_building=False)
         try:
-            built = self._builder.build_beside(root, book, site.generations, walked)
+            built = self._builder.build_beside(root, book, site.generations, walked, self._is_awaited)
         except BaseException:
             self._live.end_note(noted)
             raise
@@ -233,6 +275,9 @@ class Preparing:
             self._close_watcher(built)
             raise
         return built, shared
+
+    def _is_awaited(self) -> bool:
+        return self._jobs.builders.is_awaited
 
     def _hold(self, following: Generation | None) -> None:
         """No client gets from then on what was before."""
@@ -256,8 +301,12 @@ class Preparing:
         self._forget_but_for(generation, self._site.generations)
         generation.clear()
         self._store.take_back()
-        if self.held is None:
-            self._store.count_index(~self._site.id, 0)
+        self._count_index()
+
+    def _count_index(self) -> None:
+        held = self.held
+        taken = 0 if held is None else held.generation.bytes_beside(held.shared)
+        self._store.count_index(~self._site.id, taken)
 
     def _forget_but_for(self, generation: Generation, others: Sequence[Generation]) -> None:
         """Forget what of this one none of these have."""
@@ -307,12 +356,14 @@ class Preparing:
             if built.noted is not None:
                 self._live.end_note(built.noted)
             built.noted, built.changed = None, Shards()
-            self._store.count_index(~self._site.id, 0)
+            self._count_index()
             return True
         if held.generation.root.is_same(self._site.root):
             self._drop()
         else:  # what is noted is of the keys that the live one has had, and others have come
             held.built.changed.update(marked(difference(self._site.live, held.generation)))
+            held.shared = _count_shared(held.generation, (self._site.live, *self._site.older))
+            self._count_index()
         return False
 
 
