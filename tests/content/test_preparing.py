@@ -374,6 +374,17 @@ def test_a_long_preparation_makes_way(node: Node, monkeypatch: pytest.MonkeyPatc
     assert node.found(b"/d2/file") is (site.live if then == "the flip" else site.prepared)
 
 
+def test_the_end_of_the_server_waits_for_no_preparation(node: Node) -> None:
+    second = node.second()
+    told: list[Preparation] = []
+    node.shown.builder.progress.subscribe(lambda done, total: node.shown.builder.closing.set())
+    node.shown.preparing.prepare(str(second), told.append)
+    node.shown.turn_until(node.shown.builder.closing.is_set)
+    assert node.shown.jobs.close(10)
+    node.shown.preparing.close()
+    assert (node.shown.site.prepared, node.shown.live.is_building) == (None, False)
+
+
 def test_what_is_pinned_meanwhile_is_pinned_in_what_is_prepared(node: Node) -> None:
     node.prepare(node.second())
     node.shown.pin(add=["*.js"])

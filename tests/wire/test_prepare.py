@@ -20,6 +20,7 @@ from tests.support.engines import ENGINES
 from tests.support.following import asking, checked, in_loop
 from tests.support.linked import Releases
 from tests.support.site import Serve
+from tests.support.upgrades import StartLine
 from tests.support.waited import BYSTANDER_FILES, check_bystander
 from tests.support.waiting import WaitUntil
 from zcserve import Server
@@ -262,6 +263,23 @@ def test_what_is_prepared_goes_with_its_directory_and_not_before(
         assert checked(client.get("/assets/0.2.js")).body == releases.asset(2, 0)
         prepare(server, None)
         assert client.get("/assets/0.2.js").status == 404
+
+
+def test_an_upgrade_lets_go_of_what_is_prepared_and_says_so(
+    releases: Releases, line: StartLine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    node = f"{tmp_path_factory.mktemp('admin')}/node"
+    server = line(releases.root, "--admin", f"unix:{node}")
+    second = str(releases.make(2))
+    for _ in range(2):
+        assert say_to(node, "prepare", root=second)[1]["share"] == 1.0
+        with Client(server.port) as client:
+            assert checked(client.get("/assets/0.2.js")).body == releases.asset(2, 0)
+        old = server.upgrade()
+        server.await_end(old)
+        with Client(server.port) as client:
+            assert client.get("/assets/0.2.js").status == 404
+    server.await_said(f"({second} is not prepared any more): the new process knows nothing of it", 2)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
