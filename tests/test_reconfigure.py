@@ -582,12 +582,6 @@ def test_what_is_prepared_stays_with_a_reload_and_goes_with_a_site_that_changes(
 ) -> None:
     deploy = Deploy(node, wait_until)
 
-    def overhead() -> int:
-        node.server.store.take_back()
-        return node.server.store.overhead
-
-    before = overhead()
-
     def prepare() -> None:
         told: list[Preparation] = []
         preparing = node.server.content.preparing
@@ -603,7 +597,8 @@ def test_what_is_prepared_stays_with_a_reload_and_goes_with_a_site_that_changes(
         deploy.reload()
         assert get(client, "/2.js") == b"404"
         wait_until(lambda: f"{node.path}/r2 is not prepared any more: the site is built anew, or gone" in caplog.text)
-        wait_until(lambda: deploy.resident == 2 and overhead() == before)
+        store = node.server.store
+        wait_until(lambda: deploy.resident == 2 and store.overhead == node.server.site.live.index_bytes)
         prepare()
         deploy.point(2)
         deploy.reload()
