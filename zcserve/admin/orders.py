@@ -228,24 +228,28 @@ def _prepare(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
     def tell(found: Preparation) -> None:
         if found.why:
             finish(VerbError(found.status, f"not prepared: {found.why}"))
-            return
-        finish(
-            {
-                "site": content.site.name,
-                "root": found.root,
-                "is_live": found.is_live,
-                "files": found.files,
-                "bytes": found.bytes,
-                "resident_bytes": found.resident_bytes,
-                "share": found.share,
-                "shared_files": found.shared,
-                "problems": found.problems_total,
-                "problems_named": [{"path": one.path, "why": one.why} for one in found.problems],
-            }
-        )
+        elif found.root is None:
+            finish({"site": content.site.name, "root": None})
+        else:
+            finish(_prepared(content, found))
 
     _tried(lambda: content.preparing.prepare(given["root"], tell))
     return None
+
+
+def _prepared(content: Content, found: Preparation) -> Done:
+    return {
+        "site": content.site.name,
+        "root": found.root,
+        "is_live": found.is_live,
+        "files": found.files,
+        "bytes": found.bytes,
+        "resident_bytes": found.resident_bytes,
+        "share": found.share,
+        "shared_files": found.shared,
+        "problems": found.problems_total,
+        "problems_named": [{"path": one.path, "why": one.why} for one in found.problems],
+    }
 
 
 VERBS = (

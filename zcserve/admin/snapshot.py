@@ -79,6 +79,7 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
         "connections": _connections(counts) if counts is not None else None,
         "cache": _cache(node, counts, service, store, uses) if counts and service and store and uses else None,
         "generation": _generation(content) if content is not None else None,
+        "prepared": _prepared(content) if content is not None else None,
         "watcher": _watcher(content) if content is not None else None,
         "sites": _sites(node, service, counts, uses) if counts and service and uses else [],
         "loop": _loop(node, counts),
