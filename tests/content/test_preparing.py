@@ -383,6 +383,11 @@ def test_the_end_of_the_server_waits_for_no_preparation(node: Node) -> None:
     assert node.shown.jobs.close(10)
     node.shown.preparing.close()
     assert (node.shown.site.prepared, node.shown.live.is_building) == (None, False)
+    node.shown.preparing.prepare(None, told.append)
+    node.shown.preparing.end()
+    assert [one.status for one in told] == [409]  # what waits hears of it, where the server goes on
+    with pytest.raises(NotNowError, match="built anew"):
+        node.shown.preparing.prepare(None, told.append)
 
 
 def test_what_is_pinned_meanwhile_is_pinned_in_what_is_prepared(node: Node) -> None:

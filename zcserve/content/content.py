@@ -295,6 +295,7 @@ class Content:
         """Break the circles: the parts tell this of what they do, and it holds them. A collector need not find them,
         and would not where they are frozen."""
         self._is_gone = True
+        self.preparing.end()
         self._live.let_go()
         self._filling.let_go()
         for event in (self.planned, self._builder.rules_changed, self._builder.progress):

@@ -51,6 +51,7 @@ TOLD_MAX = 16
 PROBLEMS_NAMED_MAX = 10
 
 _SUPERSEDED = "another preparation was asked for meanwhile"
+_ANEW = "the site is built anew, or gone: ask again"
 _UPGRADE = "an upgrade is under way: ask again when the new process serves"
 
 
@@ -131,13 +132,14 @@ class Preparing:
         self._jobs = jobs
         self._is_paused = is_paused
         self._next: _Wish | None = None  # it waits for the one that is under way
+        self._is_over = False
 
     def prepare(self, path: str | None, told: Told) -> None:
         """Have this directory prepared, instead of what is; None: nothing. `told` gets what came of it, in the loop.
         What is wished for last holds: one that waits, or is being loaded, is not gone on with, unless it is of the same
         directory. Returns at once. Raises NotNowError."""
-        if self._store.frozen:
-            raise NotNowError(_UPGRADE)
+        if self._store.frozen or self._is_over:
+            raise NotNowError(self._why_paused())
         before = self._next
         if before is not None and before.path == path:
             if len(before.tolds) >= TOLD_MAX:
@@ -169,7 +171,9 @@ class Preparing:
 
     def _end(self, wish: _Wish, found: Preparation | None) -> None:
         """None: it has stepped aside."""
-        if found is None and self._next is None:
+        if found is None and self._is_over:
+            wish.tell(Preparation(why=_ANEW, status=409))
+        elif found is None and self._next is None:
             self._next = wish
             self._jobs.submit(self._jobs.builders, self._work)
         elif found is None and self._next is not None and self._next.path == wish.path:
@@ -181,6 +185,15 @@ class Preparing:
         """The log says that what is prepared is let go of, if anything is."""
         if self.held is not None:
             _log.info("%s%s is not prepared any more: %s", self._site.label, self.held.told.root, why)
+
+    def _why_paused(self) -> str:
+        return _UPGRADE if self._store.frozen else _ANEW
+
+    def end(self) -> None:
+        """In the loop, once no thread begins anything more: what waits hears of it."""
+        self._is_over = True
+        if (wish := self._begin()) is not None:
+            wish.tell(Preparation(why=_ANEW, status=409))
 
     def close(self) -> None:
         """The threads have ended: follow nothing any more."""
@@ -203,7 +216,7 @@ class Preparing:
             _log.error("%s%s is not prepared: %s", self._site.label, wish.path, error)
             found = Preparation(why=str(error), status=400)
         except PausedError:
-            found = Preparation(why=_UPGRADE, status=409)
+            found = Preparation(why=self._why_paused(), status=409)
         finally:
             self._jobs.call_soon(partial(self._end, wish, found))
 

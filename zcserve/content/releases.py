@@ -300,6 +300,7 @@ class Releases:
         """After a flip: let go of what is not needed any more, and tell. The loop makes its steps by `in_loop`."""
         generation, report = built.generation, built.report
         if is_prepared := self._preparing.flipped(built):
+            settle_all(self._live, changed, in_loop)  # what it had, and has no more
             self._builder.tell_of_globs(generation)
             report = survey(generation)  # what was resident may have been evicted
         self._loader.variants.follow(generation)
