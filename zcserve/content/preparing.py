@@ -34,7 +34,7 @@ from zcserve.cache.index import Generation, Problem
 from zcserve.cache.preload import Preloaded, survey
 from zcserve.cache.root import Root
 from zcserve.cache.shards import Shards, marked
-from zcserve.content.builder import Builder, Built, SteppedAsideError, read_all
+from zcserve.content.builder import Builder, Built, ClosingError, SteppedAsideError, read_all
 from zcserve.content.jobs import Jobs, PausedError
 from zcserve.content.live import Live, expect_all, settle_all
 from zcserve.content.merging import difference
@@ -217,6 +217,9 @@ class Preparing:
             found = Preparation(why=str(error), status=400)
         except PausedError:
             found = Preparation(why=self._why_paused(), status=409)
+        except ClosingError:
+            found = Preparation(why=_ANEW, status=409)
+            raise
         finally:
             self._jobs.call_soon(partial(self._end, wish, found))
 
