@@ -304,7 +304,7 @@ def test_while_another_process_has_the_memory_nothing_is_prepared_and_too_many_a
     told: list[Preparation] = []
     before = node.memory
     node.shown.renewals.pause(lambda then: then())
-    assert "an upgrade" in node.prepare(second).why
+    assert node.prepare(second).status == 409
     assert node.found(b"/b.2.js") is None
     assert node.memory == before
     node.shown.renewals.resume()
@@ -400,6 +400,21 @@ def test_what_is_pinned_meanwhile_is_pinned_in_what_is_prepared(node: Node) -> N
     before = node.shown.store.pinned_bytes
     node.prepare(None)
     assert node.shown.store.pinned_bytes < before
+
+
+def test_what_a_release_hides_is_hidden_before_it_is_live_and_when_it_is_no_more(node: Node) -> None:
+    hidden = {"drafts": b"not yet", "_redirects": b"/drafts / 403!\n/a.1.js /page 301\n"}
+    second = node.make("2", {**NEXT, **hidden})
+    node.prepare(second)
+    assert node.found(b"/b.2.js") is node.shown.site.prepared
+    assert node.found(b"/drafts") is None
+    node.point("2")
+    node.reload()
+    node.make("3", {})
+    node.point("3")
+    node.reload()
+    assert node.found(b"/b.2.js") is node.shown.site.older[0]
+    assert node.found(b"/drafts") is None
 
 
 def test_what_is_not_served_as_it_lies_there_is_named(node: Node) -> None:

@@ -127,15 +127,18 @@ class Site:
         return resource if isinstance(resource, Entry) else None
 
     def find(self, key: bytes) -> Found:
-        """What a key leads to: where the live generation has nothing, the prepared one's, or an older one's."""
+        """What a key leads to: where the live generation has nothing, the prepared one's, or an older one's. But what a
+        rule of its own has another answer for (403!) is hidden, as where that one is live."""
         live = self.live
         resource = live.resources.get(key)
         if resource is None or isinstance(resource, STANDS_BACK):
             if live.root.rules.clean_urls and (page := live.resources.get(key + b".html")) is not None:
                 return live, page
             for old in self.generations[1:] if resource is None else ():
-                if (kept := old.resources.get(key)) is not None and not isinstance(kept, STANDS_BACK):
-                    return old, kept
+                kept = old.resources.get(key)
+                if kept is None or isinstance(kept, STANDS_BACK) or old.root.rules.forced(key, None) is not None:
+                    continue
+                return old, kept
         return live, resource
 
     def asks(self, key: bytes) -> Protection | None:
