@@ -402,6 +402,14 @@ def test_what_is_pinned_meanwhile_is_pinned_in_what_is_prepared(node: Node) -> N
     assert node.shown.store.pinned_bytes < before
 
 
+def test_a_clean_url_of_what_is_prepared_leads_there(show: Show) -> None:
+    node = Node(show, clean_urls=True, keep_generations=1)
+    node.prepare(node.make("2", {"about.html": b"about", "page": None}))
+    assert node.found(b"/about") is node.shown.site.prepared
+    node.prepare(None)
+    assert node.found(b"/about") is None
+
+
 def test_what_a_release_hides_is_hidden_before_it_is_live_and_when_it_is_no_more(node: Node) -> None:
     hidden = {"drafts": b"not yet", "_redirects": b"/drafts / 403!\n/a.1.js /page 301\n"}
     second = node.make("2", {**NEXT, **hidden})

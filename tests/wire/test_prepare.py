@@ -257,6 +257,22 @@ def test_memory_comes_back_over_many_rounds(
     wait_until(are_closed)
 
 
+def test_what_rules_had_answered_for_a_path_is_forgotten(releases: Releases, start: Callable[..., Server]) -> None:
+    """A lane knows for all requests what the page for absent paths, or a redirect, leads to."""
+    server = start(releases.root, clean_urls=True, spa=True, watch=False)
+    second = releases.make(2, **{"about.html": b"about", "one": b"one"})
+    with Client(server.port) as client:
+        for _ in range(2):
+            for _ in range(3):
+                assert client.get("/about").body == client.get("/one").body == releases.page(1)
+                assert client.get("/assets/0.2.js").status == 404
+            prepare(server, second)
+            for _ in range(3):
+                assert (client.get("/about").body, client.get("/one").body) == (b"about", b"one")
+                assert checked(client.get("/assets/0.2.js")).body == releases.asset(2, 0)
+            prepare(server, None)
+
+
 def test_what_is_prepared_goes_with_its_directory_and_not_before(
     releases: Releases, start: Callable[..., Server]
 ) -> None:

@@ -135,8 +135,10 @@ class Site:
             if live.root.rules.clean_urls and (page := live.resources.get(key + b".html")) is not None:
                 return live, page
             for old in self.generations[1:] if resource is None else ():
-                kept = old.resources.get(key)
-                if kept is None or isinstance(kept, STANDS_BACK) or old.root.rules.forced(key, None) is not None:
+                rules, kept = old.root.rules, old.resources.get(key)
+                if kept is None and rules.clean_urls:
+                    kept = old.resources.get(key + b".html")
+                if kept is None or isinstance(kept, STANDS_BACK) or rules.forced(key, None) is not None:
                     continue
                 return old, kept
         return live, resource
