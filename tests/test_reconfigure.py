@@ -16,6 +16,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.counts import counts_of
 from tests.support.engines import ENGINES
+from tests.support.following import in_loop
 from tests.support.waiting import WaitUntil
 from zcserve import Config, Server
 from zcserve.cache.index import Generation
@@ -25,6 +26,7 @@ from zcserve.config.tables import Source, Table
 from zcserve.content.builder import Builder, Built, Caught
 from zcserve.content.handing import Handing
 from zcserve.content.pinning import Pins
+from zcserve.content.preparing import Preparation
 from zcserve.content.purging import Aim, Purged
 
 
@@ -574,6 +576,34 @@ def test_a_site_that_changes_keeps_its_older_generations(node: Node, wait_until:
         deploy.reload()
         assert get(client, "/page") == b"page 3"
         assert [get(client, path) for path in PATHS[1:]] == [b"script 1", b"script 2", b"script 3", b"404"]
+
+
+def test_what_is_prepared_stays_with_a_reload_and_goes_with_a_site_that_changes(
+    node: Node, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    deploy = Deploy(node, wait_until)
+
+    def prepare() -> None:
+        told: list[Preparation] = []
+        preparing = node.server.content.preparing
+        in_loop(node.server, lambda: preparing.prepare(str(node.path / "r2"), told.append))
+        wait_until(lambda: told)
+        assert told[0].share == 1.0
+
+    with Client(node.server.port) as client:
+        prepare()
+        deploy.reload()
+        assert get(client, "/2.js") == b"script 2"
+        deploy.write(deploy.link, 'keep_generations = 2\ncache_control = "no-cache"')
+        deploy.reload()
+        assert get(client, "/2.js") == b"404"
+        wait_until(lambda: f"{node.path}/r2 is not prepared any more: the site is built anew, or gone" in caplog.text)
+        store = node.server.store
+        wait_until(lambda: deploy.resident == 2 and store.overhead == node.server.site.live.index_bytes)
+        prepare()
+        deploy.point(2)
+        deploy.reload()
+        assert [get(client, path) for path in PATHS[:4]] == [b"page 2", b"script 1", b"script 2", b"404"]
 
 
 def test_a_page_of_before_finds_its_assets_though_the_site_has_another_root(node: Node, wait_until: WaitUntil) -> None:

@@ -101,7 +101,7 @@ class Tenant:
         """In the loop: it takes the place of this one, of which the older generations stay reachable, and the last one
         where told, as far as `keep_generations` goes. A page from before the change finds what it needs in these,
         wherever the root is now: a change of the configuration is a release like any other."""
-        last, *older = old.site.generations
+        last, older = old.site.live, list(old.site.older)
         last.until = now + self.config.keep_for_s
         kept = ([last] if keeps_last else []) + older
         try:
@@ -144,6 +144,7 @@ class Tenant:
         if heir is not None:
             heir.settle()
         self.loader.store.count_index(self.site.id, 0)
+        self.loader.store.count_index(~self.site.id, 0)
         self.loader.store.shares.remove(self.site.pins)
 
     def open_content(self, service: Service, crews: Crews, news: News) -> Content:

@@ -4,6 +4,7 @@ and in each lane."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -28,6 +29,8 @@ LASTING = {
     "draining",
     "upgrading",
     "reloaded",
+    "root",
+    "share",
 }
 BODIES = {"/page": b"a page", "/a.css": b"a style", "/large": b"large " * 50_000}
 LAYOUTS = (("--engine", "python"), ("--engine", "native", "--lanes", "1"), ("--engine", "native", "--lanes", "2"))
@@ -44,6 +47,7 @@ TOLD: Mapping[str, tuple[dict[str, Any], ...]] = {
     ),
     "warm": ({"paths": list(BODIES)},),
     "pin": ({"add": ["*.css"]}, {}, {"remove": ["*.css"]}),
+    "prepare": ({"root": str(Path(__file__).parent)}, {"root": None}),
     "reload": ({}, {"wait": True}),
     "drain": ({},),
     "undrain": ({},),

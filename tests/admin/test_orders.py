@@ -148,6 +148,40 @@ def test_files_of_a_tag_are_purged_together_and_what_is_none_has_the_nearest_tol
     assert tell("purge", tag="a b")[0] == tell("purge", tag="css", path="/a")[0] == 400
 
 
+def test_a_release_of_each_site_is_prepared_by_itself(
+    page_root: Path, site: Site, serve: Serve, socket_path: str, tell: Any, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    site.write("blog/a", b"a page")
+    following = Site(tmp_path / "next")
+    following.write("b", b"another page")
+    blog = SiteTable(name="blog", hosts=("blog.example",), values={"root": site.root / "blog"})
+    serve(page_root, admin=f"unix:{socket_path}", sites=(blog,))
+    root = str(following.root)
+    status, told = tell("prepare", root=root, site="blog")
+    assert (status, told) == (
+        200,
+        {
+            "site": "blog",
+            "root": root,
+            "is_live": False,
+            "files": 1,
+            "bytes": 12,
+            "resident_bytes": 12,
+            "share": 1.0,
+            "shared_files": 0,
+            "problems": 0,
+            "problems_named": [],
+        },
+    )
+    assert [one["prepared"] and one["prepared"]["root"] for one in json.loads(ask("/stats").body)["sites"]] == [
+        None,
+        root,
+    ]
+    assert tell("prepare", root=None, site="blog")[1]["root"] is None
+    assert tell("prepare", root=root, site="b")[1]["error"].startswith("there is no site 'b'; the nearest known is ")
+    assert tell("prepare", root=1)[1]["error"] == "root must be a text or null, not 1"
+
+
 def test_a_list_is_warmed_and_patterns_are_pinned_until_the_process_ends(laid_out: Server, tell: Any) -> None:
     tell("purge", prefix="/", hard=True)
     status, told = tell("warm", paths=["/assets/c.css", "/nowhere", "/page"])

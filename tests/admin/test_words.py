@@ -40,6 +40,15 @@ def test_words_are_read_with_the_defaults_of_those_that_are_not_there(given: Any
     assert PURGE.read(json.dumps(given).encode()) == {"path": "/a", **DEFAULTS, **read}
 
 
+def test_null_is_a_value_of_a_word_that_may_be_that() -> None:
+    root = Word(str, "which", optional=False, null="drop")
+    prepare = Wording("prepare", "load", {"root": root})
+    assert prepare.read(b'{"root": null}') == {"root": None}
+    for body, told in ((b"{}", "prepare needs root: which"), (b'{"root": 1}', "root must be a text or null, not 1")):
+        with pytest.raises(VerbError, match=told):
+            prepare.read(body)
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

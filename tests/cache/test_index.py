@@ -101,6 +101,12 @@ def test_all_keys_are_told_in_pieces_whatever_came_and_went(tree: Tree) -> None:
     assert len(list(generation.keys_in_pieces())) > 1  # and not all at once
 
 
+def test_what_is_shared_counts_once_and_its_slots_twice(tree: Tree) -> None:
+    generation = site_with_a_directory(tree)
+    assert generation.bytes_beside(0) == generation.index_bytes
+    assert generation.bytes_beside(2) == generation.index_bytes - 2 * (index.ENTRY_BYTES - index.SLOT_BYTES)
+
+
 def test_keys_that_are_gone_for_good_are_forgotten(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "GONE_MIN", 10)
     tree.plant({"kept": b"x"})

@@ -212,6 +212,16 @@ def test_a_root_that_was_renamed_is_the_same_root(tree: Tree, tmp_path: Path, ou
         root.open_file(b"out.txt")
 
 
+def test_roots_are_the_same_by_what_they_are_and_not_by_their_paths(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tree.path)
+    root = Root(tree.path)
+    assert root.is_same(Root(tmp_path / "link"))
+    tree.path.rename(tmp_path / "elsewhere")
+    tree.path.mkdir()
+    assert root.is_same(Root(tmp_path / "elsewhere"))
+    assert not root.is_same(Root(tree.path))
+
+
 def test_where_a_descriptor_lies_is_told_from_the_root(tree: Tree, tmp_path: Path) -> None:
     tree.plant({"d/a.txt": b"inside"})
     (tree.path / "link").symlink_to("d/a.txt")

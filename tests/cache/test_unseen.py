@@ -45,7 +45,7 @@ def test_what_a_walk_finds_and_a_loader_loads_is_not_seen(tree: Tree) -> None:
     preload(generation, tree.loader())
     assert all(entry.body is not None for entry in generation.entries())
     assert seen(generation) == []
-    again = walk(generation.root, index=INDEX, last=generation)
+    again = walk(generation.root, index=INDEX, known=(generation,))
     assert seen(again) == []
     tree.close()
 

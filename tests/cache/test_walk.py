@@ -456,6 +456,21 @@ def test_a_variant_that_was_made_is_no_change_and_one_that_was_found_is_none_of_
     assert shared(last, tree.walk(last=last)) == {b"/a.css"}
 
 
+def test_what_none_of_the_first_generation_is_may_be_of_another(tree: Tree, tmp_path: Path, engine: str) -> None:
+    tree.plant({"a.css": b"a", "b.css": b"b", "b.css.gz": b"z", "c.css": b"c"})
+    first = tree.walk()
+    other = Tree(tmp_path / "other")
+    other.path.mkdir()
+    os.link(tree.path / "a.css", other.path / "a.css")
+    other.plant({"b.css": b"another", "new.css": b"new"})
+    second = other.walk()
+    both = walk(Root(tree.path), index=(), known=(second, first))
+    assert shared(first, both) == {b"/b.css", b"/b.css.gz", b"/c.css"}
+    assert shared(second, both) == {b"/a.css"}
+    assert facts(both) == facts(tree.walk())
+    assert shared(second, walk(Root(other.path), index=(), known=(first, second))) == keys(second) - {b"/a.css"}
+
+
 def test_many_names_in_one_directory_are_all_looked_at(tree: Tree, engine: str) -> None:
     tree.plant({f"{number}{'x' * (number % 200)}": b"x" for number in range(1000)})
     last = tree.walk()
@@ -463,7 +478,7 @@ def test_many_names_in_one_directory_are_all_looked_at(tree: Tree, engine: str) 
     for name in changed:
         rewrite(tree.path / name, b"y")
     told: list[int] = []
-    now = walk(Root(tree.path), index=(), last=last, progress=told.append)
+    now = walk(Root(tree.path), index=(), known=(last,), progress=told.append)
     assert keys(now) - shared(last, now) == {f"/{name}".encode() for name in changed}
     assert facts(now) == facts(tree.walk())
     assert told == [1000]

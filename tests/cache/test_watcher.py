@@ -456,6 +456,35 @@ def test_nothing_outside_the_root_is_watched_for_a_link(
 # --- the root ---------------------------------------------------------------------------------------------
 
 
+def test_a_root_that_is_known_by_another_path_is_followed_by_that(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"releases/{number}").mkdir(parents=True)
+    site = Followed(tmp_path / "releases/1")
+    try:
+        (tmp_path / "current").symlink_to("releases/1")
+        site.watcher.name_root(Root(tmp_path / "current"))
+        assert not site.changes()
+        (tmp_path / "releases/1/a").write_bytes(b"a")
+        assert site.changes().names == {b"": {b"a"}}
+        (tmp_path / "aside").symlink_to("releases/2")
+        (tmp_path / "aside").rename(tmp_path / "current")
+        assert site.changes().everything is not None
+    finally:
+        site.watcher.close()
+
+
+def test_a_root_that_leads_elsewhere_when_it_is_named_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "current").symlink_to("1")
+    site, other = Followed(tmp_path / "1"), Root(tmp_path / "current")
+    try:
+        (tmp_path / "current").unlink()
+        site.watcher.name_root(other)
+        assert site.watcher.is_lost
+    finally:
+        site.watcher.close()
+
+
 def test_a_root_that_is_re_pointed_changes_everything(tmp_path: Path) -> None:
     for release in "12":
         (tmp_path / "releases" / release / "public").mkdir(parents=True)

@@ -37,6 +37,15 @@ def test_each_word_is_a_flag_but_the_operand() -> None:
     assert PURGE.operand() == ("paths", PURGE.wording.words["paths"] if PURGE.wording else None)
 
 
+def test_what_may_be_null_has_a_flag_that_says_so() -> None:
+    root = Word(str, "which", optional=False, operand="DIR", null="drop", null_help="none")
+    command = verb(Wording("prepare", "load", {"root": root}))
+    assert [(flag.flag, flag.word, flag.value, flag.help) for flag in command.flags()] == [
+        ("--drop", "root", None, "none")
+    ]
+    assert command.operand() == ("root", root)
+
+
 def test_there_is_a_command_for_each_wording_and_each_view() -> None:
     assert list(COMMANDS) == [*(view.name for view in VIEWS), *(wording.name for wording in WORDINGS)]
 

@@ -103,6 +103,8 @@ def test_all_that_a_node_can_be_told_can_be_said(
     level = told("loglevel")["level"]
     assert told("loglevel", "error")["level"] == "error"
     assert told("loglevel", level)["before"] == "error"
+    assert told("prepare", str(tmp_path))["share"] == 1.0
+    assert told("prepare", "--drop")["root"] is None
     assert told("drain")["draining"]
     assert ctl("ready")[0] == 1
     assert not told("undrain")["draining"]
@@ -178,6 +180,8 @@ def test_a_node_that_ends_is_not_ready(
         ("warm", "warm needs paths: which (zcserve ctl warm --help)"),
         ("warm /none/such", "/none/such cannot be read: No such file"),
         ("loglevel a b", "unexpected argument 'b': loglevel takes one LEVEL"),
+        ("prepare", "prepare needs DIR or --drop (zcserve ctl prepare --help)"),
+        ("prepare / --drop", "prepare takes DIR or --drop, not both"),
         ("purge --mode soft", "--mode: 'soft' is unknown; accepted: one of hard"),
     ],
 )

@@ -69,6 +69,23 @@ def test_an_older_generation_answers_only_what_the_live_one_has_nothing_for(site
     assert site.hit(b"/second") is None  # what is old is not taught, and not served before an application
 
 
+def test_the_prepared_generation_answers_before_the_older_ones_and_stays_until_it_is_the_live_one(
+    site: Site, tmp_path: Path
+) -> None:
+    first = site.live
+    second, third = release(tmp_path / "two", "page"), release(tmp_path / "three", "page", "third", "a b")
+    site.prepare(third)
+    site.serve(second, [first])
+    assert (site.generations, site.prepared, site.older) == ((second, third, first), third, (first,))
+    assert [site.find(key)[0] for key in (b"/page", b"/third", b"/a%20b", b"/docs/")] == [second, third, third, first]
+    assert site.hit(b"/third") is None
+    site.serve(third, [second])
+    assert (site.generations, site.prepared) == ((third, second), None)
+    site.prepare(first)
+    site.prepare(None)
+    assert site.find(b"/docs/") == (third, None)
+
+
 def test_what_is_reachable_no_more_is_not_found(site: Site, tmp_path: Path) -> None:
     site.serve(release(tmp_path / "two", "page"))
     assert site.find(b"/a%20b") == (site.live, None)

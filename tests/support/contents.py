@@ -29,6 +29,7 @@ from zcserve.content.live import Live
 from zcserve.content.news import News
 from zcserve.content.patches import Patches
 from zcserve.content.pinning import Pinning, Pins
+from zcserve.content.preparing import Preparing
 from zcserve.content.purging import Aim, Purged, Purging
 from zcserve.content.readiness import Readiness
 from zcserve.content.releases import Releases
@@ -104,14 +105,29 @@ class Shown(Shop):
         self.jobs = Jobs(self.loop, closing, self.counters, self.crews, lambda: self.site.root.device)
         self.renewals = Renewals(self.loader, closing)
         self.live = Live(self.site, self.service, self.config, News(self.instance, self.loop), self._plan)
+        self.preparing = Preparing(self.builder, self.live, self.jobs, lambda: self.renewals.is_paused)
         self.releases = Releases(
-            self.config, self.builder, self.live, self.jobs, self.renewals, self.counters, built.report
+            self.config,
+            self.builder,
+            self.live,
+            self.jobs,
+            self.renewals,
+            self.counters,
+            self.preparing,
+            built.report,
         )
         self.patches = Patches(self.builder, self.live, self.jobs, self.releases, self.renewals, self.counters)
         self.warming = Warming(self.site, self.service, self.store)
         self.pinning = Pinning(self.live, self.jobs, self.store, self.warming)
         self.purging = Purging(
-            self.builder, self.live, self.jobs, self.patches, self.releases, self.warming, self._purge_results
+            self.builder,
+            self.live,
+            self.jobs,
+            self.patches,
+            self.releases,
+            self.warming,
+            self.preparing,
+            self._purge_results,
         )
         self.is_draining = self.is_filling = False
         self.readiness = Readiness(

@@ -46,7 +46,9 @@ class Tree:
 
     def walk(self, *index: str, now: float | None = None, last: Generation | None = None) -> Generation:
         """What a walk finds; `index` defaults to index.html."""
-        return walk(Root(self.path, self.rules), index=index or ("index.html",), now=now, last=last)
+        return walk(
+            Root(self.path, self.rules), index=index or ("index.html",), now=now, known=() if last is None else (last,)
+        )
 
     def entry(self, key: bytes) -> tuple[Root, Entry]:
         """The root, and the entry that a walk finds for `key` now."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from zcserve.cache import burial, fetcher, instance, watcher
 from zcserve.cache.crew import Crew
-from zcserve.content import live, news, patches, releases
+from zcserve.content import live, news, patches
 from zcserve.content.jobs import Jobs
 from zcserve.net.loop import Loop
 from zcserve.net.output import Output
@@ -37,11 +37,10 @@ _own = threading.local()
 # One key, one event, one result, one request at a time, where a server takes some hundred.
 _SMALL: dict[Any, dict[str, float]] = {
     patches: {"KEYS_LAID_AT_ONCE": 1, "EVENTS_READ_S": 0},
-    live: {"EVENTS_READ_S": 0},
+    live: {"EVENTS_READ_S": 0, "KEYS_TOLD_AT_ONCE": 1},
     news: {"EVENTS_READ_S": 0},
     instance: {"READ_BYTES": 16 + 256, "READS_MAX": 16384},  # the longest event (inotify(7))
     watcher: {"SETTLE_S": 0},
-    releases: {"KEYS_TOLD_AT_ONCE": 1},
     burial: {"LET_GO_AT_ONCE": 1},
     kept: {"SWEPT_AT_ONCE": 1},
     fetcher: {"HANDED_OUT_MAX": 1},

@@ -313,6 +313,12 @@ FAMILIES = (
         _by_site("generation.problems"),
     ),
     Family("zcserve_generations_kept", "gauge", "Older generations still reachable.", _by_site("generation.kept")),
+    Family(
+        "zcserve_prepared_share",
+        "gauge",
+        "Of the prepared release the share that was resident when it was prepared; absent where none is.",
+        _by_site("prepared.share"),
+    ),
     Family("zcserve_reloads", "counter", "Generations that replaced another.", _by_site("generation.reloads_total")),
     Family("zcserve_patches", "counter", "Changes laid over a generation.", _by_site("generation.patches_total")),
     Family(

@@ -19,6 +19,7 @@ from zcserve.config.refusal import shown
 from zcserve.content.content import Content
 from zcserve.content.contents import Contents
 from zcserve.content.pinning import Pins
+from zcserve.content.preparing import Preparation
 from zcserve.content.purging import Aim, Purged
 from zcserve.content.warming import Warmth
 from zcserve.drain import Drain
@@ -221,8 +222,39 @@ def _pin(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
     return None
 
 
+def _prepare(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
+    content = _content_of(node, given["site"])
+
+    def tell(found: Preparation) -> None:
+        if found.why:
+            finish(VerbError(found.status, f"not prepared: {found.why}"))
+        elif found.root is None:
+            finish({"site": content.site.name, "root": None})
+        else:
+            finish(_prepared(content, found))
+
+    _tried(lambda: content.preparing.prepare(given["root"], tell))
+    return None
+
+
+def _prepared(content: Content, found: Preparation) -> Done:
+    return {
+        "site": content.site.name,
+        "root": found.root,
+        "is_live": found.is_live,
+        "files": found.files,
+        "bytes": found.bytes,
+        "resident_bytes": found.resident_bytes,
+        "share": found.share,
+        "shared_files": found.shared,
+        "problems": found.problems_total,
+        "problems_named": [{"path": one.path, "why": one.why} for one in found.problems],
+    }
+
+
 VERBS = (
     Verb(words.RELOAD, _reload, is_long=True),
+    Verb(words.PREPARE, _prepare, is_long=True),
     Verb(words.UPGRADE, _upgrade, is_long=True),
     Verb(words.DRAIN, _drain),
     Verb(words.UNDRAIN, _undrain),

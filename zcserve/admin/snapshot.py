@@ -39,6 +39,9 @@ CURVE_SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 2, 2, 3, 4, 8)
 # To list more descriptors takes milliseconds, where the kernel does not say how many there are (before Linux 6.2).
 LISTED_MAX = 2000
 
+# What is told of a site that has an account of its own.
+_OF_CONTENT = ("files", "resident_bytes", "generation", "watcher", "prepared")
+
 _PROC = Path("/proc/self")
 
 
@@ -76,6 +79,7 @@ def snapshot_of(node: Node, *, surveys: bool = True) -> Told:
         "connections": _connections(counts) if counts is not None else None,
         "cache": _cache(node, counts, service, store, uses) if counts and service and store and uses else None,
         "generation": _generation(content) if content is not None else None,
+        "prepared": _prepared(content) if content is not None else None,
         "watcher": _watcher(content) if content is not None else None,
         "sites": _sites(node, service, counts, uses) if counts and service and uses else [],
         "loop": _loop(node, counts),
@@ -211,7 +215,7 @@ def _generation(content: Content) -> Told:
         "files": _files(content),
         "paths": len(site.live.resources),
         "problems": len(site.live.problems),
-        "kept": len(site.generations) - 1,
+        "kept": len(site.older),
         "left_out": content.report.left_out,
         "reloads_total": counters.flips,
         "patches_total": counters.patches,
@@ -251,7 +255,7 @@ def _sites(node: Node, service: Service, counts: Counts, uses: _Uses) -> list[To
         if content.site.account != OTHERS_NUMBER
     ]
     if len(told) < len(contents):
-        told.append(answered(OTHERS_NUMBER) | dict.fromkeys(("files", "resident_bytes", "generation", "watcher")))
+        told.append(answered(OTHERS_NUMBER) | dict.fromkeys(_OF_CONTENT))
     return told
 
 
@@ -261,6 +265,24 @@ def _of_content(node: Node, content: Content) -> Told:
         "resident_bytes": node.survey.resident.get(content.site.id),
         "generation": _generation(content),
         "watcher": _watcher(content),
+        "prepared": _prepared(content),
+    }
+
+
+def _prepared(content: Content) -> Told | None:
+    """As it was when it was prepared: what is resident of it may be evicted since."""
+    held = content.preparing.held
+    if held is None:
+        return None
+    told = held.told
+    return {
+        "root": told.root,
+        "files": told.files,
+        "bytes": told.bytes,
+        "resident_bytes": told.resident_bytes,
+        "share": told.share,
+        "shared_files": told.shared,
+        "problems": told.problems_total,
     }
 
 

@@ -33,6 +33,8 @@ class Word(NamedTuple):
 
     operand   a command line has it without a flag, and help calls it this: "PATH". At most one word of a verb
     is_lines  that operand names a file, whose lines are the list; - for standard input
+    null      JSON's null is a value, too, which a command line says by this word: --drop
+    null_help  what that means
     """
 
     type: type  # str, bool, int, float; list: of texts
@@ -42,15 +44,20 @@ class Word(NamedTuple):
     choices: tuple[str, ...] = ()
     operand: str = ""
     is_lines: bool = False
+    null: str = ""
+    null_help: str = ""
 
     def accept(self, name: str, value: object) -> Any:
         """The value, checked. Raises VerbError."""
+        if self.null and value is None:
+            return None
         wanted = (int, float) if self.type is float else (self.type,)
         fits = isinstance(value, wanted) and (self.type is bool or not isinstance(value, bool))
         if fits and self.type is list:
             fits = all(isinstance(item, str) for item in value)  # type: ignore[attr-defined]
         if not fits:
-            raise VerbError(400, f"{name} must be {_TYPES[self.type]}, not {json.dumps(value)[:100]}")
+            kinds = f"{_TYPES[self.type]}{' or null' if self.null else ''}"
+            raise VerbError(400, f"{name} must be {kinds}, not {json.dumps(value)[:100]}")
         if self.choices and value not in self.choices:
             near = _nearest(str(value), self.choices)
             raise VerbError(400, f"{name} cannot be {json.dumps(value)[:100]}: did you mean {near}?", self.choices)
@@ -150,6 +157,21 @@ RELOAD = Wording(
 UPGRADE = Wording("upgrade", "start the program anew, have it take over without a request lost, and end", _WAIT)
 DRAIN = Wording("drain", "answer all that comes, but let each answer be its connection's last, and be not ready")
 UNDRAIN = Wording("undrain", "serve as before")
+PREPARE = Wording(
+    "prepare",
+    "load a release before the root leads to it: it answers what the live one lacks, and the flip takes no time",
+    {
+        "root": Word(
+            str,
+            "the directory of the release, an absolute path",
+            optional=False,
+            operand="DIR",
+            null="drop",
+            null_help="let go of what is prepared",
+        ),
+        "site": _SITE,
+    },
+)
 PURGE = Wording(
     "purge",
     "look at content anew while it serves; or drop it at once, and load it when it is asked for",
@@ -211,4 +233,4 @@ HEAT = Wording(
 )
 
 # All that change something; orders.py says what each does.
-WORDINGS = (RELOAD, UPGRADE, DRAIN, UNDRAIN, PURGE, WARM, PIN, LOGLEVEL)
+WORDINGS = (RELOAD, PREPARE, UPGRADE, DRAIN, UNDRAIN, PURGE, WARM, PIN, LOGLEVEL)

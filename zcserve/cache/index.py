@@ -26,7 +26,8 @@ from zcserve.cache.unseen import hide, put
 # What an entry costs in Python objects and index slots, measured with 100,000 files (tools/bench million): counted in
 # the budget.
 ENTRY_BYTES = 676
-
+# What of this is the index alone, where another generation has the entry, too: a slot of a dict, and one of a list.
+SLOT_BYTES = 64
 
 # Keys that are gone may be so many before they are forgotten: this share of all, and these.
 GONE_SHARE = 0.25
@@ -104,6 +105,10 @@ class Generation:
     def index_bytes(self) -> int:
         """What its entries and its index take of the budget."""
         return len(self.resources) * ENTRY_BYTES
+
+    def bytes_beside(self, shared: int) -> int:
+        """The same where so many entries are another generation's, too, and count there."""
+        return self.index_bytes - shared * (ENTRY_BYTES - SLOT_BYTES)
 
     def has_file(self, key: bytes) -> bool:
         """Whether a file, or a directory's index, is at this key."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -30,13 +30,14 @@ AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 
 class Pairing:
-    """Makes the entries of one walk. Those of `known`, and of `also`, are taken where they are of the same files."""
+    """Makes the entries of one walk. Those of `known`, and of each `also`, are taken where they are of the same
+    files."""
 
     def __init__(
         self,
         root: Root,
         known: Known,
-        also: Known,
+        also: Sequence[Known],
         newest: int,
         problems: list[Problem],
     ) -> None:
@@ -80,8 +81,8 @@ class Pairing:
     ) -> tuple[Entry, dict[bytes, SiblingVariant]]:
         """A file's entry, the known one where it and its variants are of just these files, and what its siblings are
         for it, by coding, those with a fault included. `variant` is what the file itself is for its base."""
-        old = self._known.get(key)
-        for known in (old, self._also.get(key)):
+        olds = [one.get(key) for one in (self._known, *self._also)]
+        for known in olds:
             if not isinstance(known, Entry) or isinstance(known, Sibling) != (variant is not None):
                 continue
             if self._is_file_of(known, fd, name, status):
@@ -95,8 +96,9 @@ class Pairing:
         else:
             entry = own = make_entry_as(Sibling, key, status, self._newest)
             own.variant = variant
-        if isinstance(old, Entry):
-            name_anew(entry, old)
+        for old in olds:
+            if isinstance(old, Entry):
+                name_anew(entry, old)
         fresh = {coding: self._make_variant(entry, coding, siblings[coding]) for coding in siblings}
         entry.variants = tuple(one for one in fresh.values() if not one.fault)
         return entry, fresh

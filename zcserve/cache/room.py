@@ -33,7 +33,7 @@ class Room:
 
     def count_index(self, site: int, index_bytes: int, at_least: bool) -> None:
         """So much the entries and the index of a site take of the budget; `at_least`, where its next generation has
-        them beside the live one."""
+        them beside the live one. `~site` is what is prepared for it."""
         self._indexes[site] = max(index_bytes, self._indexes.get(site, 0) if at_least else 0)
         self.overhead = sum(self._indexes.values())
 

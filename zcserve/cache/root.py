@@ -92,6 +92,10 @@ class Root:
         if self._fd >= 0:
             os.close(self._fd)
 
+    def is_same(self, other: Root) -> bool:
+        """Whether both are the same directory, whatever the paths."""
+        return os.path.samestat(os.fstat(self._fd), os.fstat(other._fd))
+
     def is_in_place(self) -> bool:
         """Whether the path that the user named still leads here."""
         try:

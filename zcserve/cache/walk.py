@@ -32,12 +32,11 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Protocol
 
 from zcserve.cache.burial import empty, let_go
@@ -114,17 +113,20 @@ def walk(
     now: float | None = None,
     progress: Callable[[int], None] | None = None,
     observer: Observer | None = None,
-    last: Generation | None = None,
+    known: Sequence[Generation] = (),
 ) -> Generation:
     """Find everything that `root` serves.
 
     `index` names the files that stand for their directory, first match first. `now` (seconds since 1970) bounds
-    Last-Modified. `progress` is told the number of files so far after each directory. Entries of `last` are shared
-    where the files, and their siblings' files, are the same. Raises UsageError when the root itself cannot be read.
+    Last-Modified. `progress` is told the number of files so far after each directory. Entries of `known`
+    generations are shared where the files, and their siblings' files, are the same; those of the first with the least
+    work. Raises UsageError when the root itself cannot be read.
     """
     generation = Generation(root)
-    known: Known = sharable(last, root) if last is not None else {}
-    visit = _Visit(root, generation.resources, generation.problems, index, now, observer, known=known, again=True)
+    last, *also = [sharable(one, root) for one in known] or [{}]
+    visit = _Visit(
+        root, generation.resources, generation.problems, index, now, observer, known=last, also=also, again=True
+    )
     visit.keys = generation.pieces
     visit.trees([_Directory(b"", frozenset())], progress)
     generation.resources = visit.found
@@ -150,7 +152,7 @@ def walk_again(
     """
     problems: list[Problem] = []
     known = generation.resources
-    others: Known = sharable(also, generation.root) if also is not None else {}
+    others = [sharable(also, generation.root)] if also is not None else []
     visit = _Visit(generation.root, {}, problems, index, now, observer, changes.held, known, also=others)
     gone = filled(marked(_keys_below(generation, changes.trees)))
     for path, names in changes.names.items():
@@ -253,7 +255,7 @@ class _Visit:
         held: Collection[bytes] = (),
         known: Known | None = None,
         *,
-        also: Known = MappingProxyType({}),
+        also: Sequence[Known] = (),
         again: bool = False,
     ) -> None:
         """`again`: most of what is met is known."""

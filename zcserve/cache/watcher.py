@@ -125,7 +125,10 @@ class Watcher:
         except OSError:
             self.close()
             raise
-        if not root.is_in_place():  # it was re-pointed before its way was watched
+        self._check_in_place()
+
+    def _check_in_place(self) -> None:
+        if not self._root.is_in_place():  # it was re-pointed before its way was watched
             self._everything = _ROOT_CHANGED
             self._first = self._last = -math.inf
 
@@ -156,6 +159,12 @@ class Watcher:
         path = directory + name
         self._forget_link(path)
         self._depend(path, islice(way_of(fd, name), 1, None), _INSIDE)
+
+    def name_root(self, root: Root) -> None:
+        """The same directory is known by another path from now on, whose way is followed instead."""
+        self._root = root
+        self._watch_root()
+        self._check_in_place()
 
     def _watch_root(self) -> None:
         self._forget_link(_ROOT)

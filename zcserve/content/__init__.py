@@ -35,6 +35,7 @@ The modules, in the order in which the content passes through them:
     news       what the kernel tells of changes, read in the loop
     jobs       one site's jobs in these threads, and the steps that they have the loop make
     live       what is served and followed now: laying over, flipping
+    preparing  a release that is loaded before the root leads to it
     releases   the next generation: built, compared, flipped to, what it replaces retired
     noted      what changes while something is made of the same files
     handing    the site that a reload makes of them, and takes this one's place

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from typing import TypeAlias
+from urllib.parse import unquote_to_bytes
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation, Problem
@@ -28,6 +31,7 @@ from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text
 from zcserve.content.merging import leave_out, take_from
 from zcserve.content.missed import idle_pin, missed_by_rules
+from zcserve.content.noted import Noted
 from zcserve.content.told import PROGRESS_AFTER_S, loading
 from zcserve.errors import reason_of
 from zcserve.events import Event
@@ -42,18 +46,38 @@ _log = Log(__name__)
 WATCHED_EVERY_S = 0.02
 
 
+# Is told files done and files in all, and may raise.
+Note: TypeAlias = Callable[[int, int], None]
+
+
+class SteppedAsideError(Exception):
+    """Something else waits for the thread."""
+
+
+def _expect_nothing(keys: Iterable[bytes]) -> None:
+    """Of a generation that answers nothing yet."""
+
+
 class ClosingError(Exception):
     """The server ends: what is being built is for nothing."""
 
 
 @dataclass(slots=True)
 class Built:
-    """A complete generation, and what follows its root (None: nothing does)."""
+    """A complete generation, and what follows its root (None: nothing does).
+
+    is_loaded  as far as it fits
+    noted      what has changed of the live generation meanwhile, of whose files it may have some under names of its
+               own; None: it is not kept for later
+    changed    where it is: the keys of the live generation that lead elsewhere here, but for what was noted
+    """
 
     generation: Generation
     watcher: Watcher | None
     report: Preloaded
-    is_loaded: bool = True  # as far as it fits
+    is_loaded: bool = True
+    noted: Noted | None = None
+    changed: Shards[bytes, bool] = field(default_factory=Shards)
 
     @property
     def is_lost(self) -> bool:
@@ -93,15 +117,71 @@ class Builder:
 
     def open_root(self) -> Root:
         """The root as it is now, with its rules; what is wrong in its own files of rules is told. Raises UsageError."""
-        root = open_root(self.config.directory, self.book, self.site.id)
-        told, self.book.told = self.book.told, []
+        return self.open_beside(self.config.directory, self.book)
+
+    def open_beside(self, path: str | os.PathLike[str], book: Rulebook) -> Root:
+        """As `open_root`, of another directory, with a book of its own."""
+        root = open_root(path, book, self.site.id)
+        told, book.told = book.told, []
         for line in told:
             _log.warning("%s%s", self.site.label, line)
         return root
 
     def build(self, *, last: Generation | None = None, progress: bool = False, load: bool = True) -> Built:
-        """Build a generation, sharing what is the same in `last`. Without `load` all else stays on disk. Raises
-        UsageError."""
+        """Build a generation, sharing what is the same in `last`, and in what else is served. Without `load` all else
+        stays on disk. Raises UsageError."""
+        known = [] if last is None else [last, *(one for one in self.site.generations if one is not last)]
+
+        def fill(generation: Generation, note: Note) -> Preloaded:
+            self.store.count_index(self.site.id, generation.index_bytes, at_least=True)
+            return self._load_all(generation, note) if load else survey(generation)
+
+        built = self._made(self.open_root(), self.book, known, fill, progress=progress)
+        built.is_loaded = load
+        self.tell_of_globs(built.generation)
+        return built
+
+    def build_beside(
+        self,
+        root: Root,
+        book: Rulebook,
+        known: Sequence[Generation],
+        walked: Callable[[Generation], None],
+        is_awaited: Callable[[], bool],
+    ) -> Built:
+        """Build a generation of another root, which was opened by this book, sharing what is the same in these;
+        `walked` is told of it before it is loaded, and no more is loaded once something `is_awaited`. Nothing that is
+        resident makes room for it. Raises UsageError."""
+        is_loaded = True
+
+        def fill(generation: Generation, note: Note) -> Preloaded:
+            nonlocal is_loaded
+
+            def go_on(done: int, total: int) -> None:
+                note(done, total)
+                if is_awaited():
+                    raise SteppedAsideError
+
+            walked(generation)
+            try:
+                return preload(generation, self.loader, first=self._pinned(generation), progress=go_on)
+            except SteppedAsideError:
+                is_loaded = False
+                return survey(generation)
+
+        built = self._made(root, book, known, fill)
+        built.is_loaded = is_loaded
+        return built
+
+    def _made(
+        self,
+        root: Root,
+        book: Rulebook,
+        known: Sequence[Generation],
+        fill: Callable[[Generation, Note], Preloaded],
+        *,
+        progress: bool = False,
+    ) -> Built:
         show = Meter(loading, after_s=PROGRESS_AFTER_S) if progress else None
         read_at = 0.0
 
@@ -115,13 +195,13 @@ class Builder:
                 read_at = now
                 watcher.read(now)
 
-        root = self.open_root()
         watcher = self._watch(root)
+        # First what was made of the same directory, as where a release is rolled back: most of it is the same.
+        known = sorted(known, key=lambda one: not one.root.is_same(root))
         try:
             found = partial(note, total=0)
-            generation = walk(root, index=self.config.index, last=last, observer=watcher, progress=found)
-            self.store.count_index(self.site.id, generation.index_bytes, at_least=True)
-            report = self._load_all(generation, note) if load else survey(generation)
+            generation = walk(root, index=self.config.index, known=known, observer=watcher, progress=found)
+            report = fill(generation, note)
         except BaseException:
             if watcher is not None:
                 watcher.close()
@@ -130,17 +210,19 @@ class Builder:
             if show is not None:
                 show.clear()
         if watcher is not None:
-            for name in changed_files(root, self.book):  # before they were watched
+            for name in changed_files(root, book):  # before they were watched
                 watcher.look_again(name, time.monotonic())
         self.read_error_pages(generation)
+        return Built(generation, watcher, report)
+
+    def tell_of_globs(self, generation: Generation) -> None:
+        """The log says which pins and rules are for files that are not there, of a generation that is about to be
+        served."""
         for glob in self.site.pins.newly_idle(generation):
             _log.warning("%s%s", self.site.label, idle_pin(self.config, glob))
         self._tell_what_is_missed(generation)
-        return Built(generation, watcher, report, load)
 
-    def _load_all(
-        self, generation: Generation, note: Callable[[int, int], None], faults: Faults | None = None
-    ) -> Preloaded:
+    def _load_all(self, generation: Generation, note: Note, faults: Faults | None = None) -> Preloaded:
         """As far as it fits, what is pinned first."""
         first = self._pinned(generation)
         heat = self.site.heat
@@ -158,7 +240,11 @@ class Builder:
                 _log.warning("%s%s", self.site.label, line)
         self._missed = frozenset(missed)
 
-    def fill(self, generation: Generation, faults: Faults, note: Callable[[int, int], None]) -> Preloaded:
+    def load(self, generation: Generation) -> Preloaded:
+        """Load what fits of a generation that is served, since there is more room now."""
+        return self._load_all(generation, lambda *_: self.go_on())
+
+    def fill(self, generation: Generation, faults: Faults, note: Note) -> Preloaded:
         """Load what fits of a generation that is served already; `note` is told how far it is, and may raise."""
 
         def on_progress(done: int, total: int) -> None:
@@ -236,9 +322,15 @@ class Builder:
         patch.pages = fresh.pages
         fresh.clear()
 
-    def catch_up(self, built: Built, live: Generation | None = None) -> Caught:
-        """Have a generation that is not served yet know of what has changed since it was built, as far as that is
-        whole; of what is not, it has what the `live` one has, which was."""
+    def catch_up(
+        self,
+        built: Built,
+        live: Generation | None = None,
+        expect: Callable[[Iterable[bytes]], None] = _expect_nothing,
+    ) -> Caught:
+        """Have a generation that is not the live one yet know of what has changed since it was built, as far as that is
+        whole; of what is not, it has what the `live` one has, which was. `expect` is told which keys are to lead
+        elsewhere, before they do."""
         caught = Caught()
         watcher, generation = built.watcher, built.generation
         if watcher is None:
@@ -252,6 +344,7 @@ class Builder:
             read_all(watcher)
             caught.unneeded += leave_out(patch, patch.resources, generation, watcher)
             was = [old for key in patch.resources if isinstance(old := generation.resources.get(key), Entry)]
+            expect(patch.resources)
             patch.apply(generation, patch.resources)
             caught.unneeded += [old for old in was if generation.resources.get(old.key) is not old]
             caught.keys.update(marked(patch.resources))
@@ -282,6 +375,15 @@ class Builder:
                     why = f"is not used for {statuses}: {reason_of(error)}"
                     generation.problems.append(Problem(key[1:].decode(), why))
         generation.set_pages(pages)
+
+
+def look_again(built: Built, keys: Iterable[bytes]) -> list[bytes]:
+    """Have what was built look again at the files at these keys, of which its watcher may have no event; the keys."""
+    told, now = list(keys), time.monotonic()
+    for key in told:
+        if built.watcher is not None and not key.endswith(b"/"):  # what a directory leads to has a key of its own
+            built.watcher.look_again(unquote_to_bytes(key)[1:], now)
+    return told
 
 
 def read_all(watcher: Watcher) -> None:

@@ -25,6 +25,7 @@ from zcserve.content.live import Live
 from zcserve.content.news import News
 from zcserve.content.patches import READS_MAX, Patches
 from zcserve.content.pinning import Pinning
+from zcserve.content.preparing import Preparing
 from zcserve.content.purging import PurgeResults, Purging
 from zcserve.content.readiness import Readiness
 from zcserve.content.rechecks import Rechecks
@@ -44,7 +45,7 @@ class Content:
     """The generations of a site, and their replacement. In the loop, but for `reload`, `status` and `close`.
 
     planned                    event: something is due at this time of the loop, perhaps earlier than before
-    purging, warming, pinning  what an operator may have done to it
+    purging, warming, pinning, preparing  what an operator may have done to it
     readiness                  whether all is there that is to be
     """
 
@@ -72,13 +73,14 @@ class Content:
         self._renewals = renewals = Renewals(builder.loader, builder.closing)
         self._jobs = jobs = Jobs(loop, builder.closing, counters, crews, lambda: builder.site.root.device)
         self._live = live = Live(builder.site, service, config, news, self._plan)
-        self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, built.report)
+        self.preparing = preparing = Preparing(builder, live, jobs, lambda: renewals.is_paused)
+        self._releases = releases = Releases(config, builder, live, jobs, renewals, counters, preparing, built.report)
         self._patches = Patches(builder, live, jobs, self._releases, renewals, counters)
         self._rechecks = Rechecks(config.recheck_s, live, jobs, loop)
         self._filling = filling = Filling(builder, live, jobs, self.renew, self._on_filled)
         self.warming = warming = Warming(builder.site, service, builder.store)
         self.pinning = pinning = Pinning(live, jobs, builder.store, warming)
-        self.purging = Purging(builder, live, jobs, self._patches, self._releases, warming, purge_results)
+        self.purging = Purging(builder, live, jobs, self._patches, self._releases, warming, preparing, purge_results)
         self.readiness = Readiness(
             live,
             builder.store,
@@ -197,6 +199,7 @@ class Content:
     def follow_on(self) -> None:
         """The process that takes over serves: go on, but only to what it knows of."""
         self._renewals.follow_on()
+        self.preparing.tell_of_end("the new process knows nothing of it")
         self._plan()
 
     def stand_still(self) -> None:
@@ -283,6 +286,7 @@ class Content:
         while not over.wait(CLOSING_SEEN_S):
             self._builder.go_on()
         self._jobs.in_loop(self._live.unfollow)
+        self.preparing.tell_of_end("the site is built anew, or gone")
         ended = self.close()
         self._loop.call_soon(self._let_go)
         return ended
@@ -291,6 +295,7 @@ class Content:
         """Break the circles: the parts tell this of what they do, and it holds them. A collector need not find them,
         and would not where they are frozen."""
         self._is_gone = True
+        self.preparing.end()
         self._live.let_go()
         self._filling.let_go()
         for event in (self.planned, self._builder.rules_changed, self._builder.progress):
@@ -308,4 +313,5 @@ class Content:
             watcher, self._live.watcher = self._live.watcher, None
             if watcher is not None:
                 watcher.close()
+            self.preparing.close()
         return ended

@@ -17,7 +17,7 @@ from zcserve.cache.naming import path_of
 from zcserve.cache.preload import Faults, Preloaded
 from zcserve.cache.reading import ChangedError
 from zcserve.config.units import counted
-from zcserve.content.builder import Builder, ClosingError
+from zcserve.content.builder import Builder, ClosingError, SteppedAsideError
 from zcserve.content.jobs import Jobs
 from zcserve.content.live import Live
 from zcserve.content.told import resident, tell_problems
@@ -40,10 +40,6 @@ def _renew_nothing(generation: Generation, entry: Entry) -> bool:
 
 def _tell_nothing(report: Preloaded) -> None:
     """A `filled` once all is over."""
-
-
-class SteppedAsideError(Exception):
-    """Something else waits for the thread."""
 
 
 class _Told(Faults):

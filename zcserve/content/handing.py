@@ -12,14 +12,12 @@ goes on: then the new one catches up once more.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import unquote_to_bytes
 
 from zcserve.cache.doubt import put_in_doubt
 from zcserve.cache.entry import Entry
-from zcserve.content.builder import Built
+from zcserve.content.builder import Built, look_again
 from zcserve.content.jobs import Jobs
 from zcserve.content.live import Live
 
@@ -45,15 +43,12 @@ class Handing:
 
     def tell(self, built: Built) -> bool:
         """Have what was built look again at what the old one was told of. Whether it has to be built anew for that."""
-        keys = self._noted.take()
-        watcher, now = built.watcher, time.monotonic()
+        keys = look_again(built, self._noted.take())
         for key in keys:
             entry = built.generation.resources.get(key)
             if isinstance(entry, Entry) and entry.etag and not entry.made:
                 put_in_doubt(entry)
-            if watcher is not None and not key.endswith(b"/"):  # what a directory leads to has a key of its own
-                watcher.look_again(unquote_to_bytes(key)[1:], now)
-        return watcher is None and bool(keys)
+        return built.watcher is None and bool(keys)
 
     @property
     def is_known(self) -> bool:

@@ -7,13 +7,16 @@ what leads to something else, then the page for what is absent. Then no client g
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from math import inf
+from typing import TypeAlias
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.naming import directory_of
 from zcserve.cache.patch import Patch
+from zcserve.cache.shards import in_pieces
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.content.builder import Built
@@ -27,6 +30,12 @@ from zcserve.site.exchange import Owned
 from zcserve.site.site import Site
 
 _log = Log(__name__)
+
+
+# So many keys that come or go are told to the front in one step of the loop: a millisecond where its set just grew.
+KEYS_TOLD_AT_ONCE = 500
+
+Step: TypeAlias = Callable[[], None]
 
 
 def _plan_nothing() -> None:
@@ -59,7 +68,7 @@ class Live:
         self._config = config
         self.plan = plan
         self._is_ruled = False  # the front was told what rules own
-        self._next = site.live  # once a flip to it is near: the next generation
+        self._next = site.live  # once it is about to answer: the next generation
 
     def all_served(self) -> Iterator[Generation]:
         """The generations of every site."""
@@ -129,7 +138,7 @@ class Live:
             return None
         self.follow(built.watcher)  # first, since it can fail
         last.until = self._loop.now + self._config.keep_for_s
-        older, kept = self.site.generations, self._config.keep_generations
+        older, kept = (last, *self.site.older), self._config.keep_generations
         over = older[kept:]
         if not changed:  # a reload that brings nothing pushes no release out: the last one has nothing of its own
             older, over = older[1:], (last, *older[kept + 1 :])
@@ -158,11 +167,11 @@ class Live:
     @property
     def is_building(self) -> bool:
         """Whether something is made of the same files, which then takes the place of what is served."""
-        return bool(self._noting)
+        return any(noted.is_building for noted in self._noting)
 
-    def note(self) -> Noted:
+    def note(self, *, is_building: bool = True) -> Noted:
         """From now on what changes is noted. In any thread."""
-        self._noting.append(noted := Noted())
+        self._noting.append(noted := Noted(is_building=is_building))
         return noted
 
     def end_note(self, noted: Noted) -> None:
@@ -215,13 +224,22 @@ class Live:
         self._shelf.add_keys(keys)
 
     def expect_next(self, following: Generation) -> None:
-        """A flip to this generation is near: what it has is not absent any more, once it was expected."""
+        """This generation is about to be the live one, or the prepared one: what it has is not absent any more, once it
+        was expected."""
         self._next = following
+
+    def prepare(self, following: Generation | None) -> None:
+        """This generation has what the live one lacks from now on, and the front expects its keys already; None: none
+        has. Rules had led its keys elsewhere, or nowhere."""
+        self.site.prepare(following)
+        self._next = following or self.site.live
+        self._shelf.forget_keys((), self.site.count_keys())
+        self.tell_page()
 
     def settle(self, keys: Collection[bytes]) -> None:
         """These keys led somewhere: those that lead nowhere now are absent. Some thousand at a time, too."""
-        find, coming = self.site.find, self._next.resources
-        gone = [key for key in keys if find(key)[1] is None and coming.get(key) is None]
+        find, coming = self.site.find, [one.resources for one in (self._next, self.site.prepared) if one is not None]
+        gone = [key for key in keys if find(key)[1] is None and not any(key in there for there in coming)]
         if gone:
             self._shelf.remove_keys(gone)
 
@@ -248,12 +266,33 @@ class Live:
 
     def next_over(self) -> float:
         """When the time of one of the older generations is over; infinity where there is none."""
-        return min((old.until for old in self.site.generations[1:]), default=inf)
+        return min((old.until for old in self.site.older), default=inf)
 
     def take_over(self, now: float) -> list[Generation]:
         """The older generations whose time is over: they are not reachable any more."""
-        live, *older = self.site.generations
+        older = self.site.older
         over = [old for old in older if old.until <= now]
         if over:
-            self.site.serve(live, [old for old in older if old.until > now])
+            self.site.serve(self.site.live, [old for old in older if old.until > now])
         return over
+
+
+def expect_all(live: Live, following: Generation, in_loop: Callable[[Step], None]) -> None:
+    """Have the front know the keys of a generation that is about to answer, in steps that the loop makes by `in_loop`.
+    In any other thread."""
+    in_loop(partial(live.expect_next, following))
+    known = live.site.live.resources
+    expect_some(live, (key for key in following.resources if key not in known), in_loop)
+
+
+def expect_some(live: Live, keys: Iterable[bytes], in_loop: Callable[[Step], None]) -> None:
+    """As `expect_all`, these keys."""
+    for some in in_pieces(keys, KEYS_TOLD_AT_ONCE):
+        in_loop(partial(live.expect, some))
+
+
+def settle_all(live: Live, keys: Iterable[bytes], in_loop: Callable[[Step], None]) -> None:
+    """Have those of these keys be absent that lead nowhere, as `expect_all`."""
+    find = live.site.find
+    for gone in in_pieces((key for key in keys if find(key)[1] is None), KEYS_TOLD_AT_ONCE):
+        in_loop(partial(live.settle, gone))

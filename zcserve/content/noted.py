@@ -15,11 +15,13 @@ class Noted:
 
     laid     keys that lead elsewhere by now, and those whose files were to be looked at anew
     renewed  keys of what requests found newer; in order
+    is_building  what is made takes the place of what is served, as soon as it is made
     """
 
-    __slots__ = ("laid", "renewed")
+    __slots__ = ("is_building", "laid", "renewed")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_building: bool = True) -> None:
+        self.is_building = is_building
         self.laid: Shards[bytes, bool] = Shards()
         self.renewed: dict[bytes, None] = {}
 

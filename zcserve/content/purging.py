@@ -2,7 +2,7 @@
 
     soft  what is resident is put in doubt: it is compared with its file in the background, by content, as after a
           change of which ctime alone tells (cache/doubt.py), and replaced where it is another, by a patch. Meanwhile it
-          serves. Without a watcher the next generation is built, which shares what is the same
+          serves. Without a watcher the next generation is built, which shares what is the same; so is what is prepared
     hard  what is resident is dropped at once, and the next request loads the file anew; what is pinned is loaded at
           once. When that is told, no lane sends from the old memory any more, but for answers that were begun
 
@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 
 from zcserve.cache.crew import beat
 from zcserve.cache.doubt import put_in_doubt
@@ -34,6 +35,7 @@ from zcserve.content.builder import Builder, ClosingError
 from zcserve.content.jobs import Jobs
 from zcserve.content.live import Live
 from zcserve.content.patches import Patches
+from zcserve.content.preparing import Preparing
 from zcserve.content.releases import Releases
 from zcserve.content.warming import Warming, Warmth
 from zcserve.errors import NotNowError
@@ -154,6 +156,7 @@ class Purging:
         patches: Patches,
         releases: Releases,
         warming: Warming,
+        preparing: Preparing,
         purge_results: PurgeResults | None,
     ) -> None:
         """`purge_results` is the application's, if it keeps any."""
@@ -165,6 +168,7 @@ class Purging:
         self._patches = patches
         self._releases = releases
         self._warming = warming
+        self._preparing = preparing
         self._purge_results = purge_results
         self._purges: deque[_Purge] = deque()  # the first is under way
 
@@ -244,7 +248,7 @@ class Purging:
         if self._live.watcher is None:
             while pieces:
                 self._doubt(one, pieces.popleft())
-            self._live.after_flip(partial(self._jobs.when_passed, partial(self._end, one)))
+            self._live.after_flip(partial(self._have, one, partial(self._doubt_prepared, one)))
             self._releases.ask()
         else:
             self._doubt_on(one, pieces)
@@ -252,10 +256,28 @@ class Purging:
     def _doubt_on(self, one: _Purge, pieces: deque[list[bytes]]) -> None:
         """Put the next piece in doubt, and the others when what came of it is served."""
         if not pieces:
-            self._jobs.when_passed(partial(self._end, one))
+            self._doubt_prepared(one)
         else:
             self._doubt(one, pieces.popleft())
             self._patches.when_known(partial(self._have, one, partial(self._doubt_on, one, pieces)))
+
+    def _doubt_prepared(self, one: _Purge) -> None:
+        """And what the prepared generation alone has: it is prepared again, which compares."""
+        generation = self._site.prepared
+        has_any = False
+        if generation is not None:
+            for keys in _pieces(one.aim, (generation,), DOUBTED_AT_ONCE):
+                for each in self._content(one, generation, keys):
+                    has_any = True
+                    _put_in_doubt(each)
+                    if each.body is not None:
+                        one.purged.purged += 1
+                        one.purged.bytes += each.size
+        end = partial(self._jobs.when_passed, partial(self._end, one))
+        if has_any:
+            self._preparing.prepare_again(end)
+        else:
+            end()
 
     def _doubt(self, one: _Purge, keys: list[bytes]) -> None:
         watcher, now = self._live.watcher, time.monotonic()
@@ -306,11 +328,14 @@ class Purging:
         self._jobs.when_passed(partial(self._end, one))
 
     def _content(self, one: _Purge, generation: Generation, keys: Iterable[bytes]) -> Iterator[Entry]:
-        """All that has content of the files at these keys. Counts the files."""
-        live = self._site.live.resources
+        """All that has content of the files at these keys, but for what a generation that is looked at before has.
+        Counts the files."""
+        before = [
+            known.resources.get for known in takewhile(lambda known: known is not generation, self._site.generations)
+        ]
         for key in keys:
             entry = generation.resources.get(key)
-            if not isinstance(entry, Entry) or (generation is not self._site.live and live.get(key) is entry):
+            if not isinstance(entry, Entry) or any(find(key) is entry for find in before):
                 continue
             one.purged.matched += entry.key == key or not one.aim.takes(entry.key)
             if not one.aim.takes_another(key, entry):

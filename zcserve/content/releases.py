@@ -6,7 +6,7 @@ In the builder's thread, but for the last step before a flip, which is the patch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from itertools import chain
 from math import inf
@@ -18,16 +18,17 @@ from zcserve.cache.index import Generation
 from zcserve.cache.loader import call
 from zcserve.cache.naming import directory_of, keys_of
 from zcserve.cache.pairing import entry_at
-from zcserve.cache.preload import Preloaded, preload, retire
-from zcserve.cache.shards import Shards, in_pieces, marked
+from zcserve.cache.preload import Preloaded, retire, survey
+from zcserve.cache.shards import Shards, marked
 from zcserve.cache.watcher import Watcher
 from zcserve.config.table import Config
 from zcserve.config.units import counted
-from zcserve.content.builder import Builder, Built, ClosingError
+from zcserve.content.builder import Builder, Built, ClosingError, look_again
 from zcserve.content.jobs import Counters, Jobs, PausedError
-from zcserve.content.live import Live
+from zcserve.content.live import Live, Step, expect_all, expect_some, settle_all
 from zcserve.content.merging import difference
 from zcserve.content.noted import Noted
+from zcserve.content.preparing import Preparing
 from zcserve.content.renewals import Renewals
 from zcserve.content.told import report_problems, resident, warn_of_memory
 from zcserve.errors import UsageError
@@ -44,10 +45,7 @@ FLIPS_MAX = 100
 # A reload that failed is tried again after so long, then after twice as long each time, up to this.
 TRIED_AGAIN_AFTER_S = 1.0
 TRIED_AGAIN_MAX_S = 60.0
-# So many keys that come or go are told to the front in one step of the loop: a millisecond where its set just grew.
-KEYS_TOLD_AT_ONCE = 500
 
-Step: TypeAlias = Callable[[], None]
 Told: TypeAlias = Callable[[str], object]
 
 
@@ -66,6 +64,7 @@ class Releases:
         jobs: Jobs,
         renewals: Renewals,
         counters: Counters,
+        preparing: Preparing,
         report: Preloaded,
     ) -> None:
         self.due = inf
@@ -79,6 +78,7 @@ class Releases:
         self._jobs = jobs
         self._renewals = renewals
         self._counters = counters
+        self._preparing = preparing
         self._is_asked = False
         self._waiting: list[Told] = []  # for what is built next
         self._tried_again_after = 0.0
@@ -159,7 +159,7 @@ class Releases:
             return False
         changed = Shards[bytes, bool]()
         changed.update(marked(difference(last, built.generation)))
-        self._expect(built.generation, call)
+        expect_all(self._live, built.generation, call)
         over = self._live.flip(built, changed) or []
         if watcher is not None:
             watcher.close()
@@ -205,19 +205,24 @@ class Releases:
         """The next generation, flipped to; which keys lead elsewhere than in the `last`, or perhaps do; whose time is
         over."""
         for left in reversed(range(BUILDS_MAX)):
-            built = self._builder.build(last=last)
+            built = self._preparing.claim() or self._builder.build(last=last)
             try:
                 changed = self._caught_up(built, last)
-                changed.update(marked(difference(last, built.generation)))
-                changed.update(self._caught_up(built, last))
+                if self._preparing.has(built):
+                    changed.update(built.changed)
+                else:
+                    changed.update(marked(difference(last, built.generation)))
+                    changed.update(self._caught_up(built, last))
                 if not built.is_lost or not left:
                     flip = partial(self._catch_up_and_flip, built, changed, noted)
                     return built, changed, self._jobs.in_patches(flip)
             except BaseException:
-                self._close_unless_live(built.watcher)
+                if not self._preparing.has(built):
+                    self._close_unless_live(built.watcher)
                 raise
-            self._close_unless_live(built.watcher)
-            retire(built.generation, last, self._loader)
+            if not self._preparing.has(built):
+                self._close_unless_live(built.watcher)
+                retire(built.generation, last, self._loader)
         raise AssertionError
 
     def _close_unless_live(self, watcher: Watcher | None) -> None:
@@ -229,29 +234,34 @@ class Releases:
         """Have what was built catch up with what has changed since, until that is nothing; the keys."""
         keys: Shards[bytes, bool] = Shards()
         for _ in range(CATCH_UPS_MAX):
-            caught = self._builder.catch_up(built, last)
+            caught = self._builder.catch_up(built, last, self._expected_by(built))
             self._builder.forget_unless_in(last, caught.unneeded)
             keys.update(caught.keys)
             if not caught.keys:
                 break
         return keys
 
-    def _expect(self, following: Generation, in_loop: Callable[[Step], None]) -> None:
-        """Have the front know the keys of the generation that is about to be live. Nothing is patched meanwhile."""
-        in_loop(partial(self._live.expect_next, following))
-        known = self._site.live.resources
-        for keys in in_pieces((key for key in following.resources if key not in known), KEYS_TOLD_AT_ONCE):
-            in_loop(partial(self._live.expect, keys))
+    def _expected_by(self, built: Built) -> Callable[[Iterable[bytes]], None]:
+        """What is told of keys before what was built has them: where it answers already, the front hears of them."""
+
+        def expect(keys: Iterable[bytes]) -> None:
+            if built.generation is self._site.prepared:
+                expect_some(self._live, keys, self._jobs.in_loop)
+
+        return expect
 
     def _catch_up_and_flip(self, built: Built, changed: Shards[bytes, bool], noted: Noted) -> list[Generation]:
         """In the patches' thread: catch up with the rest, and flip. The generations whose time is over."""
         if self._renewals.is_paused:
             raise PausedError
-        caught = self._builder.catch_up(built, self._site.live)
+        if built.noted is not None:
+            changed.update(marked(look_again(built, built.noted.take())))
+        caught = self._builder.catch_up(built, self._site.live, self._expected_by(built))
         changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
         changed.update(noted.laid)
-        self._expect(built.generation, self._jobs.in_loop)
+        if not self._preparing.has(built):  # whose keys were expected when it was prepared
+            expect_all(self._live, built.generation, self._jobs.in_loop)
         self._live.note_keys(changed, but=noted)  # before the flip, and not in it: it is short
         for left in reversed(range(FLIPS_MAX)):
             self._renew_too(built.generation, changed, noted.renewed)
@@ -289,20 +299,23 @@ class Releases:
     ) -> None:
         """After a flip: let go of what is not needed any more, and tell. The loop makes its steps by `in_loop`."""
         generation, report = built.generation, built.report
+        if is_prepared := self._preparing.flipped(built):
+            settle_all(self._live, changed, in_loop)  # what it had, and has no more
+            self._builder.tell_of_globs(generation)
+            report = survey(generation)  # what was resident may have been evicted
         self._loader.variants.follow(generation)
         self._store.count_index(self._site.id, generation.index_bytes)
         self._retire(over, in_loop, None if self._config.keep_generations else changed)
         if report.left_out:
             for old in self._site.generations[1:]:
                 retire(old, generation, self._loader)  # reachable still, but the new content needs the room
-            report = preload(
-                generation, self._loader, heat=self._site.heat
-            )  # where the last generation was, there is room now
+            report = self._builder.load(generation)  # where the last generation was, there is room now
         self.report = report
         self._counters.flips += 1
         self._counters.live_since = time.time()
         files, paths = counted(report.files - report.variants, "file"), counted(len(changed), "path")
-        _log.info("%sreloaded: %s, %s changed or gone, %s", self._site.label, files, paths, resident(report))
+        how = "flipped to the prepared release" if is_prepared else "reloaded"
+        _log.info("%s%s: %s, %s changed or gone, %s", self._site.label, how, files, paths, resident(report))
         report_problems(generation.problems)
         warn_of_memory(self._store, report)
         self.tidy_variants()
@@ -327,8 +340,7 @@ class Releases:
         generation, *older = self._site.generations
         for old in over:
             known = keys if keys is not None else chain.from_iterable(old.keys_in_pieces())
-            for gone in in_pieces((key for key in known if self._site.find(key)[1] is None), KEYS_TOLD_AT_ONCE):
-                in_loop(partial(self._live.settle, gone))
+            settle_all(self._live, known, in_loop)
         kept = {id(entry) for old in older for entry in old.entries()}
         for old in over:
             for key in keys if keys is not None else chain.from_iterable(old.keys_in_pieces()):

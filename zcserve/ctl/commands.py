@@ -1,7 +1,8 @@
 """What there is to say to a node: views and verbs, and the flags of each. Data alone.
 
 A verb's flags are made from its words (admin/words.py): a switch for what is true or false, a flag with a value for the
-rest, and for each choice of a word a flag of its own, too (`--mode hard` is `--hard`). One word may be an operand.
+rest, and for each choice of a word a flag of its own, too (`--mode hard` is `--hard`). One word may be an operand, and
+what may be null has a flag that says so.
 """
 
 from __future__ import annotations
@@ -68,9 +69,8 @@ class Command(NamedTuple):
             return ()
         found: dict[str, Flag] = {}
         for name, word in self.wording.words.items():
-            if not word.operand:
-                for flag in _flags_of(name, word):
-                    found.setdefault(flag.flag, flag)
+            for flag in _flags_of(name, word):
+                found.setdefault(flag.flag, flag)
         return tuple(found.values())
 
     def operand(self) -> tuple[str, Word] | None:
@@ -129,6 +129,10 @@ COMMANDS = {command.name: command for command in (*VIEWS, *map(verb, WORDINGS))}
 
 def _flags_of(name: str, word: Word) -> Iterator[Flag]:
     flag = "--" + name.replace("_", "-")
+    if word.null:
+        yield Flag("--" + word.null, name, word.null_help, value=None)
+    if word.operand:
+        return
     if word.type is bool:
         off = word.default is True
         yield Flag("--no-" + flag[2:] if off else flag, name, word.help, value=not off)

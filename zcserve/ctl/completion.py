@@ -40,7 +40,7 @@ def lines(server: Sequence[Flag]) -> tuple[Line, ...]:
     found = []
     for command in COMMANDS.values():
         operand = command.operand()
-        is_file = operand is not None and operand[1].is_lines
+        is_file = operand is not None and (operand[1].is_lines or operand[1].operand in _OF_FILES)
         choices = tuple((choice, "") for choice in operand[1].choices) if operand is not None else ()
         found.append(Line(("ctl", command.name), (*COMMON, *command.flags()), choices, takes_files=is_file))
     verbs = tuple((command.name, command.help) for command in COMMANDS.values())

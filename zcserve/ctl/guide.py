@@ -54,6 +54,8 @@ def _usage(command: Command) -> str:
         return command.name
     word = operand[1]
     text = f"{word.operand}{'...' if word.type is list and not word.is_lines else ''}"
+    if word.null:
+        text = f"{text}|--{word.null}"
     return f"{command.name} {f'[{text}]' if word.optional else text}"
 
 

@@ -137,8 +137,12 @@ def _bodies_of(command: Command, words: dict[str, Any], operands: list[str]) -> 
             operands = [line for file in operands for line in _lines_of(file)]
         elif word.type is not list and len(operands) > 1:
             raise UsageError(f"unexpected argument {operands[1]!r}: {command.name} takes one {word.operand}")
+        if name in words:
+            raise UsageError(f"{command.name} takes {word.operand} or --{word.null}, not both")
         words[name] = operands if word.type is list else operands[0]
     try:
+        if operand is not None and operand[1].null and operand[0] not in words:
+            raise VerbError(400, f"{command.name} needs {operand[1].operand} or --{operand[1].null}")
         command.wording.check(words)
     except VerbError as error:
         raise UsageError(f"{error} (zcserve ctl {command.name} --help)") from None

@@ -262,7 +262,7 @@ class Explainer:
             self._list(told, site, found, fields, method, is_private=bool(asks))
             return
         stored = found if isinstance(found, Stored) else Stored(*found)
-        told.answer = _which(stored.entry, key, trail, is_old=stored.generation is not site.live)
+        told.answer = _which(stored.entry, key, trail, _whence(site, stored.generation))
         self._represent(told, site, stored, fields, method, is_private=bool(asks))
 
     def _represent(
@@ -395,7 +395,16 @@ def _rule(action: Action) -> str:
     return f"{rule.where}: {rule.pattern.text}{target}, {rule.status}{', with force' if rule.force else ''}"
 
 
-def _which(base: Entry, key: bytes, trail: Trail, *, is_old: bool) -> str:
+def _whence(site: Site, generation: Generation) -> str:
+    """Which generation a file is of, where that is not the live one."""
+    if generation is site.live:
+        return ""
+    if generation is site.prepared:
+        return ", which the live generation lacks: it is of the prepared one"
+    return ", which the live generation has no more"
+
+
+def _which(base: Entry, key: bytes, trail: Trail, whence: str) -> str:
     """What leads to a file."""
     if trail.action is not None:
         return "a rewrite" if trail.action.status == 200 else "a page for an error"
@@ -406,7 +415,7 @@ def _which(base: Entry, key: bytes, trail: Trail, *, is_old: bool) -> str:
         kind = "a file by a clean URL"
     elif key.endswith(b"/"):
         kind = "the index of a directory"
-    return kind + (", which the live generation has no more" if is_old else "")
+    return kind + whence
 
 
 def _what(answer: Reply, trail: Trail, site: Site, key: bytes) -> str:

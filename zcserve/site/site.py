@@ -47,8 +47,9 @@ class Site:
     account      what its requests are counted for (accounts.py)
     log          writes a line of its own access log, or none where it has none; None: the server's log has its lines
     live         the generation that is served
-    generations  that one, and behind it the older ones that are still reachable, youngest first; each `until` a time
-                 of the loop
+    prepared     the generation of a release that is to be the live one, loaded before it is; None: none is prepared
+    older        generations that are still reachable, youngest first; each `until` a time of the loop
+    generations  all of these, in the order in which a key is looked for: the live one, the prepared one, the older ones
     pins         what is never evicted
     heat         how hot its files are
     application  answers what no file does; None: nothing
@@ -62,7 +63,7 @@ class Site:
 
     __slots__ = (
         "account", "application", "generations", "heat", "hits", "id", "is_nowhere", "listings", "live", "log",
-        "misses", "name", "names", "pins", "refuse", "sampler",
+        "misses", "name", "names", "older", "pins", "prepared", "refuse", "sampler",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,8 @@ class Site:
         self.names = names
         self.is_nowhere = is_nowhere
         self.live = live
+        self.prepared: Generation | None = None
+        self.older: tuple[Generation, ...] = ()
         self.generations: tuple[Generation, ...] = (live,)
         self.pins = pins if pins is not None else Pinned(())
         self.heat = heat if heat is not None else Heat()
@@ -108,9 +111,17 @@ class Site:
         return len(self.live.resources)
 
     def serve(self, live: Generation, older: Sequence[Generation] = ()) -> None:
-        """From now on this generation is the live one, and these are still reachable."""
-        self.generations = (live, *older)
-        self.live = live
+        """From now on this generation is the live one, and these are still reachable. What is prepared stays so, unless
+        it is this one."""
+        self._arrange(live, None if self.prepared is live else self.prepared, tuple(older))
+
+    def prepare(self, following: Generation | None) -> None:
+        """From now on this generation has what the live one lacks, before the older ones; None: none has."""
+        self._arrange(self.live, following, self.older)
+
+    def _arrange(self, live: Generation, prepared: Generation | None, older: tuple[Generation, ...]) -> None:
+        self.generations = (live, *older) if prepared is None else (live, prepared, *older)
+        self.prepared, self.older, self.live = prepared, older, live
 
     # --- what a request asks ------------------------------------------------------------------------------
 
@@ -120,15 +131,20 @@ class Site:
         return resource if isinstance(resource, Entry) else None
 
     def find(self, key: bytes) -> Found:
-        """What a key leads to: an older generation's where the live one has nothing."""
+        """What a key leads to: where the live generation has nothing, the prepared one's, or an older one's. But what a
+        rule of its own has another answer for (403!) is hidden, as where that one is live."""
         live = self.live
         resource = live.resources.get(key)
         if resource is None or isinstance(resource, STANDS_BACK):
             if live.root.rules.clean_urls and (page := live.resources.get(key + b".html")) is not None:
                 return live, page
             for old in self.generations[1:] if resource is None else ():
-                if (kept := old.resources.get(key)) is not None and not isinstance(kept, STANDS_BACK):
-                    return old, kept
+                rules, kept = old.root.rules, old.resources.get(key)
+                if kept is None and rules.clean_urls:
+                    kept = old.resources.get(key + b".html")
+                if kept is None or isinstance(kept, STANDS_BACK) or rules.forced(key, None) is not None:
+                    continue
+                return old, kept
         return live, resource
 
     def asks(self, key: bytes) -> Protection | None:
