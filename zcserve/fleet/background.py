@@ -1,0 +1,40 @@
+"""Work that blocks, in a thread of its own, waited for by asyncio.
+
+The thread does not keep the process from ending, which the threads of asyncio's own pool do: a request to a server that
+hangs would keep an agent alive that was told to end. What waits can give up at any time; the work then ends by itself,
+by a limit of its own, and nothing hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from zcserve import threads
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T], name: str) -> T:
+    """What the work gives, or raises. Raises NoThreadError, too."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[T] = loop.create_future()
+
+    def settle(tell: Callable[[], object]) -> None:
+        if not ended.done():
+            tell()
+
+    def run() -> None:
+        try:
+            found = work()
+            tell: Callable[[], object] = lambda: ended.set_result(found)  # noqa: E731
+        except BaseException as error:
+            raised = error
+            tell = lambda: ended.set_exception(raised)  # noqa: E731
+        with suppress(RuntimeError):  # the loop is closed: the agent has ended
+            loop.call_soon_threadsafe(settle, tell)
+
+    threads.start(run, name)
+    return await ended
