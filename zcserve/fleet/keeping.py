@@ -61,6 +61,10 @@ class Kept:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, name))
 
+    def newest(self, folder: str) -> list[str]:
+        """As `names`, the one that was written last first. Raises OSError."""
+        return sorted(self.names(folder), key=lambda name: -os.stat(os.path.join(self.path, name)).st_mtime_ns)
+
     def names(self, folder: str) -> list[str]:
         """Of the files in a folder of it, in order, without those that were never complete. Raises OSError."""
         with suppress(FileNotFoundError):

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from zcserve.ctl.client import Node, NodeError, ask
 from zcserve.errors import ZcserveError
 from zcserve.fleet.messages import Command
+from zcserve.log import Log
+
+_log = Log(__name__)
 
 # How long the server may take, in seconds. /stats is made by its loop within milliseconds, by a node that is overloaded
 # within seconds. A release of 100 GB is read within 20 minutes by a disk of 100 MB/s. A flip to what is prepared takes
@@ -78,7 +81,7 @@ class LocalServer:
         if found is None:
             raise ServerError(f"the server has no site {self._site}; it has {', '.join(map(str, names))}")
         if found.get("directory") is None:
-            raise ServerError("the server does not tell which directory it serves: it is of a version before the agent's")
+            raise ServerError("the server does not tell which directory it serves: it is older than this agent")
         self._own_site = found["name"] if len(sites) > 1 else None
         prepared = found.get("prepared")
         return Seen(
@@ -94,7 +97,7 @@ class LocalServer:
         told = self._tell("prepare", {"root": directory}, PREPARE_S)
         if told["problems"]:
             named = ", ".join(f"{one['path']} ({one['why']})" for one in told["problems_named"][:3])
-            raise ServerError(f"the server does not serve {told['problems']} of the files as they lie there: {named}")
+            _log.warning("%d files of %s are not served as they lie there: %s", told["problems"], directory, named)
         return float(told["share"])
 
     def drop(self) -> None:

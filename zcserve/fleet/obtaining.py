@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from zcserve.config.units import counted, size_text
-from zcserve.errors import ZcserveError, reason_of
+from zcserve.errors import UsageError, ZcserveError, reason_of
 from zcserve.fleet.background import in_thread
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.fetching import PARALLEL, Fetch, FetchError, Progress
@@ -125,7 +125,7 @@ class Obtaining:
                 done = Fetch(manifest, source, self._folders, read=Manifest.parse, pace=pace, on_progress=tell).run()
             finally:
                 source.close()
-        except FetchError as error:
+        except (FetchError, UsageError) as error:
             raise ObtainError(f"release {release.sequence} is not fetched: {error}") from None
         except OSError as error:
             raise ObtainError(f"release {release.sequence} is not fetched: {reason_of(error)}") from None
