@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import os
-from collections.abc import Mapping
-from contextlib import closing
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import pytest
+
+from tests.support.command import Command as Process
 from tests.support.releases import release_of
+from tests.support.waiting import wait_until
+from zcserve.config.addresses import UnixAddress
+from zcserve.ctl.client import Node, ask
 from zcserve.fleet.manifest import Manifest
 from zcserve.fleet.messages import Command, Desired, Release, State
 
@@ -81,3 +92,113 @@ class Operator:
         status, answer = self.ask("GET", f"state{query}")
         assert status in (200, 204), answer
         return State.parse(answer) if status == 200 else None
+
+    def wait(self, is_so: Callable[[State], object], within_s: float = 60.0) -> State:
+        """The first state of which this is true, by long waits as an operator has them."""
+        until, query = time.monotonic() + within_s, ""
+        while (left_s := until - time.monotonic()) > 0:
+            if state := self.state(query):
+                if is_so(state):
+                    return state
+                query = f"?after={state.number}&boot={state.boot}&wait={left_s:.3f}"
+            else:
+                query = query or f"?after=0&wait={left_s:.3f}"
+        pytest.fail(f"no such state within {within_s} s; the last one is {self.state()}")
+
+
+class FleetNode:
+    """A server and its agent, each a process. To be closed.
+
+    flags  of the agent besides those that it needs
+    """
+
+    def __init__(self, where: Path, *flags: str, node: str = "n1") -> None:
+        where.mkdir(parents=True, exist_ok=True)
+        self.where = where
+        self.releases = where / "releases"
+        self.socket = where / "admin"
+        (where / "token").write_text(TOKEN + "\n")
+        self.flags: tuple[str, ...] = ("node", "--site", "www", "--node", node, "--listen", "127.0.0.1:0")
+        self.flags += ("--token-file", str(where / "token"), "--server", f"unix:{self.socket}")
+        self.flags += ("--releases", str(self.releases), *flags)
+        self.server: Process | None = None
+        self.agent: Process | None = None
+        self._count = 0
+
+    def start_agent(self) -> Operator:
+        """Start it, and what it is asked by."""
+        self._count += 1
+        self.agent = Process(self.flags, {}, self.where / f"out-{self._count}")
+        return Operator(int(self.heard(r"is heard at 127\.0\.0\.1:(\d+)")))
+
+    def heard(self, pattern: str) -> str:
+        """What the pattern's group matches in the agent's log, once it is there."""
+        agent = self.agent
+        assert agent is not None
+        found = wait_until(lambda: next((m for line in agent.lines if (m := re.search(pattern, line))), None), 60.0)
+        return found[1] if found.groups() else found[0]
+
+    def start_server(self) -> None:
+        """Start it, and wait until it serves; `releases/current` leads somewhere by then."""
+        self._count += 1
+        argv = ("--root", str(self.releases / "current"), "--port", "0", "--admin", f"unix:{self.socket}")
+        self.server = Process(argv, {}, self.where / f"out-{self._count}")
+        self.server.wait_ready()
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """What a client gets of the server."""
+        assert self.server is not None
+        with closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def stats(self) -> Any:
+        """What the server tells."""
+        return json.loads(ask(Node(UnixAddress(str(self.socket)), timeout_s=60.0), "/stats").body)
+
+    def kill(self, process: Process | None) -> None:
+        """SIGKILL, and nothing else."""
+        assert process is not None
+        process.process.kill()
+        process.wait()
+        process.end()
+
+    def close(self) -> None:
+        for process in (self.agent, self.server):
+            if process is not None:
+                with suppress(ProcessLookupError):
+                    process.process.send_signal(signal.SIGCONT)
+                process.end()
+
+
+class HeldOrigin:
+    """An origin that holds back each file until it is let go, and then gives files of a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.go = threading.Event()
+        self.asked: list[str] = []
+        origin = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args: Any) -> None:
+                super().__init__(*args, directory=str(root))
+
+            def do_GET(self) -> None:
+                origin.asked.append(self.path)
+                origin.go.wait(60)
+                with suppress(OSError):
+                    super().do_GET()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.go.set()
+        self._server.shutdown()
+        self._server.server_close()

@@ -22,6 +22,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -31,6 +32,7 @@ from zcserve.errors import ZcserveError, reason_of
 from zcserve.fleet import backoff
 from zcserve.fleet.background import in_thread
 from zcserve.fleet.bus import BusError, NodeBus
+from zcserve.fleet.exits import Exits
 from zcserve.fleet.folders import CURRENT, FolderError, Folders
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.local_server import LocalServer, Seen, ServerError
@@ -61,16 +63,21 @@ from zcserve.fleet.node_words import (
     Warm,
 )
 from zcserve.fleet.obtaining import ObtainError, Obtaining
+from zcserve.fleet.standby import Standby
 from zcserve.log import Log
 
 _log = Log(__name__)
 
 MEMORY = "memory.json"
-# How often the server is looked at, in seconds: so late it is known at most that it is another process. It costs the
-# agent 1 ms, and the server 0.3.
-LOOK_EVERY_S = 5.0
+# How often the server is looked at, in seconds: so late it is known at most that an operator has told it something, or
+# that another process has taken over. That a process has ended is heard at once.
+LOOK_EVERY_S = 10.0
 # The same while the server is away or starts: it has nothing else to do for the agent.
 LOOK_SOON_S = 0.5
+# Between two looks at the least: what happens at once is looked at once.
+LOOK_GAP_S = 0.1
+# A purge that comes while the server is away waits so long for it, in seconds, before it has failed: it may just start.
+ERRAND_WAITS_S = 2.0
 # Purges and warmings that the server has at once; it has room for 32 verbs.
 ERRANDS_MAX = 8
 
@@ -90,6 +97,7 @@ class Agent:
         obtaining: Obtaining,
         folders: Folders,
         kept: Kept,
+        standby: Standby,
         *,
         keep_count: int,
         keep_age_s: float,
@@ -101,6 +109,7 @@ class Agent:
         self._obtaining = obtaining
         self._folders = folders
         self._kept = kept
+        self._standby = standby
         self._keep = (keep_count, keep_age_s)
         self._on_turn = on_turn
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -112,6 +121,8 @@ class Agent:
         self._to_report: State | None = None
         self._has_report = asyncio.Event()
         self._look_now = asyncio.Event()
+        self._exits = Exits(self._look_now.set)
+        self._is_there = asyncio.Event()  # the server has answered the last look
         self._seen: Seen | None = None
         self._steps = 0  # how many have begun or ended that change what the server has
         self._tasks: asyncio.TaskGroup
@@ -129,6 +140,7 @@ class Agent:
                     for action in self._machine.on(event, time.monotonic()):
                         await self._do(action)
         finally:
+            self._exits.close()
             await self._bus.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -211,7 +223,7 @@ class Agent:
         else:
             _log.info("release %d is prepared: %.0f%% of it in memory", release.sequence, 100 * share)
             if self._seen is not None:
-                self._seen = self._seen._replace(prepared=self._folders.path_of(release.tree))
+                self._seen = self._seen._replace(prepared=os.path.realpath(self._folders.path_of(release.tree)))
             self._tell(Prepared(release, share))
         finally:
             self._steps += 1
@@ -234,6 +246,7 @@ class Agent:
             _log.info("release %d is live, %.0f ms after the flip began", release.sequence, took_ms)
             self._seen = seen
             self._tell(Flipped(release, seen.share))
+            self._look_now.set()
             self._begin(self._collect())
         finally:
             self._steps += 1
@@ -289,6 +302,9 @@ class Agent:
 
     async def _errand(self, command: Command, work: Callable[[Command], None]) -> None:
         async with self._errands:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ERRAND_WAITS_S):
+                    await self._is_there.wait()
             try:
                 await in_thread(partial(work, command), command.op)
             except ServerError as error:
@@ -360,20 +376,24 @@ class Agent:
             try:
                 seen = await in_thread(self._server.look, "look")
                 told, trouble = trouble, ""
+                self._is_there.set()
+                self._exits.follow(seen.process[0])
                 if told:
                     _log.info("the server is back")
                 if steps == self._steps:
                     self._on_seen(seen)
+                await in_thread(partial(self._standby.look, seen), "standby")
             except ServerError as error:
                 if str(error) != trouble:
                     trouble = str(error)
-                    _log.warning("%s; it is asked again, and serves what it has without the agent", trouble)
+                    _log.warning("the agent cannot reach its server, and asks it again: %s", trouble)
                 self._seen = None
+                self._is_there.clear()
             wait_s = LOOK_SOON_S if trouble else LOOK_EVERY_S
             try:
                 async with asyncio.timeout(wait_s):
                     await self._look_now.wait()
-                await asyncio.sleep(LOOK_SOON_S)
+                await asyncio.sleep(LOOK_GAP_S)
             except TimeoutError:
                 pass
 

@@ -13,12 +13,19 @@ from contextlib import suppress
 from typing import TypeVar
 
 from zcserve import threads
+from zcserve.errors import NoThreadError
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+# How long it is before a thread that could not be had is asked for again, in seconds.
+THREAD_AGAIN_S = 1.0
 
 T = TypeVar("T")
 
 
 async def in_thread(work: Callable[[], T], name: str) -> T:
-    """What the work gives, or raises. Raises NoThreadError, too."""
+    """What the work gives, or raises. Where no thread can be had, it waits for one."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[T] = loop.create_future()
 
@@ -36,5 +43,11 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
         with suppress(RuntimeError):  # the loop is closed: the agent has ended
             loop.call_soon_threadsafe(settle, tell)
 
-    threads.start(run, name)
-    return await ended
+    while True:
+        try:
+            threads.start(run, name)
+        except NoThreadError as error:
+            _log.warning("%s", error)
+            await asyncio.sleep(THREAD_AGAIN_S)
+        else:
+            return await ended

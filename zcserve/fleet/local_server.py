@@ -11,7 +11,7 @@ import os
 from typing import Any, NamedTuple
 
 from zcserve.ctl.client import Node, NodeError, ask
-from zcserve.errors import ZcserveError
+from zcserve.errors import ZcserveError, line_of
 from zcserve.fleet.messages import Command
 from zcserve.log import Log
 
@@ -73,6 +73,12 @@ class LocalServer:
     def look(self) -> Seen:
         """Raises ServerError."""
         told = self._answer("/stats", None, LOOK_S)
+        try:
+            return self._seen(told)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(f"the server does not tell what an agent needs: {line_of(error)}") from None
+
+    def _seen(self, told: Any) -> Seen:
         sites = told.get("sites") or []
         if not sites:
             raise ServerError("the server starts: it does not serve yet", is_early=True)
@@ -80,8 +86,6 @@ class LocalServer:
         found = next((site for site in sites if site["name"] == self._site), sites[0] if len(sites) == 1 else None)
         if found is None:
             raise ServerError(f"the server has no site {self._site}; it has {', '.join(map(str, names))}")
-        if found.get("directory") is None:
-            raise ServerError("the server does not tell which directory it serves: it is older than this agent")
         self._own_site = found["name"] if len(sites) > 1 else None
         prepared = found.get("prepared")
         return Seen(
@@ -107,6 +111,14 @@ class LocalServer:
     def reload(self) -> None:
         """Have it serve what its root leads to now. Raises ServerError."""
         self._tell("reload", {"wait": True}, RELOAD_S, of_site=False)
+
+    def drain(self) -> None:
+        """Have it answer all, and be not ready. Raises ServerError."""
+        self._tell("drain", {}, DROP_S, of_site=False)
+
+    def undrain(self) -> None:
+        """Have it be as before. Raises ServerError."""
+        self._tell("undrain", {}, DROP_S, of_site=False)
 
     def purge(self, command: Command) -> None:
         """Raises ServerError."""

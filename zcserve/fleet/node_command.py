@@ -28,7 +28,7 @@ from zcserve.config.units import parse_duration, parse_size
 from zcserve.ctl import arguments
 from zcserve.ctl.client import Node
 from zcserve.ctl.commands import NODE
-from zcserve.ctl.shell import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_WRONG_USE, complain, say
+from zcserve.ctl.shell import EXIT_DONE, EXIT_REFUSED, EXIT_WRONG_USE, complain, say
 from zcserve.ctl.whereabouts import node_of
 from zcserve.errors import UsageError, reason_of
 from zcserve.fleet import forms
@@ -45,6 +45,7 @@ from zcserve.fleet.node_memory import Memory
 from zcserve.fleet.node_state import NodeState
 from zcserve.fleet.obtaining import Obtaining
 from zcserve.fleet.signing import Keyring
+from zcserve.fleet.standby import Standby
 from zcserve.supervisor import tell_supervisor
 
 _log = log.Log(__name__)
@@ -112,8 +113,8 @@ def main(argv: Sequence[str]) -> int:
         except UsageError as error:
             _log.error("%s", error)
             return EXIT_WRONG_USE
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
+        except asyncio.CancelledError:  # it was told twice
+            return EXIT_DONE
         except BaseExceptionGroup as group:
             _log.error("the agent cannot go on: %s", reason_of(group.exceptions[0]), exc_info=group)
             return EXIT_REFUSED
@@ -183,14 +184,18 @@ async def _run(plan: Plan) -> int:
         folders = Folders(plan.releases)
         kept = Kept(folders.path)
         boot = secrets.token_hex(8)
+        server = LocalServer(plan.server, plan.site)
+        standby = Standby(folders, kept, server)
+        keyring, memory = _keyring_of(plan.keys), _memory_of(kept, plan.site)
         bus, listener = await _bus_of(plan, kept, boot)
         agent = Agent(
-            NodeState(plan.site, plan.node, boot, _memory_of(kept, plan.site)),
+            NodeState(plan.site, plan.node, boot, memory),
             bus,
-            LocalServer(plan.server, plan.site),
-            Obtaining(plan.site, folders, _keyring_of(plan.keys), plan.source, plan.rate),
+            server,
+            Obtaining(plan.site, folders, keyring, plan.source, plan.rate),
             folders,
             kept,
+            standby,
             keep_count=plan.keep_count,
             keep_age_s=plan.keep_age_s,
             on_turn=partial(tell_supervisor, "WATCHDOG=1", supervisor),
