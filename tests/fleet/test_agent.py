@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import resource
 import signal
 import socket
@@ -10,13 +12,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.fleet import FleetNode, HeldOrigin, Operator, build, release
+from tests.support.fleet import CLAIM, FakeServer, FleetNode, HeldOrigin, Operator, build, release
 from tests.support.waiting import wait_until
+from zcserve.fleet.agent import Agent
+from zcserve.fleet.folders import Folders
 from zcserve.fleet.http_listener import CONNECTIONS_MAX
-from zcserve.fleet.messages import Command, State, Trial
+from zcserve.fleet.http_node import HttpNodeBus
+from zcserve.fleet.http_shelf import Shelf
+from zcserve.fleet.keeping import Kept
+from zcserve.fleet.local_server import LocalServer
+from zcserve.fleet.manifest import Manifest
+from zcserve.fleet.messages import Command, Desired, State, Trial
+from zcserve.fleet.node_state import NodeState
+from zcserve.fleet.obtaining import Obtaining
+from zcserve.fleet.standby import Standby
 
 HEADERS = b"/a.css\n  Cache-Tag: style\n"
 # What is told to end ends within this, whatever it does: it takes 0.1 s.
@@ -213,3 +226,59 @@ def test_a_full_disk_is_told_and_the_node_goes_on_when_there_is_room(node: Fleet
     resource.prlimit(node.agent.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     operator.wait(is_live(1))
     assert node.get("/large") == (200, bytes(1 << 20))
+
+
+def test_a_flip_that_is_refused_leaves_current_where_it_was(tmp_path: Path) -> None:
+    """A release whose rules the server cannot read passes no preparation; one that a reload refuses goes back."""
+    fake = FakeServer()
+    releases = tmp_path / "releases"
+    first, second = (build(tmp_path / str(number), contents(number), number) for number in (1, 2))
+    paths = [str(releases.resolve() / manifest.tree) for manifest in (first, second)]
+
+    def reload(words: Any) -> tuple[int, Any]:
+        current = str((releases / "current").resolve())
+        if current == paths[1]:
+            return 500, {"error": "the reload failed, the old content goes on: line 3"}
+        fake.serve(current)
+        return 200, {"reloaded": True}
+
+    async def run() -> State:
+        folders, kept = Folders(releases), Kept(str(releases))
+        server = LocalServer(fake.node, "www")
+        standby = Standby(folders, kept, server)
+        shelf = Shelf(kept, "www", 0.0)
+        bus = HttpNodeBus(shelf)
+        obtaining = Obtaining("www", folders, None)
+        machine = NodeState("www", "n1", "the-boot")
+        agent = Agent(machine, bus, server, obtaining, folders, kept, standby, keep_count=0, keep_age_s=0.0)
+        fake.serve(str((releases / "current").resolve()))
+        task = asyncio.create_task(agent.run())
+        shelf.give("r", CLAIM, 60.0, 0.0, renew=False)
+
+        async def desire(edition: int, manifest: Manifest, is_so: Callable[[State], object]) -> State:
+            shelf.put_manifest(manifest.digest, manifest.to_bytes())
+            where = tmp_path / str(manifest.sequence)
+            await bus.put_desired(Desired("www", edition, release(manifest, where)), CLAIM)
+            while bus.state is None or not is_so(bus.state):
+                await bus.has_state.wait()
+            return bus.state
+
+        async with asyncio.timeout(60):
+            await desire(1, first, is_live(1))
+            state = await desire(2, second, lambda state: state.error)
+            task.cancel()
+            await asyncio.wait((task,))
+        kept.close()
+        return state
+
+    try:
+        fake.answers = {
+            verb: (200, {"share": 1.0, "problems": 0}) for verb in ("/prepare", "/drain", "/undrain", "/purge")
+        }
+        fake.answers["/reload"] = reload
+        state = asyncio.run(run())
+    finally:
+        fake.close()
+    assert "the reload failed" in state.error
+    assert (state.live and state.live.sequence, state.stage) == (1, "preparing")
+    assert os.path.realpath(releases / "current") == paths[0]

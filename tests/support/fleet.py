@@ -21,7 +21,7 @@ import pytest
 from tests.support.command import Command as Process
 from tests.support.releases import release_of
 from tests.support.waiting import wait_until
-from zcserve.config.addresses import UnixAddress
+from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.ctl.client import Node, ask
 from zcserve.fleet.manifest import Manifest
 from zcserve.fleet.messages import Command, Desired, Release, State
@@ -33,6 +33,11 @@ CLAIM = "the-claim"
 def release(manifest: Manifest, source: Path | str = "") -> Release:
     """What a rollout says of a manifest."""
     return Release(f"r{manifest.sequence}", manifest.sequence, manifest.digest, manifest.tree, str(source))
+
+
+def numbered(sequence: int) -> Release:
+    """Some release of a number."""
+    return Release(f"r{sequence}", sequence, f"{sequence:064x}", f"{sequence + 1000:064x}")
 
 
 def build(where: Path, contents: Mapping[str, bytes], sequence: int, site: str = "www") -> Manifest:
@@ -196,9 +201,54 @@ class HeldOrigin:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def close(self) -> None:
         self.go.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class FakeServer:
+    """An admin listener that answers what a test says: by path a status and an object, or what makes them of words."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self.answers: dict[str, Any] = {}
+        fake = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._answer(None)
+
+            def do_POST(self) -> None:
+                self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def _answer(self, words: Any) -> None:
+                path = self.path.partition("?")[0]
+                fake.told.append((path, words))
+                answer = fake.answers.get(path, (404, {"error": "no such path"}))
+                status, body = answer(words) if callable(answer) else answer
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.node = Node(TcpAddress("127.0.0.1", self._server.server_address[1]))
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def serve(self, directory: str, *, pid: int = 0, prepared: str | None = None) -> None:
+        """Have /stats say that it serves a directory."""
+        site = {"name": "default", "directory": directory, "prepared": prepared and {"root": prepared}}
+        stats = {"pid": pid, "process": {"start_time": 5.0}, "ready": {"share": 0.5}, "sites": [site]}
+        self.answers["/stats"] = (200, stats)
+
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()

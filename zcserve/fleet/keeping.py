@@ -24,6 +24,7 @@ class Kept:
     def __init__(self, releases: str) -> None:
         """`releases` is the directory of the release folders. Raises UsageError."""
         self.path = os.path.join(releases, FOLDER)
+        self._lock = -1
         try:
             os.makedirs(self.path, 0o700, exist_ok=True)
             self._lock = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -32,6 +33,15 @@ class Kept:
             raise UsageError(f"{releases}: another agent has these releases; accepted: one for each folder") from None
         except OSError as error:
             raise UsageError(f"{self.path} cannot be used: {reason_of(error)}") from None
+
+    def close(self) -> None:
+        """Let another one have it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def read(self, name: str) -> bytes | None:
         """A file; None: there is none. Raises OSError."""

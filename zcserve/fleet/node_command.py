@@ -180,13 +180,14 @@ async def _run(plan: Plan) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     listener: Listener | None = None
+    keyring = _keyring_of(plan.keys)
+    folders = Folders(plan.releases)
+    kept = Kept(folders.path)
     try:
-        folders = Folders(plan.releases)
-        kept = Kept(folders.path)
         boot = secrets.token_hex(8)
         server = LocalServer(plan.server, plan.site)
         standby = Standby(folders, kept, server)
-        keyring, memory = _keyring_of(plan.keys), _memory_of(kept, plan.site)
+        memory = _memory_of(kept, plan.site)
         bus, listener = await _bus_of(plan, kept, boot)
         agent = Agent(
             NodeState(plan.site, plan.node, boot, memory),
@@ -207,6 +208,7 @@ async def _run(plan: Plan) -> int:
         _log.info("told to end; the server goes on")
     finally:
         tell_supervisor("STOPPING=1", supervisor)
+        kept.close()
         if listener is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(END_WITHIN_S):
