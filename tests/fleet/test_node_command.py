@@ -38,7 +38,8 @@ def test_flags_are_read_with_their_units(tmp_path: Path) -> None:
     found = plan(*NEEDED, "--listen", ":8090", "--token-file", str(tmp_path / "token"), *more)
     assert (found.keep_count, found.keep_age_s, found.rate) == (1, 7200.0, 10 << 20)
     assert (found.keys, found.source, found.token) == (("/a", "/b"), "/s", b"a token of some length")
-    assert plan(*NEEDED, "--nats", "nats://127.0.0.1").nats == "nats://127.0.0.1"
+    found = plan(*NEEDED, "--nats", "nats://a,nats://b", "--nats-creds", "/creds", "--nats-replicas", "3")
+    assert (found.nats, found.nats_more) == ("nats://a,nats://b", {"creds": Path("/creds"), "replicas": 3})
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,7 @@ def test_flags_are_read_with_their_units(tmp_path: Path) -> None:
         (HERE[2:], "--site is needed"),
         (NEEDED, "one of --nats URL and --listen HOST:PORT"),
         ((*HERE, "--nats", "nats://a"), "one of --nats URL and --listen HOST:PORT"),
+        ((*HERE, "--nats-ca", "/a"), "--nats-ca goes with --nats URL"),
         ((*NEEDED, "--listen", "0.0.0.0:80"), "can be reached from elsewhere; accepted: 127.0.0.1, or --token-file"),
         ((*NEEDED, "--listen", "unix:/a"), "accepted: HOST:PORT"),
         ((*HERE, "--token-file", "/none"), "cannot be read"),

@@ -34,6 +34,7 @@ from zcserve.errors import UsageError, reason_of
 from zcserve.fleet import forms
 from zcserve.fleet.agent import MEMORY, Agent
 from zcserve.fleet.bus import NodeBus
+from zcserve.fleet.extra import require
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.http_listener import Listener
@@ -81,6 +82,7 @@ class Plan(NamedTuple):
     site: str
     node: str
     nats: str
+    nats_more: Mapping[str, Any]
     listen: TcpAddress | None
     token: bytes
     server: Node
@@ -140,6 +142,7 @@ def plan_of(given: Mapping[str, Any]) -> Plan:
         site,
         node,
         nats,
+        _nats_more(given),
         _listen_of(listen, token) if listen else None,
         token,
         node_of({"admin": given["server"], "token_file": given.get("server_token_file", "")}, {}),
@@ -151,6 +154,15 @@ def plan_of(given: Mapping[str, Any]) -> Plan:
         float(parse_size(given["rate"])) or None if "rate" in given else None,
         given.get("log_level", "info"),
     )
+
+
+def _nats_more(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What NatsPlace takes besides the URLs, of what is given. Raises UsageError."""
+    names = [name for name in given if name.startswith("nats_")]
+    if names and not given.get("nats"):
+        raise UsageError(f"--{names[0].replace('_', '-')} goes with --nats URL")
+    values = ((name, given[name]) for name in names)
+    return {name[5:]: Path(value) if isinstance(value, str) else value for name, value in values}
 
 
 def _listen_of(text: str, token: bytes) -> TcpAddress:
@@ -219,16 +231,19 @@ async def _run(plan: Plan) -> int:
 async def _bus_of(plan: Plan, kept: Kept, boot: str) -> tuple[NodeBus, Listener | None]:
     """Raises UsageError."""
     if plan.listen is None:
-        module: Any = import_module("zcserve.fleet.nats_bus")  # late: it needs nats-py
-        return await module.NatsNodeBus.connect(plan.nats, plan.site, plan.node), None
+        require("nats", "commands over NATS")
+        place: Any = import_module("zcserve.fleet.nats_place")  # late, as all that only NATS needs
+        bus: Any = import_module("zcserve.fleet.nats_bus")
+        found: NodeBus = bus.NatsNodeBus(place.NatsPlace.of(plan.nats, **plan.nats_more), plan.site, plan.node)
+        return found, None
     try:
-        bus = HttpNodeBus(Shelf(kept, plan.site, time.monotonic()))
+        http_bus = HttpNodeBus(Shelf(kept, plan.site, time.monotonic()))
     except OSError as error:
         raise UsageError(f"{kept.path} cannot be used: {reason_of(error)}") from None
-    desk = Desk(bus, plan.site, plan.node, boot)
+    desk = Desk(http_bus, plan.site, plan.node, boot)
     listener = Listener(plan.listen, plan.token, desk.answer, desk.limit_of)
     await listener.start()
-    return bus, listener
+    return http_bus, listener
 
 
 def _keyring_of(keys: Sequence[str]) -> Keyring | None:
