@@ -290,12 +290,15 @@ class Agent:
             _log.info("release folder %s is removed: it is of no use any more", tree[:12])
 
     def _undone(self, release: Release, why: str, *, is_final: bool = False) -> None:
-        _log.error("%s%s", why, "; given up until something else is desired" if is_final else "; tried again")
+        if is_final:
+            _log.error("release %d is given up, until something else is desired: %s", release.sequence, why)
+        else:
+            _log.warning("release %d has failed, and is tried again: %s", release.sequence, why)
         self._tell(Undone(release, why, is_final))
 
     def _surprise(self, release: Release, error: Exception) -> None:
         """A fault of the agent's own, or of the system: it goes on."""
-        _log.error("release %d: %s", release.sequence, reason_of(error), exc_info=error)
+        _log.error("a fault of the agent at release %d: %s", release.sequence, reason_of(error), exc_info=error)
         self._tell(Undone(release, f"{type(error).__name__}: {reason_of(error)}"))
 
     # --- purges and warmings ----------------------------------------------------------------------------------------
@@ -308,10 +311,10 @@ class Agent:
             try:
                 await in_thread(partial(work, command), command.op)
             except ServerError as error:
-                _log.warning("%s %s: %s", command.op, command.id, error)
+                _log.warning("command %s is not done (%s): %s", command.id, command.op, error)
                 self._tell(Failed(command.id, str(error), error.is_final))
             except Exception as error:
-                _log.error("%s %s: %s", command.op, command.id, reason_of(error), exc_info=error)
+                _log.error("a fault of the agent at command %s: %s", command.id, reason_of(error), exc_info=error)
                 self._tell(Failed(command.id, reason_of(error)))
             else:
                 self._tell(Done(command.id))
@@ -359,7 +362,7 @@ class Agent:
             await in_thread(lambda: self._kept.write(MEMORY, memory.dump()), "keep")
             self._unkept = None
         except (OSError, ZcserveError) as error:
-            _log.error("what is desired cannot be kept (%s): it goes on, and is tried again", reason_of(error))
+            _log.error("what is desired cannot be kept, and is tried again: %s", reason_of(error))
             self._unkept = memory
 
     # --- the server -----------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
         try:
             threads.start(run, name)
         except NoThreadError as error:
-            _log.warning("%s", error)
+            _log.warning("the agent waits for a thread: %s", error)
             await asyncio.sleep(THREAD_AGAIN_S)
         else:
             return await ended

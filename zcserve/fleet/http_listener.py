@@ -159,7 +159,7 @@ class Listener:
             told = {"error": str(error), "code": error.code, **error.more}
             answer, goes_on = json_answer(told, error.status), not error.is_over
         except Exception as error:
-            _log.error("a request of the operator: %s", reason_of(error), exc_info=error)
+            _log.error("a fault of the agent at a request: %s", reason_of(error), exc_info=error)
             answer, goes_on = json_answer({"error": "the log has more", "code": "fault"}, 500), False
         await connection.send(answer, goes_on=goes_on)
         return goes_on

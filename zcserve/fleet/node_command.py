@@ -113,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             return asyncio.run(_run(plan))
         except UsageError as error:
-            _log.error("%s", error)
+            _log.error("the agent cannot begin: %s", error)
             return EXIT_WRONG_USE
         except asyncio.CancelledError:  # it was told twice
             return EXIT_DONE

@@ -112,7 +112,9 @@ class Obtaining:
             if progress.kind == "retry":
                 retries += 1
                 if retries <= RETRIES_TOLD_MAX:
-                    _log.warning("%s: %s: again in %.1f s", progress.path, progress.reason, progress.wait_s)
+                    _log.warning(
+                        "a file comes again in %.1f s: %s: %s", progress.wait_s, progress.path, progress.reason
+                    )
             elif progress.kind == "waiting":
                 _log.info("release %d is being fetched by another process: it is waited for", release.sequence)
 
