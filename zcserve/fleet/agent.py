@@ -254,6 +254,8 @@ class Agent:
     def _flipped(self, release: Release) -> Seen:
         """In a thread. Raises ServerError, FolderError, OSError."""
         wanted = os.path.realpath(self._folders.path_of(release.tree))
+        if self._folders.current() == release.tree and (seen := self._server.look()).served == wanted:
+            return seen  # an agent that was ended in the middle has done it
         self._folders.point(release.tree)
         try:
             self._server.reload()

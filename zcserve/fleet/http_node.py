@@ -40,17 +40,17 @@ _GAP = Gap("the agent was started, and does not know what was published before")
 
 
 class Bell:
-    """Wakes all that wait for news."""
+    """Wakes all that wait for news. `next` is set when it rings next."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self.next = asyncio.Event()
 
     def ring(self) -> None:
-        self._event.set()
-        self._event = asyncio.Event()
+        self.next.set()
+        self.next = asyncio.Event()
 
     async def wait(self) -> None:
-        await self._event.wait()
+        await self.next.wait()
 
 
 class HttpNodeBus:
@@ -72,9 +72,15 @@ class HttpNodeBus:
         self.has_state = Bell()
 
     async def with_shelf(self, work: Callable[[Shelf], T]) -> T:
-        """What work with the shelf gives or raises; the loop goes on meanwhile."""
+        """What work with the shelf gives or raises; the loop goes on meanwhile. What is given up ends before the next
+        begins."""
         async with self._disk:
-            return await asyncio.shield(in_thread(partial(work, self._shelf), "shelf"))
+            working = asyncio.ensure_future(in_thread(partial(work, self._shelf), "shelf"))
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                await asyncio.wait((working,))
+                raise
 
     async def append(self, data: bytes) -> None:
         """A command has come. Raises FullError, OSError."""
@@ -89,15 +95,15 @@ class HttpNodeBus:
     async def deliveries(self) -> AsyncIterator[Delivery]:
         yield _GAP
         while True:
-            for name in [*self._shelf.waiting]:
-                if name in self._sent or name not in self._shelf.waiting:
+            news = self._has_commands.next
+            for name, message in await self.with_shelf(lambda shelf: [*shelf.waiting.items()]):
+                if name in self._sent:
                     continue
                 while len(self._sent) >= UNACKNOWLEDGED_MAX:
                     await self._has_commands.wait()
                 self._sent.add(name)
-                yield self._shelf.waiting[name]
-            if self._sent >= self._shelf.waiting.keys():
-                await self._has_commands.wait()
+                yield message
+            await news.wait()
 
     async def acknowledge(self, name: str) -> None:
         await self._over(name, lambda shelf: shelf.settle(name))
