@@ -103,6 +103,24 @@ def test_a_release_goes_live_and_what_is_told_is_acknowledged(node: FleetNode, t
     operator.wait(is_live(2))
     assert node.get("/") == (200, b"page 2")
     _flood_is_borne(operator)
+    _full_disk_is_told(
+        node, operator, build(tmp_path / "3", contents(3) | {"/large": bytes(1 << 20)}, 3), tmp_path / "3"
+    )
+
+
+def _full_disk_is_told(node: FleetNode, operator: Operator, large: Manifest, source: Path) -> None:
+    """And the node goes on when there is room."""
+    assert node.agent is not None
+    resource.prlimit(node.agent.pid, resource.RLIMIT_FSIZE, (1 << 18, resource.RLIM_INFINITY))
+    operator.put(large)
+    operator.desire(release(large, source))
+    state = operator.wait(lambda state: "File too large" in state.error)
+    assert state.live is not None
+    assert state.live.sequence == 2
+    assert not (node.releases / large.tree).exists()
+    resource.prlimit(node.agent.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    operator.wait(is_live(3))
+    assert node.get("/large") == (200, bytes(1 << 20))
 
 
 def _flood_is_borne(operator: Operator) -> None:
@@ -206,26 +224,8 @@ def test_an_agent_that_is_killed_at_any_stage_goes_on(node: FleetNode, tmp_path:
         operator.wait(is_live(2))
         assert node.get("/") == (200, b"page 2")
         assert node.get("/1.js")[0] == 404
-        node.kill(node.agent)  # while it is live
-        operator = node.start_agent()
-        operator.wait(is_live(2))
     finally:
         origin.close()
-
-
-def test_a_full_disk_is_told_and_the_node_goes_on_when_there_is_room(node: FleetNode, tmp_path: Path) -> None:
-    large = build(tmp_path / "1", contents(1) | {"/large": bytes(1 << 20)}, 1)
-    operator = node.start_agent()
-    node.start_server()
-    assert node.agent is not None
-    resource.prlimit(node.agent.pid, resource.RLIMIT_FSIZE, (1 << 18, resource.RLIM_INFINITY))
-    operator.put(large)
-    operator.desire(release(large, tmp_path / "1"))
-    operator.wait(lambda state: "File too large" in state.error)
-    assert not (node.releases / large.tree).exists()
-    resource.prlimit(node.agent.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    operator.wait(is_live(1))
-    assert node.get("/large") == (200, bytes(1 << 20))
 
 
 def test_a_flip_that_is_refused_leaves_current_where_it_was(tmp_path: Path) -> None:
