@@ -10,7 +10,6 @@ from zcserve.admin.snapshot import snapshot_of
 from zcserve.site.exchange import Exchange
 from zcserve.site.reply import Reply
 
-
 # A query with which no file is walked for the answer: a program that asks for ever, and for other things.
 WITHOUT_SURVEY = b"survey=0"
 

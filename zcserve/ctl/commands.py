@@ -114,7 +114,12 @@ EXPLAIN = (
 NODE = (
     Flag("--site", "site", "the site, as its releases name it", "NAME"),
     Flag("--node", "node", "this node, by a name that no other node of the site has", "ID"),
-    Flag("--nats", "nats", "NATS carries commands and states: nats://HOST:PORT or tls://HOST:PORT, several with commas", "URL"),
+    Flag(
+        "--nats",
+        "nats",
+        "NATS carries commands and states: nats://HOST:PORT or tls://HOST:PORT, several with commas",
+        "URL",
+    ),
     Flag("--nats-creds", "nats_creds", "a user's JWT and its seed, as nsc writes them", "FILE"),
     Flag("--nats-password-file", "nats_password_file", "the password of the user that the URL names", "FILE"),
     Flag("--nats-ca", "nats_ca", "certificates (PEM) that NATS's own is signed by", "FILE"),
