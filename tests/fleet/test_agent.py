@@ -181,6 +181,7 @@ def test_what_is_wrong_is_refused_and_named(tmp_path: Path) -> None:
 
 
 def test_an_agent_that_is_killed_at_any_stage_goes_on(node: FleetNode, tmp_path: Path) -> None:
+    pytest.importorskip("urllib3")
     first, second = (build(tmp_path / str(number), contents(number), number) for number in (1, 2))
     origin = HeldOrigin(tmp_path / "2")
     operator = node.start_agent()
@@ -205,10 +206,15 @@ def test_an_agent_that_is_killed_at_any_stage_goes_on(node: FleetNode, tmp_path:
         wait_until(lambda: len(origin.asked) > asked)
         node.kill(node.agent)  # while it fetches
 
+        operator = node.start_agent()
+        operator.wait(lambda state: state.stage == "fetching")
         node.server.process.send_signal(signal.SIGSTOP)
         origin.go.set()
-        operator = node.start_agent()
+        operator.wait(lambda state: state.stage == "preparing")
+        node.kill(node.agent)  # while the server prepares
         node.server.process.send_signal(signal.SIGCONT)
+
+        operator = node.start_agent()
         operator.wait(is_prepared)
         node.kill(node.agent)  # while it is prepared
 
