@@ -38,6 +38,10 @@ def test_flags_are_read_with_their_units(tmp_path: Path) -> None:
     found = plan(*NEEDED, "--listen", ":8090", "--token-file", str(tmp_path / "token"), *more)
     assert (found.keep_count, found.keep_age_s, found.rate) == (1, 7200.0, 10 << 20)
     assert (found.keys, found.source, found.token) == (("/a", "/b"), "/s", b"a token of some length")
+    (tmp_path / "nodes").write_text("n1 http://10.0.0.1:8090\nn2 http://10.0.0.2:8090\n")
+    assert [listed.name for listed in plan(*HERE, "--nodes", str(tmp_path / "nodes")).nodes] == ["n1", "n2"]
+    with pytest.raises(UsageError, match="does not name n3"):
+        plan(*HERE[:3], "n3", *HERE[4:], "--nodes", str(tmp_path / "nodes"))
     found = plan(*NEEDED, "--nats", "nats://a,nats://b", "--nats-creds", "/creds", "--nats-replicas", "3")
     assert (found.nats, found.nats_more) == ("nats://a,nats://b", {"creds": Path("/creds"), "replicas": 3})
 
@@ -50,6 +54,7 @@ def test_flags_are_read_with_their_units(tmp_path: Path) -> None:
         (NEEDED, "one of --nats URL and --listen HOST:PORT"),
         ((*HERE, "--nats", "nats://a"), "one of --nats URL and --listen HOST:PORT"),
         ((*HERE, "--nats-ca", "/a"), "--nats-ca goes with --nats URL"),
+        ((*NEEDED, "--nats", "nats://a", "--nodes", "/a"), "--nodes goes with --listen"),
         ((*NEEDED, "--listen", "0.0.0.0:80"), "can be reached from elsewhere; accepted: 127.0.0.1, or --token-file"),
         ((*NEEDED, "--listen", "unix:/a"), "accepted: HOST:PORT"),
         ((*HERE, "--token-file", "/none"), "cannot be read"),

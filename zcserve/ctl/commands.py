@@ -128,6 +128,7 @@ NODE = (
     Flag("--nats-replicas", "nats_replicas", "of streams that are made here (default 1)", "N", type=int),
     Flag("--listen", "listen", "or the operator comes here: HOST:PORT", "ADDRESS"),
     Flag("--token-file", "token_file", "the operator shows the first line of this file", "FILE"),
+    Flag("--nodes", "nodes", "and the other nodes are asked what was missed: a line a node, NAME URL", "FILE"),
     Flag("--server", "server", "the admin listener of the server: unix:PATH or HOST:PORT", "ADDRESS"),
     Flag("--server-token-file", "server_token_file", "the first line of this file is its token", "FILE"),
     Flag("--releases", "releases", "where release folders lie; the server's root is DIR/current", "DIR"),

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -87,6 +87,7 @@ class Agent:
 
     keep_count, keep_age_s  release folders that stay beside those that are needed, and for how long
     on_turn                 called every LOOK_EVERY_S at the least, as long as the agent turns
+    beside                  what runs as long as the agent
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Agent:
         keep_count: int,
         keep_age_s: float,
         on_turn: Callable[[], object] = lambda: None,
+        beside: Sequence[Coroutine[Any, Any, None]] = (),
     ) -> None:
         self._machine = machine
         self._bus = bus
@@ -112,6 +114,7 @@ class Agent:
         self._standby = standby
         self._keep = (keep_count, keep_age_s)
         self._on_turn = on_turn
+        self._beside = beside
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._step: asyncio.Task[None] | None = None  # a Fetch or a Prepare
         self._dropping: asyncio.Task[None] | None = None
@@ -134,7 +137,8 @@ class Agent:
                 for pump in (self._bus.deliveries(), self._bus.desired()):
                     self._begin(self._pump(pump))
                 self._begin(self._watch())
-                self._begin(self._report())
+                for work in (self._report(), *self._beside):
+                    self._begin(work)
                 while True:
                     event = await self._next()
                     for action in self._machine.on(event, time.monotonic()):

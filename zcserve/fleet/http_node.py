@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,6 +39,10 @@ WAIT_S_MAX = 60.0
 _GAP = Gap("the agent was started, and does not know what was published before")
 
 
+async def _no_others(digest: str) -> bytes | None:
+    return None
+
+
 class Bell:
     """Wakes all that wait for news. `next` is set when it rings next."""
 
@@ -59,6 +63,7 @@ class HttpNodeBus:
     state      the last that was reported; None: none was yet
     said_at    when that was, by the monotonic clock
     has_state  rings as one is reported
+    others     asks the other nodes for a manifest; None: none has it
     """
 
     def __init__(self, shelf: Shelf) -> None:
@@ -70,6 +75,7 @@ class HttpNodeBus:
         self.state: State | None = None
         self.said_at = 0.0
         self.has_state = Bell()
+        self.others: Callable[[str], Awaitable[bytes | None]] = _no_others
 
     async def with_shelf(self, work: Callable[[Shelf], T]) -> T:
         """What work with the shelf gives or raises; the loop goes on meanwhile. What is given up ends before the next
@@ -131,9 +137,19 @@ class HttpNodeBus:
     async def read_desired(self) -> Desired:
         return self._shelf.desired
 
+    async def adopt(self, desired: Desired) -> None:
+        """Most of the nodes have this. Raises FormError, OSError."""
+        await self.with_shelf(lambda shelf: shelf.adopt(desired))
+        self._has_desired.ring()
+
     async def manifest(self, digest: str) -> bytes:
         try:
             return await self.with_shelf(lambda shelf: shelf.manifest(digest))
+        except MissingError:
+            found = await self.others(digest)
+            if found is None:
+                raise
+            return found
         except OSError as error:
             raise BusError(f"manifest {digest}: {reason_of(error)}") from None
 

@@ -30,8 +30,9 @@ from zcserve.log import Log
 
 _log = Log(__name__)
 
-# The newest stay, and those that are desired or on trial: a rollback's is put again.
-MANIFESTS_MAX = 16
+# The newest stay, and those that are desired or on trial. What is desired names the last 16 releases, and a rollback
+# asks for the manifest of one.
+MANIFESTS_MAX = 24
 # Commands that wait: 250 MB at most.
 COMMANDS_MAX = 1000
 # Commands that were set aside, the last ones; 16 MB at most.
@@ -130,6 +131,15 @@ class Shelf:
             raise ConflictError(self.desired)
         self._kept.write("desired.json", desired.dump())
         self.desired = desired
+
+    def adopt(self, desired: Desired) -> None:
+        """Take what most of the nodes have: that is never undone, so no claim is asked for. Raises FormError,
+        OSError."""
+        if desired.site != self._site:
+            raise FormError(f"site: {desired.site}, and this node is of {self._site}")
+        if desired.edition > self.desired.edition:
+            self._kept.write("desired.json", desired.dump())
+            self.desired = desired
 
     def _read_desired(self) -> Desired:
         data = self._kept.read("desired.json")

@@ -39,9 +39,11 @@ from zcserve.fleet.folders import Folders
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.http_listener import Listener
 from zcserve.fleet.http_node import Desk, HttpNodeBus
+from zcserve.fleet.http_peers import Peers
 from zcserve.fleet.http_shelf import Shelf
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.local_server import LocalServer
+from zcserve.fleet.node_list import Listed, read_nodes
 from zcserve.fleet.node_memory import Memory
 from zcserve.fleet.node_state import NodeState
 from zcserve.fleet.obtaining import Obtaining
@@ -85,6 +87,7 @@ class Plan(NamedTuple):
     nats_more: Mapping[str, Any]
     listen: TcpAddress | None
     token: bytes
+    nodes: tuple[Listed, ...]
     server: Node
     releases: str
     keys: tuple[str, ...]
@@ -145,6 +148,7 @@ def plan_of(given: Mapping[str, Any]) -> Plan:
         _nats_more(given),
         _listen_of(listen, token) if listen else None,
         token,
+        _nodes_of(given, node),
         node_of({"admin": given["server"], "token_file": given.get("server_token_file", "")}, {}),
         given["releases"],
         tuple(given.get("keys", ())),
@@ -163,6 +167,18 @@ def _nats_more(given: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"--{names[0].replace('_', '-')} goes with --nats URL")
     values = ((name, given[name]) for name in names)
     return {name[5:]: Path(value) if isinstance(value, str) else value for name, value in values}
+
+
+def _nodes_of(given: Mapping[str, Any], node: str) -> tuple[Listed, ...]:
+    """The operator's list, in which this node stands. Raises UsageError."""
+    if "nodes" not in given:
+        return ()
+    if not given.get("listen"):
+        raise UsageError("--nodes goes with --listen: NATS keeps what a node has missed")
+    nodes = read_nodes(given["nodes"])
+    if node not in (listed.name for listed in nodes):
+        raise UsageError(f"--nodes {given['nodes']} does not name {node}; accepted: the operator's list of all nodes")
+    return nodes
 
 
 def _listen_of(text: str, token: bytes) -> TcpAddress:
@@ -201,6 +217,11 @@ async def _run(plan: Plan) -> int:
         standby = Standby(folders, kept, server)
         memory = _memory_of(kept, plan.site)
         bus, listener = await _bus_of(plan, kept, boot)
+        beside = []
+        if isinstance(bus, HttpNodeBus) and plan.nodes:
+            peers = Peers(bus, plan.site, plan.node, plan.nodes, plan.token.decode())
+            bus.others = peers.manifest
+            beside.append(peers.follow())
         agent = Agent(
             NodeState(plan.site, plan.node, boot, memory),
             bus,
@@ -212,6 +233,7 @@ async def _run(plan: Plan) -> int:
             keep_count=plan.keep_count,
             keep_age_s=plan.keep_age_s,
             on_turn=partial(tell_supervisor, "WATCHDOG=1", supervisor),
+            beside=beside,
         )
         _log.info("agent of node %s, site %s, releases in %s", plan.node, plan.site, folders.path)
         tell_supervisor("READY=1", supervisor, 0.5)
