@@ -121,6 +121,16 @@ def test_what_is_refused_has_a_word_and_ends_the_connection(sent: str, status: i
     serve(talk)
 
 
+def test_a_crowd_without_the_token_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(send: Send, listener: Listener) -> None:
+        for _ in range(5):
+            await send(b"GET /a HTTP/1.1\r\n\r\n")
+
+    serve(talk)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["requests without the right token: 1, the last one from 127.0.0.1"]
+
+
 def test_without_a_token_loopbacks_names_are_answered_alone() -> None:
     async def talk(send: Send, listener: Listener) -> None:
         for host in ("localhost:80", "127.0.0.1", "[::1]:80"):

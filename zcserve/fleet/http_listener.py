@@ -40,6 +40,8 @@ PIECE_BYTES = 64 << 10
 IDLE_S = 90.0
 # An operator has one connection to a node for each thing that it waits for.
 CONNECTIONS_MAX = 128
+# So often it is told, in seconds, that requests came without the token.
+STRANGERS_TOLD_S = 60.0
 # Bodies that are larger than a message, at once.
 LARGE_AT_ONCE_MAX = 2
 _TARGET = re.compile(rb"(/[\x21-\x7e]{0,2000}) HTTP/1\.([01])")
@@ -98,6 +100,8 @@ class Listener:
         self._open: dict[_Connection, None] = {}  # the oldest first
         self._large = asyncio.Semaphore(LARGE_AT_ONCE_MAX)
         self._server: asyncio.Server | None = None
+        self._strangers = 0
+        self._told_at = -STRANGERS_TOLD_S
         self.port = address.port
 
     async def start(self) -> None:
@@ -156,6 +160,8 @@ class Listener:
             connection.is_known = True
             answer = await self._handle(request._replace(body=await self._body(connection, request, fields)))
         except RefusedError as error:
+            if error.code == "token":
+                self._count_stranger(connection.client)
             told = {"error": str(error), "code": error.code, **error.more}
             answer, goes_on = json_answer(told, error.status), not error.is_over
         except Exception as error:
@@ -163,6 +169,14 @@ class Listener:
             answer, goes_on = json_answer({"error": "the log has more", "code": "fault"}, 500), False
         await connection.send(answer, goes_on=goes_on)
         return goes_on
+
+    def _count_stranger(self, client: str) -> None:
+        """One that has not the token; a crowd of them is a line a minute."""
+        self._strangers += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._told_at + STRANGERS_TOLD_S:
+            _log.warning("requests without the right token: %d, the last one from %s", self._strangers, client)
+            self._strangers, self._told_at = 0, now
 
     def _admit(self, fields: Mapping[bytes, bytes]) -> None:
         """Raises RefusedError."""
@@ -217,6 +231,11 @@ class _Connection:
         self.task = task
         self.is_known = False
         self.is_idle = True
+
+    @property
+    def client(self) -> str:
+        """Its address."""
+        return str((self._writer.get_extra_info("peername") or ("nowhere",))[0])
 
     def end(self) -> None:
         """At once, whatever it waits for."""
