@@ -16,7 +16,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
 import re
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -40,6 +42,10 @@ PIECE_BYTES = 64 << 10
 IDLE_S = 90.0
 # An operator has one connection to a node for each thing that it waits for.
 CONNECTIONS_MAX = 128
+# So many are accepted before the loop reads again: a client that sends at once is read before its place is another's.
+ACCEPTED_AT_ONCE = 16
+# So many wait in the kernel to be accepted.
+QUEUE = 1024
 # So often it is told, in seconds, that requests came without the token.
 STRANGERS_TOLD_S = 60.0
 # Bodies that are larger than a message, at once.
@@ -108,7 +114,10 @@ class Listener:
         """Raises UsageError."""
         host, port = self._address
         try:
-            self._server = await asyncio.start_server(self._on_client, host or None, port, backlog=CONNECTIONS_MAX)
+            self._server = await asyncio.start_server(self._on_client, host or None, port, backlog=ACCEPTED_AT_ONCE)
+            for sock in self._server.sockets:
+                with socket.socket(fileno=os.dup(sock.fileno())) as same:
+                    same.listen(QUEUE)  # asyncio takes one number for both
         except OSError as error:
             raise UsageError(f"--listen {self._address} cannot be had: {reason_of(error)}") from None
         self.port = self._server.sockets[0].getsockname()[1]
