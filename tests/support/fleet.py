@@ -130,10 +130,14 @@ class FleetNode:
         self.agent: Process | None = None
         self._count = 0
 
-    def start_agent(self) -> Operator:
-        """Start it, and what it is asked by."""
+    def begin_agent(self) -> None:
+        """Start it, and wait for nothing."""
         self._count += 1
         self.agent = Process(self.flags, {}, self.where / f"out-{self._count}")
+
+    def start_agent(self) -> Operator:
+        """Start it, and what it is asked by."""
+        self.begin_agent()
         return Operator(int(self.heard(r"is heard at 127\.0\.0\.1:(\d+)")))
 
     def heard(self, pattern: str) -> str:

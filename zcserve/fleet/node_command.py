@@ -17,7 +17,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -254,10 +253,10 @@ async def _bus_of(plan: Plan, kept: Kept, boot: str) -> tuple[NodeBus, Listener 
     """Raises UsageError."""
     if plan.listen is None:
         require("nats", "commands over NATS")
-        place: Any = import_module("zcserve.fleet.nats_place")  # late, as all that only NATS needs
-        bus: Any = import_module("zcserve.fleet.nats_bus")
-        found: NodeBus = bus.NatsNodeBus(place.NatsPlace.of(plan.nats, **plan.nats_more), plan.site, plan.node)
-        return found, None
+        from zcserve.fleet.nats_bus import NatsNodeBus  # late, as all that only NATS needs
+        from zcserve.fleet.nats_place import NatsPlace
+
+        return NatsNodeBus(NatsPlace.of(plan.nats, **plan.nats_more), plan.site, plan.node), None
     try:
         http_bus = HttpNodeBus(Shelf(kept, plan.site, time.monotonic()))
     except OSError as error:
