@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from zcserve.ctl import completion
 
             return completion.main(words[1:], cli.flags())
+        case "node":
+            from zcserve.fleet import node_command
+
+            return node_command.main(words[1:])
         case "passwd":
             from zcserve.auth import passwd
 

@@ -276,6 +276,7 @@ def test_each_site_is_told_of_by_itself(
     told = look()
     first, second = told["sites"]
     assert [first["name"], second["name"]] == ["default", "blog"]
+    assert [second["root"], second["directory"]] == [str(blog), str(blog.resolve())]
     ages = {"generation": first["generation"] | {"age_s": told["generation"]["age_s"]}, "watcher": first["watcher"]}
     assert ages == {key: told[key] for key in ages}
     assert [first["files"], second["files"], told["cache"]["files"]] == [3, 7, 10]

@@ -30,6 +30,12 @@ def test_stats_is_json_with_a_version_and_counts_no_request_of_the_operator(
         assert told["requests"]["total"] == told["connections"]["open"] == 0
 
 
+def test_a_program_that_asks_for_ever_has_no_files_walked(node: Server, ask: Callable[..., Response]) -> None:
+    for _ in range(2):
+        told = json.loads(ask("/stats?survey=0").body)
+        assert (told["version"], told["survey_age_s"]) == (1, None)
+
+
 def test_a_head_has_no_content(node: Server, ask: Callable[..., Response]) -> None:
     for target in ("/stats", "/metrics"):
         answer = ask(target, method="HEAD")

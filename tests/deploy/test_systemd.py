@@ -22,6 +22,8 @@ from tests.support.processes import started_by
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
 from zcserve.config.sources import load
+from zcserve.ctl import arguments
+from zcserve.ctl.commands import NODE
 
 DEPLOY = CHECKOUT / "deploy"
 SERVICE = (DEPLOY / "zcserve.service").read_text()
@@ -51,6 +53,8 @@ def units(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "zcserve.service").write_text(SERVICE.replace("/opt/zcserve/bin/zcserve", sys.executable))
     shutil.copy(DEPLOY / "zcserve.socket", folder)
+    agent = (DEPLOY / "zcserve-node.service").read_text()
+    (folder / "zcserve-node.service").write_text(agent.replace("/opt/zcserve/bin/zcserve", sys.executable))
     return folder
 
 
@@ -72,15 +76,17 @@ def test_the_unit_waits_longer_than_the_grace_and_has_a_descriptor_for_each_clie
 @pytest.mark.peer
 @needs_systemd
 def test_systemd_finds_nothing_in_the_units_to_complain_of(units: Path) -> None:
-    said = run("systemd-analyze", "verify", "--man=no", str(units / "zcserve.service"), str(units / "zcserve.socket"))
+    names = ("zcserve.service", "zcserve.socket", "zcserve-node.service")
+    said = run("systemd-analyze", "verify", "--man=no", *(str(units / name) for name in names))
     assert said == ""
 
 
 @pytest.mark.peer
 @needs_systemd
-def test_the_unit_leaves_little_exposed(units: Path) -> None:
-    said = run("systemd-analyze", "security", "--offline=yes", "--no-pager", str(units / "zcserve.service"))
-    level = re.search(r"exposure level for zcserve.service: ([0-9.]+)", said)
+@pytest.mark.parametrize("unit", ["zcserve.service", "zcserve-node.service"])
+def test_the_unit_leaves_little_exposed(units: Path, unit: str) -> None:
+    said = run("systemd-analyze", "security", "--offline=yes", "--no-pager", str(units / unit))
+    level = re.search(rf"exposure level for {unit}: ([0-9.]+)", said)
     assert level is not None
     assert float(level[1]) <= EXPOSURE_MAX
 
@@ -163,3 +169,14 @@ def test_the_user_and_the_folders_are_made(tmp_path: Path) -> None:
     for folder in ("srv/www", "run/zcserve", "var/log/zcserve", "var/cache/zcserve"):
         assert (root / folder).is_dir()
     assert (root / "run/zcserve").stat().st_mode & 0o777 == 0o750
+
+
+def test_the_unit_of_an_agent_has_flags_that_there_are() -> None:
+    unit = (DEPLOY / "zcserve-node.service").read_text()
+    start = re.search(r"^ExecStart=\S+ node (.*) \$FLAGS$", unit, re.MULTILINE)
+    flags = re.search(r"^# FLAGS=(.*)$", unit, re.MULTILINE)
+    assert start is not None
+    assert flags is not None
+    given, operands = arguments.read([*start[1].split(), *flags[1].split()], NODE)
+    assert {"site", "node", "nats", "server", "releases", "keys"} <= given.keys()
+    assert operands == []

@@ -10,6 +10,9 @@ from zcserve.admin.snapshot import snapshot_of
 from zcserve.site.exchange import Exchange
 from zcserve.site.reply import Reply
 
+# A query with which no file is walked for the answer: a program that asks for ever, and for other things.
+WITHOUT_SURVEY = b"survey=0"
+
 
 class Stats:
     """The snapshot."""
@@ -18,7 +21,7 @@ class Stats:
 
     def get(self, node: Node, exchange: Exchange) -> Reply:
         """As `Route.get`."""
-        return json_reply(snapshot_of(node))
+        return json_reply(snapshot_of(node, surveys=exchange.query != WITHOUT_SURVEY))
 
 
 class Metrics:

@@ -103,6 +103,10 @@ class Root:
         except OSError:
             return False
 
+    def directory(self) -> str:
+        """Where the directory lies now, without symlinks. Raises OSError."""
+        return os.readlink(f"/proc/self/fd/{self._fd}")
+
     def open_directory(self, path: bytes) -> int:
         """A descriptor of the directory `path` (relative, b"" is the root itself); the caller closes it.
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from zcserve.admin.words import EXPLAIN as EXPLAINED
 from zcserve.admin.words import HEAT as WARM
-from zcserve.admin.words import WORDINGS, Word, Wording
+from zcserve.admin.words import LOG_LEVELS, WORDINGS, Word, Wording
 
 # The commands that stand first in a command line. What else stands there is a directory to serve.
 PROGRAMS = {
@@ -20,6 +20,7 @@ PROGRAMS = {
     "top": "live numbers of a node in a terminal",
     "check": "check configuration and root, say what would be resident: zcserve check [ROOT]",
     "explain": "say what a request is answered with, and why: zcserve explain URL",
+    "node": "the agent of a node, which brings releases to the server beside it: zcserve node --site NAME ...",
     "passwd": "print a line for a file of users: zcserve passwd NAME",
     "completion": "print a script that completes these: zcserve completion bash|zsh|fish",
 }
@@ -107,6 +108,37 @@ EXPLAIN = (
     Flag("-X", "method", "the request's method (default GET)", "METHOD"),
     Flag("--method", "method", "the same as -X", "METHOD"),
     Flag("--json", "json", "print JSON, for programs"),
+)
+
+# Of the agent. What carries releases to it is --nats or --listen.
+NODE = (
+    Flag("--site", "site", "the site, as its releases name it", "NAME"),
+    Flag("--node", "node", "this node, by a name that no other node of the site has", "ID"),
+    Flag(
+        "--nats",
+        "nats",
+        "NATS carries commands and states: nats://HOST:PORT or tls://HOST:PORT, several with commas",
+        "URL",
+    ),
+    Flag("--nats-creds", "nats_creds", "a user's JWT and its seed, as nsc writes them", "FILE"),
+    Flag("--nats-password-file", "nats_password_file", "the password of the user that the URL names", "FILE"),
+    Flag("--nats-ca", "nats_ca", "certificates (PEM) that NATS's own is signed by", "FILE"),
+    Flag("--nats-cert", "nats_cert", "this node's own certificate (PEM)", "FILE"),
+    Flag("--nats-key", "nats_key", "and its key", "FILE"),
+    Flag("--nats-replicas", "nats_replicas", "of streams that are made here (default 1)", "N", type=int),
+    Flag("--listen", "listen", "or the operator comes here: HOST:PORT", "ADDRESS"),
+    Flag("--token-file", "token_file", "the operator shows the first line of this file", "FILE"),
+    Flag("--nodes", "nodes", "and the other nodes are asked what was missed: a line a node, NAME URL", "FILE"),
+    Flag("--server", "server", "the admin listener of the server: unix:PATH or HOST:PORT", "ADDRESS"),
+    Flag("--server-token-file", "server_token_file", "the first line of this file is its token", "FILE"),
+    Flag("--releases", "releases", "where release folders lie; the server's root is DIR/current", "DIR"),
+    Flag("--keys", "keys", "a public key, or a directory of NAME.pub; repeatable", "PATH", is_repeatable=True),
+    Flag("--source", "source", "where files come from, whatever a release says", "URL"),
+    Flag("--keep", "keep", "release folders that stay beside those in use (default 3)", "N", type=int),
+    Flag("--keep-for", "keep_for", "and for how long at most (default 168h)", "TIME"),
+    Flag("--rate", "rate", "bytes a second from the source at most: 10M", "SIZE"),
+    Flag("--log-level", "log_level", "debug, info, warning or error (default info)", "LEVEL", choices=LOG_LEVELS),
+    *HELP,
 )
 
 LIVE = Command("live", "is the process alive?", "/livez")

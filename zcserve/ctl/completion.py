@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from zcserve.ctl.commands import COMMANDS, COMMON, EXPLAIN, PROGRAMS, SHELLS, TOP, Flag
+from zcserve.ctl.commands import COMMANDS, COMMON, EXPLAIN, NODE, PROGRAMS, SHELLS, TOP, Flag
 from zcserve.ctl.shell import EXIT_DONE, EXIT_WRONG_USE, complain, say
 from zcserve.errors import UsageError, nearest
 
@@ -48,6 +48,7 @@ def lines(server: Sequence[Flag]) -> tuple[Line, ...]:
     found.append(Line(("top",), TOP))
     found.append(Line(("check",), tuple(server), takes_files=True))
     found.append(Line(("explain",), (*EXPLAIN, *server)))
+    found.append(Line(("node",), NODE))
     found.append(Line(("passwd",), ()))
     found.append(Line(("completion",), (), tuple((shell, f"a script for {shell}") for shell in SHELLS)))
     found.append(Line((), tuple(server), tuple(PROGRAMS.items()), takes_files=True))

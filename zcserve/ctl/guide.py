@@ -40,6 +40,11 @@ def manual(command: Command) -> str:
     return f"{usage}{own}flags of all commands:\n{_rows(map(_row, COMMON))}\n{_EXIT_CODES}"
 
 
+def rows(flags: Iterable[Flag]) -> str:
+    """A line for each flag."""
+    return _rows(map(_row, flags))
+
+
 def manual_of_top() -> str:
     """`zcserve top`."""
     return (

@@ -1,0 +1,119 @@
+"""A node that was away asks the others: what most of them have stored it takes, and manifests from any."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import numbered
+from zcserve.config.addresses import TcpAddress
+from zcserve.fleet import http_peers
+from zcserve.fleet.bus import MissingError
+from zcserve.fleet.http_listener import Listener
+from zcserve.fleet.http_node import Desk, HttpNodeBus
+from zcserve.fleet.http_peers import Peers
+from zcserve.fleet.http_shelf import Shelf
+from zcserve.fleet.keeping import Kept
+from zcserve.fleet.messages import Desired
+from zcserve.fleet.node_list import Listed
+
+TOKEN = "a token of some length"
+FIRST, SECOND = (Desired("www", edition, numbered(edition)) for edition in (1, 2))
+
+
+class Node:
+    """A node's side of the bus with its listener."""
+
+    def __init__(self, where: Path, name: str) -> None:
+        where.mkdir(parents=True)
+        self.kept = Kept(str(where))
+        self.name = name
+        self.bus = HttpNodeBus(Shelf(self.kept, "www", 0.0))
+        desk = Desk(self.bus, "www", name, "the-boot")
+        self.listener = Listener(TcpAddress("127.0.0.1", 0), TOKEN.encode(), desk.answer, desk.limit_of)
+
+    async def store(self, desired: Desired, manifest: bytes = b"") -> None:
+        assert desired.release is not None
+        await self.bus.with_shelf(lambda shelf: shelf.give("r", "1", 60.0, 0.0, renew=False))
+        await self.bus.put_desired(desired, "1")
+        if manifest:
+            digest = desired.release.manifest
+            await self.bus.with_shelf(lambda shelf: shelf.put_manifest(digest, manifest))
+
+    async def close(self) -> None:
+        await self.listener.close()
+        self.kept.close()
+
+
+def run(tmp_path: Path, talk: Callable[[list[Node], Peers], Awaitable[None]]) -> None:
+    """Three nodes, of which the last one asks, and a fourth that is away."""
+
+    async def in_time() -> None:
+        nodes = [Node(tmp_path / name, name) for name in ("n1", "n2", "n3")]
+        try:
+            async with asyncio.timeout(60):
+                for node in nodes:
+                    await node.listener.start()
+                listed = [Listed(node.name, f"http://127.0.0.1:{node.listener.port}") for node in nodes]
+                peers = Peers(nodes[2].bus, "www", "n3", (*listed, Listed("n4", "http://127.0.0.1:9")), TOKEN)
+                nodes[2].bus.others = peers.manifest
+                await talk(nodes, peers)
+        finally:
+            for node in nodes:
+                await node.close()
+
+    asyncio.run(in_time())
+
+
+def test_what_most_of_the_nodes_have_is_what_is_desired(tmp_path: Path) -> None:
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        assert await peers.desired() == Desired("www")
+        for node in nodes:
+            await node.store(FIRST)
+        assert await peers.desired() == FIRST
+        await nodes[0].store(SECOND)
+        assert await peers.desired() == Desired("www")  # two of four have one, and one the other
+        await nodes[2].store(SECOND)
+        assert await peers.desired() == Desired("www")
+        await nodes[1].store(SECOND)
+        assert await peers.desired() == SECOND
+
+    run(tmp_path, talk)
+
+
+def test_a_node_that_was_away_catches_up_and_has_the_manifest_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_peers, "PEERS_EVERY_S", 0.01)
+
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        peers = Peers(
+            nodes[2].bus,
+            "www",
+            "n3",
+            [Listed(node.name, f"http://127.0.0.1:{node.listener.port}") for node in nodes],
+            TOKEN,
+        )
+        following = asyncio.create_task(peers.follow())
+        hearing = nodes[2].bus.desired()
+        await nodes[0].store(FIRST, b"the manifest")
+        await nodes[1].store(FIRST)
+        assert await anext(hearing) == FIRST
+        await nodes[0].store(SECOND)
+        await nodes[1].store(SECOND, b"the second")
+        assert await anext(hearing) == SECOND
+        assert await nodes[2].bus.manifest(numbered(1).manifest) == b"the manifest"
+        assert await nodes[2].bus.manifest(numbered(2).manifest) == b"the second"
+        with pytest.raises(MissingError):
+            await nodes[2].bus.manifest(numbered(3).manifest)
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    run(tmp_path, talk)
+    kept = Kept(str(tmp_path / "n3"))
+    assert Shelf(kept, "www", 0.0).desired == SECOND

@@ -1,0 +1,123 @@
+"""What a node keeps of the bus: claims, what is desired, manifests and commands, over restarts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import numbered
+from zcserve.fleet import http_shelf
+from zcserve.fleet.bus import ClaimHeldError, ConflictError, MissingError
+from zcserve.fleet.forms import FormError
+from zcserve.fleet.http_shelf import FullError, Shelf
+from zcserve.fleet.keeping import Kept
+from zcserve.fleet.messages import Command, Desired, Trial
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(str(tmp_path))
+
+
+def test_a_claim_is_one_holders_until_it_ends(kept: Kept) -> None:
+    shelf = Shelf(kept, "www", 0.0)
+    assert shelf.holder(0.0) == ("", 0.0)
+    shelf.give("a", "1", 60.0, 0.0, renew=False)
+    with pytest.raises(ClaimHeldError) as raised:
+        shelf.give("b", "2", 60.0, 20.0, renew=False)
+    assert (raised.value.holder, raised.value.left_s) == ("a", 40.0)
+    shelf.give("a", "1", 60.0, 20.0, renew=True)
+    assert shelf.holder(30.0) == ("a", 50.0)
+    shelf.give("a", "3", 60.0, 30.0, renew=False)  # the same rollout, begun again
+    with pytest.raises(ClaimHeldError):
+        shelf.give("a", "1", 60.0, 31.0, renew=True)
+    shelf.take_back("1", 32.0)
+    assert shelf.holder(32.0) == ("a", 58.0)
+    shelf = Shelf(kept, "www", 1000.0)  # another boot, another clock: it lasts anew
+    assert shelf.holder(1000.0) == ("a", 60.0)
+    shelf.take_back("3", 1001.0)
+    assert Shelf(kept, "www", 0.0).holder(0.0) == ("", 0.0)
+    shelf.give("b", "2", 60.0, 1002.0, renew=False)
+    shelf.give("b", "2", 60.0, 1100.0, renew=True)  # it had ended, and nothing else has taken it
+    assert shelf.holder(1101.0) == ("b", 59.0)
+    for bad in (("?", "1", 60.0), ("a", "", 60.0), ("a", "1", 1e9), ("a", "1", -1.0)):
+        with pytest.raises(FormError):
+            shelf.give(*bad, 2000.0, renew=False)
+
+
+def test_what_is_desired_is_the_last_claims_and_goes_up(kept: Kept) -> None:
+    shelf = Shelf(kept, "www", 0.0)
+    first, second = Desired("www", 3, numbered(1)), Desired("www", 5, numbered(1), Trial(numbered(2)))
+    with pytest.raises(ClaimHeldError):
+        shelf.put_desired(first, "1", 0.0)
+    shelf.give("a", "1", 60.0, 0.0, renew=False)
+    shelf.put_desired(first, "1", 100.0)  # it has ended, but none was given since
+    shelf.put_desired(second, "1", 100.0)
+    shelf.give("b", "2", 60.0, 100.0, renew=False)
+    with pytest.raises(ClaimHeldError):
+        shelf.put_desired(replace(second, edition=6), "1", 100.0)
+    shelf.put_desired(second, "1", 100.0)  # is stored already
+    for lower in (first, replace(second, trial=None)):
+        with pytest.raises(ConflictError) as raised:
+            shelf.put_desired(lower, "2", 100.0)
+        assert raised.value.stored == second
+    with pytest.raises(FormError, match="this node is of www"):
+        shelf.put_desired(Desired("blog", 9), "2", 100.0)
+    assert Shelf(kept, "www", 0.0).desired == second
+
+
+def test_what_cannot_be_read_any_more_begins_anew(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    kept.write("desired.json", b"half")
+    kept.write("claim.json", b"{}")
+    shelf = Shelf(kept, "www", 0.0)
+    assert (shelf.desired, shelf.holder(0.0)) == (Desired("www"), ("", 0.0))
+    assert "is not known any more" in caplog.text
+
+
+def test_commands_are_kept_until_they_are_over(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_shelf, "COMMANDS_MAX", 3)
+    monkeypatch.setattr(http_shelf, "ASIDE_MAX", 1)
+    shelf = Shelf(kept, "www", 0.0)
+    purges = [Command(f"p{number}", "purge", "www", prefix="/") for number in range(4)]
+    for one in (purges[1], purges[0], purges[1]):
+        shelf.append(one.dump())
+    shelf.append(b"odd")
+    with pytest.raises(FullError):
+        shelf.append(purges[3].dump())
+    shelf = Shelf(kept, "www", 0.0)
+    odd = [*shelf.waiting][2]
+    assert [*shelf.waiting] == ["p1", "p0", odd]
+    assert shelf.waiting["p1"] == purges[1]
+    shelf.settle("p1")
+    shelf.settle("p1")
+    shelf.set_aside("p0", "not now")
+    shelf.set_aside(odd, "no JSON")
+    shelf.set_aside(odd, "no JSON")
+    shelf.append(purges[1].dump())  # its answer was lost
+    assert not shelf.waiting
+    shelf = Shelf(kept, "www", 0.0)
+    assert not shelf.waiting
+    assert shelf.aside() == [{"name": odd, "reason": "no JSON", "message": "odd"}]
+    shelf.append(purges[2].dump())
+    assert [*shelf.waiting] == ["p2"]
+
+
+def test_manifests_are_kept_and_the_oldest_go(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_shelf, "MANIFESTS_MAX", 3)
+    shelf = Shelf(kept, "www", 0.0)
+    wanted = numbered(1)
+    shelf.give("a", "1", 60.0, 0.0, renew=False)
+    shelf.put_desired(Desired("www", 1, wanted), "1", 0.0)
+    shelf.put_manifest(wanted.manifest, b"wanted")
+    names = [f"{number:064x}" for number in range(10, 14)]
+    for name in names:
+        shelf.put_manifest(name, name.encode())
+    assert shelf.manifest(wanted.manifest) == b"wanted"
+    assert shelf.manifest(names[3]) == names[3].encode()
+    for name in names[:2]:
+        with pytest.raises(MissingError):
+            shelf.manifest(name)
+    with pytest.raises(FormError):
+        shelf.manifest("../../token")

@@ -1,0 +1,57 @@
+"""A node that has no release yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import FakeServer
+from zcserve.errors import UsageError
+from zcserve.fleet.folders import Folders
+from zcserve.fleet.keeping import Kept
+from zcserve.fleet.local_server import LocalServer, Seen, ServerError
+from zcserve.fleet.standby import Standby
+
+
+def test_a_server_without_a_release_is_drained_until_it_has_one(tmp_path: Path) -> None:
+    fake = FakeServer()
+    try:
+        folders, kept, server = Folders(tmp_path), Kept(str(tmp_path)), LocalServer(fake.node, "www")
+        standby = Standby(folders, kept, server)
+        none = (tmp_path / "current").resolve()
+        assert none.is_dir()
+        assert folders.current() is None
+        empty = Seen((7, 5.0), None, str(none), "", 1.0)
+        served = empty._replace(served=str(tmp_path / "release"))
+        with pytest.raises(ServerError):
+            standby.look(empty)
+        fake.answers = {"/drain": (200, {}), "/undrain": (200, {})}
+        fake.told.clear()
+        standby.look(empty)
+        standby.look(empty)
+        assert fake.told == [("/drain", {})]
+        standby = Standby(folders, kept, server)  # the agent is another, the server is not
+        standby.look(empty)
+        standby.look(served)
+        standby.look(served)
+        assert fake.told == [("/drain", {}), ("/undrain", {})]
+        standby.look(empty)
+        standby.look(served._replace(process=(8, 6.0)))  # which was never drained
+        assert fake.told == [("/drain", {}), ("/undrain", {}), ("/drain", {})]
+    finally:
+        fake.close()
+
+
+def test_what_current_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "releases").mkdir()
+    (tmp_path / "releases" / "current").symlink_to("/somewhere")
+    folders, kept = Folders(tmp_path / "releases"), Kept(str(tmp_path / "releases"))
+    fake = FakeServer()
+    Standby(folders, kept, LocalServer(fake.node, "www"))
+    fake.close()
+    assert (tmp_path / "releases" / "current").readlink() == Path("/somewhere")
+    (tmp_path / "releases" / "current").unlink()
+    (tmp_path / "releases" / "none").write_bytes(b"a file")
+    with pytest.raises(UsageError, match="cannot be made"):
+        Standby(folders, kept, LocalServer(fake.node, "www"))

@@ -1,0 +1,423 @@
+"""The agent of a node: it tells the machine (node_state.py) what happens, and does what the machine says.
+
+    bus --commands, gaps, desired--> machine --actions--> bus, folders, server
+    server --what it serves-------------^
+
+- **The machine is told by one task**, an event at a time; what an action does runs in tasks of its own, and comes back
+  as an event. What blocks is in a thread (background.py).
+- **Serving needs no agent.** A server that is away, starts or ends is asked again; an agent that is away loses nothing
+  that a start does not find: what is desired, the folders, what the server serves.
+- **`current` leads to what the server serves**, or is about to serve. Where a flip is refused it is put back, so that a
+  server that is started anew serves what it did.
+- **What cannot be kept** (the disk is full) is told, and tried again: content that should be purged is not to wait for
+  that.
+
+The order of a flip: `current` is swapped, the server reloads and is waited for, and then it is looked at. What it says
+that it serves is what is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from math import inf
+from typing import Any
+
+from zcserve.errors import ZcserveError, reason_of
+from zcserve.fleet import backoff
+from zcserve.fleet.background import in_thread
+from zcserve.fleet.bus import BusError, NodeBus
+from zcserve.fleet.exits import Exits
+from zcserve.fleet.folders import CURRENT, FolderError, Folders
+from zcserve.fleet.keeping import Kept
+from zcserve.fleet.local_server import LocalServer, Seen, ServerError
+from zcserve.fleet.messages import Command, Release, State
+from zcserve.fleet.node_memory import Memory
+from zcserve.fleet.node_state import NodeState
+from zcserve.fleet.node_words import (
+    Acknowledge,
+    Action,
+    Done,
+    Drop,
+    Event,
+    Failed,
+    Fetch,
+    Fetched,
+    Flip,
+    Flipped,
+    Keep,
+    Observed,
+    Prepare,
+    Prepared,
+    Purge,
+    ReadDesired,
+    Report,
+    SetAside,
+    Tick,
+    Undone,
+    Warm,
+)
+from zcserve.fleet.obtaining import ObtainError, Obtaining
+from zcserve.fleet.standby import Standby
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+MEMORY = "memory.json"
+# How often the server is looked at, in seconds: so late it is known at most that an operator has told it something, or
+# that another process has taken over. That a process has ended is heard at once.
+LOOK_EVERY_S = 10.0
+# The same while the server is away or starts: it has nothing else to do for the agent.
+LOOK_SOON_S = 0.5
+# Between two looks at the least: what happens at once is looked at once.
+LOOK_GAP_S = 0.1
+# A purge that comes while the server is away waits so long for it, in seconds, before it has failed: it may just start.
+ERRAND_WAITS_S = 2.0
+# Purges and warmings that the server has at once; it has room for 32 verbs.
+ERRANDS_MAX = 8
+
+
+class Agent:
+    """One node's, for one site. `run` is called once.
+
+    keep_count, keep_age_s  release folders that stay beside those that are needed, and for how long
+    on_turn                 called every LOOK_EVERY_S at the least, as long as the agent turns
+    beside                  what runs as long as the agent
+    """
+
+    def __init__(
+        self,
+        machine: NodeState,
+        bus: NodeBus,
+        server: LocalServer,
+        obtaining: Obtaining,
+        folders: Folders,
+        kept: Kept,
+        standby: Standby,
+        *,
+        keep_count: int,
+        keep_age_s: float,
+        on_turn: Callable[[], object] = lambda: None,
+        beside: Sequence[Coroutine[Any, Any, None]] = (),
+    ) -> None:
+        self._machine = machine
+        self._bus = bus
+        self._server = server
+        self._obtaining = obtaining
+        self._folders = folders
+        self._kept = kept
+        self._standby = standby
+        self._keep = (keep_count, keep_age_s)
+        self._on_turn = on_turn
+        self._beside = beside
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._step: asyncio.Task[None] | None = None  # a Fetch or a Prepare
+        self._dropping: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._errands = asyncio.Semaphore(ERRANDS_MAX)
+        self._unkept: Memory | None = None
+        self._to_report: State | None = None
+        self._has_report = asyncio.Event()
+        self._look_now = asyncio.Event()
+        self._exits = Exits(self._look_now.set)
+        self._is_there = asyncio.Event()  # the server has answered the last look
+        self._seen: Seen | None = None
+        self._steps = 0  # how many have begun or ended that change what the server has
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                for pump in (self._bus.deliveries(), self._bus.desired()):
+                    self._begin(self._pump(pump))
+                self._begin(self._watch())
+                for work in (self._report(), *self._beside):
+                    self._begin(work)
+                while True:
+                    event = await self._next()
+                    for action in self._machine.on(event, time.monotonic()):
+                        await self._do(action)
+        finally:
+            self._exits.close()
+            await self._bus.close()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(work)
+
+    async def _next(self) -> Event:
+        """What happens next; a Tick, where the machine wants to go on before."""
+        due = self._machine.due
+        try:
+            async with asyncio.timeout(None if due == inf else max(0.0, due - time.monotonic())):
+                return await self._events.get()
+        except TimeoutError:
+            return Tick()
+
+    async def _pump(self, events: AsyncIterator[Event]) -> None:
+        async for event in events:
+            self._events.put_nowait(event)
+
+    async def _do(self, action: Action) -> None:
+        """Begin it; Keep ends here."""
+        match action:
+            case Keep(memory):
+                await self._write(memory)
+            case Fetch(release):
+                await self._instead(self._fetch(release))
+            case Prepare(release):
+                await self._instead(self._prepare(release))
+            case Flip(release):
+                self._begin(self._flip(release))
+            case Drop():
+                await self._instead(None)
+                self._dropping = self._begin(self._drop())
+            case Purge(command):
+                self._begin(self._errand(command, self._server.purge))
+            case Warm(command):
+                self._begin(self._errand(command, self._server.warm))
+            case Acknowledge(name):
+                self._begin(self._until_told(partial(self._bus.acknowledge, name)))
+            case SetAside(name, why):
+                _log.error("command %s is set aside: %s", name, why)
+                self._begin(self._until_told(partial(self._bus.set_aside, name, why)))
+            case ReadDesired():
+                if self._reading is None or self._reading.done():
+                    self._reading = self._begin(self._until_told(self._read_desired))
+            case Report(state):
+                self._to_report = replace(state, at=time.time())
+                self._has_report.set()
+
+    # --- a release ------------------------------------------------------------------------------------------------
+
+    async def _instead(self, work: Coroutine[Any, Any, None] | None) -> None:
+        """Begin a step instead of the one that runs; and nothing is dropped while it does."""
+        for task in (self._step, self._dropping):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+        self._step = self._begin(work) if work is not None else None
+        self._dropping = None
+
+    async def _fetch(self, release: Release) -> None:
+        _log.info("release %d (%s) is wanted", release.sequence, release.rollout)
+        try:
+            await self._obtaining.obtain(release, self._bus.manifest)
+        except ObtainError as error:
+            self._undone(release, str(error), is_final=error.is_final)
+        except Exception as error:
+            self._surprise(release, error)
+        else:
+            self._tell(Fetched(release))
+
+    async def _prepare(self, release: Release) -> None:
+        self._steps += 1
+        try:
+            share = await in_thread(partial(self._server.prepare, self._folders.path_of(release.tree)), "prepare")
+        except ServerError as error:
+            self._undone(release, str(error))
+            self._look_now.set()
+        except Exception as error:
+            self._surprise(release, error)
+        else:
+            _log.info("release %d is prepared: %.0f%% of it in memory", release.sequence, 100 * share)
+            if self._seen is not None:
+                self._seen = self._seen._replace(prepared=os.path.realpath(self._folders.path_of(release.tree)))
+            self._tell(Prepared(release, share))
+        finally:
+            self._steps += 1
+
+    async def _flip(self, release: Release) -> None:
+        """It is never ended in the middle, but with the process."""
+        self._steps += 1
+        began = time.monotonic()
+        try:
+            seen = await in_thread(partial(self._flipped, release), "flip")
+        except (ServerError, FolderError, OSError) as error:
+            self._undone(release, reason_of(error) if isinstance(error, OSError) else str(error))
+            self._seen = None  # so that it is told what is served
+            self._look_now.set()
+        except Exception as error:
+            self._surprise(release, error)
+            self._seen = None
+        else:
+            took_ms = 1000 * (time.monotonic() - began)
+            _log.info("release %d is live, %.0f ms after the flip began", release.sequence, took_ms)
+            self._seen = seen
+            self._tell(Flipped(release, seen.share))
+            self._look_now.set()
+            self._begin(self._collect())
+        finally:
+            self._steps += 1
+
+    def _flipped(self, release: Release) -> Seen:
+        """In a thread. Raises ServerError, FolderError, OSError."""
+        wanted = os.path.realpath(self._folders.path_of(release.tree))
+        if self._folders.current() == release.tree and (seen := self._server.look()).served == wanted:
+            return seen  # an agent that was ended in the middle has done it
+        self._folders.point(release.tree)
+        try:
+            self._server.reload()
+        except ServerError as error:
+            if not error.is_early:
+                self._put_back()
+            raise
+        seen = self._server.look()
+        if seen.served != wanted:
+            self._put_back()
+            current = os.path.join(self._folders.path, CURRENT)
+            raise ServerError(f"the server has reloaded, and serves {seen.served}: is its root {current}?")
+        return seen
+
+    def _put_back(self) -> None:
+        """Have `current` lead to what the server serves, where that is a release. Raises ServerError, FolderError,
+        OSError."""
+        if tree := self._tree_of(self._server.look().served):
+            self._folders.point(tree)
+
+    async def _drop(self) -> None:
+        """Until it is done, or a Prepare follows."""
+        await self._until_told(partial(in_thread, self._server.drop, "drop"))
+
+    async def _collect(self) -> None:
+        """Folders that are of no use any more go."""
+        needed = self._machine.needed
+        try:
+            gone = await in_thread(lambda: self._folders.collect(*self._keep, needed), "collect")
+        except (OSError, ZcserveError) as error:
+            _log.warning("release folders that are of no use cannot be removed: %s", reason_of(error))
+            return
+        for tree in gone:
+            _log.info("release folder %s is removed: it is of no use any more", tree[:12])
+
+    def _undone(self, release: Release, why: str, *, is_final: bool = False) -> None:
+        if is_final:
+            _log.error("release %d is given up, until something else is desired: %s", release.sequence, why)
+        else:
+            _log.warning("release %d has failed, and is tried again: %s", release.sequence, why)
+        self._tell(Undone(release, why, is_final))
+
+    def _surprise(self, release: Release, error: Exception) -> None:
+        """A fault of the agent's own, or of the system: it goes on."""
+        _log.error("a fault of the agent at release %d: %s", release.sequence, reason_of(error), exc_info=error)
+        self._tell(Undone(release, f"{type(error).__name__}: {reason_of(error)}"))
+
+    # --- purges and warmings ----------------------------------------------------------------------------------------
+
+    async def _errand(self, command: Command, work: Callable[[Command], None]) -> None:
+        async with self._errands:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ERRAND_WAITS_S):
+                    await self._is_there.wait()
+            try:
+                await in_thread(partial(work, command), command.op)
+            except ServerError as error:
+                _log.warning("command %s is not done (%s): %s", command.id, command.op, error)
+                self._tell(Failed(command.id, str(error), error.is_final))
+            except Exception as error:
+                _log.error("a fault of the agent at command %s: %s", command.id, reason_of(error), exc_info=error)
+                self._tell(Failed(command.id, reason_of(error)))
+            else:
+                self._tell(Done(command.id))
+
+    # --- the bus --------------------------------------------------------------------------------------------------
+
+    def _tell(self, event: Event) -> None:
+        self._events.put_nowait(event)
+
+    async def _read_desired(self) -> None:
+        self._tell(await self._bus.read_desired())
+
+    async def _until_told(self, tell: Callable[[], Awaitable[None]]) -> None:
+        """Tell the bus or the server, again until it has heard."""
+        tries = 0
+        while True:
+            try:
+                return await tell()
+            except (BusError, ServerError) as error:
+                tries += 1
+                _log.debug("tried again: %s", error)
+            await asyncio.sleep(backoff.wait_s(tries, "tell"))
+
+    async def _report(self) -> None:
+        """The newest state goes out; one that is not out when the next comes need not go."""
+        tries = 0
+        while True:
+            await self._has_report.wait()
+            self._has_report.clear()
+            state = self._to_report
+            assert state is not None
+            try:
+                await self._bus.report(state)
+                tries = 0
+            except BusError as error:
+                tries += 1
+                _log.debug("not reported: %s", error)
+                self._has_report.set()
+                await asyncio.sleep(backoff.wait_s(tries, state.node))
+
+    # --- the disk -------------------------------------------------------------------------------------------------
+
+    async def _write(self, memory: Memory) -> None:
+        try:
+            await in_thread(lambda: self._kept.write(MEMORY, memory.dump()), "keep")
+            self._unkept = None
+        except (OSError, ZcserveError) as error:
+            _log.error("what is desired cannot be kept, and is tried again: %s", reason_of(error))
+            self._unkept = memory
+
+    # --- the server -----------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Look at the server, now and then."""
+        trouble = ""
+        while True:
+            self._on_turn()
+            if self._unkept is not None:
+                await self._write(self._unkept)
+            self._look_now.clear()
+            steps = self._steps
+            try:
+                seen = await in_thread(self._server.look, "look")
+                told, trouble = trouble, ""
+                self._is_there.set()
+                self._exits.follow(seen.process[0])
+                if told:
+                    _log.info("the server is back")
+                if steps == self._steps:
+                    self._on_seen(seen)
+                await in_thread(partial(self._standby.look, seen), "standby")
+            except ServerError as error:
+                if str(error) != trouble:
+                    trouble = str(error)
+                    _log.warning("the agent cannot reach its server, and asks it again: %s", trouble)
+                self._seen = None
+                self._is_there.clear()
+            wait_s = LOOK_SOON_S if trouble else LOOK_EVERY_S
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._look_now.wait()
+                await asyncio.sleep(LOOK_GAP_S)
+            except TimeoutError:
+                pass
+
+    def _on_seen(self, seen: Seen) -> None:
+        """The machine is told where something is not as it was told last."""
+        before, self._seen = self._seen, seen
+        if before is None or before[:4] != seen[:4]:
+            self._tell(Observed(self._tree_of(seen.served), self._tree_of(seen.prepared)))
+
+    def _tree_of(self, directory: str) -> str:
+        """Which release folder this is; "": none."""
+        above, name = os.path.split(directory)
+        if not directory or above != os.path.realpath(self._folders.path):
+            return ""
+        try:
+            return name if self._folders.holds(name) else ""
+        except FolderError:
+            return ""

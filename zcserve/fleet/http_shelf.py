@@ -1,0 +1,231 @@
+"""What a node keeps where no NATS does: the claim that it gave, what is desired, manifests, commands until they are
+done. All of it is on the disk before it is answered.
+
+    .agent/claim.json                the last claim that was given
+    .agent/desired.json              a Desired
+    .agent/manifests/DIGEST          a manifest, as it came
+    .agent/commands/NUMBER           a command, as it came
+    .agent/aside/NUMBER              one that was set aside: {"name", "reason", "message"}
+
+One node's copy is not the truth; most of them together are (docs/fleet-http.md). What makes it so is here: an edition
+is replaced by a higher one alone, and by the last claim alone that this node gave.
+
+Its methods block for as long as the disk takes; not for several threads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from zcserve.errors import ZcserveError
+from zcserve.fleet import forms
+from zcserve.fleet.bus import ClaimHeldError, ConflictError, MissingError
+from zcserve.fleet.forms import FormError
+from zcserve.fleet.keeping import Kept
+from zcserve.fleet.messages import Desired, Message, Poisoned, parse_command
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+# The newest stay, and those that are desired or on trial. What is desired names the last 16 releases, and a rollback
+# asks for the manifest of one.
+MANIFESTS_MAX = 24
+# Commands that wait: 250 MB at most.
+COMMANDS_MAX = 1000
+# Commands that were set aside, the last ones; 16 MB at most.
+ASIDE_MAX = 64
+# Ids of commands that are over, which come again where an answer was lost.
+OVER_MAX = 1024
+# A claim lasts so long at most, in seconds: a holder that was killed blocks the next for no longer.
+LASTS_S_MAX = 600.0
+
+
+class FullError(ZcserveError):
+    """Too many commands wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    holder: str
+    token: str
+    lasts_s: float
+    until_s: float
+
+
+class Shelf:
+    """Of one site. Times are those of any clock that only goes forward.
+
+    desired   what is desired, as this node was told
+    waiting   commands that are not over, by their names, in their order
+    """
+
+    def __init__(self, kept: Kept, site: str, now_s: float) -> None:
+        """Raises OSError. What cannot be read as it should is told in the log, and is as if it were not there."""
+        self._kept = kept
+        self._site = site
+        self._claim = self._read_claim(now_s)
+        self.desired = self._read_desired()
+        self.waiting: OrderedDict[str, Message] = OrderedDict()
+        self._files: dict[str, str] = {}
+        self._over: OrderedDict[str, None] = OrderedDict()
+        self._number = 0
+        for folder in ("aside", "commands"):
+            for file in kept.names(folder):
+                self._number = max(self._number, int(file.rpartition("/")[2]))
+                if folder == "commands" and (data := kept.read(file)) is not None:
+                    self._take(parse_command(data), file)
+
+    # --- the claim ------------------------------------------------------------------------------------------------
+
+    def holder(self, now_s: float) -> tuple[str, float]:
+        """What has the claim, and for how many seconds; "" for nothing."""
+        claim = self._claim
+        return (claim.holder, claim.until_s - now_s) if claim and claim.until_s > now_s else ("", 0.0)
+
+    def give(self, holder: str, token: str, lasts_s: float, now_s: float, *, renew: bool) -> None:
+        """Give the claim, or keep it. Raises ClaimHeldError, FormError, OSError."""
+        forms.identity(holder, "holder")
+        forms.identity(token, "token")
+        forms.real(lasts_s, "lasts_s", LASTS_S_MAX)
+        claim = self._claim
+        is_own = claim is not None and claim.token == token
+        if claim and claim.until_s > now_s and not is_own and (renew or claim.holder != holder):
+            raise ClaimHeldError(claim.holder, claim.until_s - now_s)
+        given = _Given(holder, token, lasts_s, now_s + lasts_s)
+        if not is_own or (claim and claim.lasts_s != lasts_s):
+            self._write("claim.json", {"holder": holder, "token": token, "lasts_s": lasts_s})
+        self._claim = given
+
+    def take_back(self, token: str, now_s: float) -> None:
+        """The claim of this token is over; it is still the last that was given. Raises OSError."""
+        claim = self._claim
+        if claim and claim.token == token:
+            self._write("claim.json", {"holder": claim.holder, "token": token, "lasts_s": 0.0})
+            self._claim = _Given(claim.holder, token, 0.0, now_s)
+
+    def _read_claim(self, now_s: float) -> _Given | None:
+        form = self._load("claim.json")
+        try:
+            if form is not None:
+                lasts_s = float(form["lasts_s"])
+                return _Given(form["holder"], form["token"], lasts_s, now_s + lasts_s)  # anew: the clock was another
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("the claim that was given is not known any more: %s", error)
+        return None
+
+    # --- what is desired, and manifests -----------------------------------------------------------------------------
+
+    def put_desired(self, desired: Desired, token: str, now_s: float) -> None:
+        """Replace it. Raises ClaimHeldError, ConflictError, FormError, OSError."""
+        if desired.site != self._site:
+            raise FormError(f"site: {desired.site}, and this node is of {self._site}")
+        if desired == self.desired:
+            return
+        claim = self._claim
+        if claim is None or claim.token != token:
+            raise ClaimHeldError(*self.holder(now_s))
+        if desired.edition <= self.desired.edition:
+            raise ConflictError(self.desired)
+        self._kept.write("desired.json", desired.dump())
+        self.desired = desired
+
+    def adopt(self, desired: Desired) -> None:
+        """Take what most of the nodes have: that is never undone, so no claim is asked for. Raises FormError,
+        OSError."""
+        if desired.site != self._site:
+            raise FormError(f"site: {desired.site}, and this node is of {self._site}")
+        if desired.edition > self.desired.edition:
+            self._kept.write("desired.json", desired.dump())
+            self.desired = desired
+
+    def _read_desired(self) -> Desired:
+        data = self._kept.read("desired.json")
+        try:
+            if data is not None:
+                return Desired.parse(data)
+        except FormError as error:
+            _log.warning("what was desired is not known any more: %s", error)
+        return Desired(self._site)
+
+    def put_manifest(self, digest: str, data: bytes) -> None:
+        """Keep it; the oldest that is of no use goes. Raises FormError, OSError."""
+        forms.digest(digest, "manifest")
+        self._kept.write(f"manifests/{digest}", data)
+        trial = self.desired.trial
+        releases = (self.desired.release, trial.release if trial else None)
+        needed = {digest, *(release.manifest for release in releases if release)}
+        others = [name for name in self._kept.newest("manifests") if name.rpartition("/")[2] not in needed]
+        for name in others[max(MANIFESTS_MAX - len(needed), 0) :]:
+            self._kept.remove(name)
+
+    def manifest(self, digest: str) -> bytes:
+        """Raises MissingError, FormError, OSError."""
+        data = self._kept.read(f"manifests/{forms.digest(digest, 'manifest')}")
+        if data is None:
+            raise MissingError(f"there is no manifest {digest} at this node: it is put before it is desired")
+        return data
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    def append(self, data: bytes) -> None:
+        """Keep a command until it is over. Raises FullError, OSError."""
+        message = parse_command(data)
+        name = _name_of(message)
+        if name in self.waiting or name in self._over:
+            return
+        if len(self.waiting) >= COMMANDS_MAX:
+            raise FullError(f"{COMMANDS_MAX:,} commands wait: the server beside this agent does none of them")
+        self._number += 1
+        file = f"commands/{self._number:012}"
+        self._kept.write(file, data)
+        self._take(message, file)
+
+    def _take(self, message: Message, file: str) -> None:
+        name = _name_of(message)
+        self.waiting[name] = message
+        self._files[name] = file
+
+    def settle(self, name: str) -> None:
+        """It is over. Raises OSError."""
+        if name not in self.waiting:
+            return
+        self._kept.remove(self._files[name])
+        del self.waiting[name], self._files[name]
+        self._over[name] = None
+        while len(self._over) > OVER_MAX:
+            self._over.popitem(last=False)
+
+    def set_aside(self, name: str, reason: str) -> None:
+        """It is over, and kept with the reason. Raises OSError."""
+        if name not in self.waiting:
+            return
+        data = self._kept.read(self._files[name]) or b""
+        told = {"name": name, "reason": reason, "message": data.decode(errors="backslashreplace")}
+        self._write(self._files[name].replace("commands", "aside"), told)
+        for file in self._kept.names("aside")[:-ASIDE_MAX]:
+            self._kept.remove(file)
+        self.settle(name)
+
+    def aside(self) -> list[dict[str, Any]]:
+        """Those that were set aside, the newest last. Raises OSError."""
+        return [form for file in self._kept.names("aside") if (form := self._load(file)) is not None]
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def _write(self, name: str, form: dict[str, Any]) -> None:
+        self._kept.write(name, json.dumps(form).encode())
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        data = self._kept.read(name)
+        try:
+            form = json.loads(data) if data is not None else None
+        except ValueError:
+            form = None
+        return form if isinstance(form, dict) else None
+
+
+def _name_of(message: Message) -> str:
+    return message.name if isinstance(message, Poisoned) else message.id
