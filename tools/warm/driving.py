@@ -1,9 +1,9 @@
 """Drives a rollout's states over a bus: what the bus brings are its events, and what it wants done is done there.
 
-- **Actions are done one after the other.** One that the bus cannot do now is done again RETRY_S later, until it is done
-  or the rollout has ended. Canaries are asked for their health beside that.
-- **An operator that is interrupted leaves the rollout as it is**, and lets go of the claim: what is desired says how far
-  it came, so the same command goes on with it.
+- **Actions are done one after the other.** One that the bus cannot do now is done again RETRY_S later, until it is
+  done or the rollout has ended. Canaries are asked for their health beside that.
+- **An operator that is interrupted leaves the rollout as it is**, and lets go of the claim: what is desired says how
+  far it came, so the same command goes on with it.
 
 It decides nothing, and shows nothing: `look` is called when something may have changed, at least every LOOK_EVERY_S.
 """
