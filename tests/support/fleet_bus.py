@@ -24,6 +24,7 @@ from zcserve.fleet.messages import Command, Desired, Release, State
 from zcserve.fleet.node_memory import Memory
 from zcserve.fleet.node_state import NodeState
 from zcserve.fleet.node_words import (
+    Acknowledge,
     Action,
     Done,
     Event,
@@ -39,6 +40,7 @@ from zcserve.fleet.node_words import (
     Purge,
     ReadDesired,
     Report,
+    SetAside,
     Tick,
     Undone,
     Warm,
@@ -75,6 +77,9 @@ class Hub:
         self.states[state.node] = (state, now())
         for queue in self.listening:
             queue.put_nowait(state)
+
+    def over(self, action: Acknowledge | SetAside) -> None:
+        """A node has done a command, or never will: this hub keeps all for all."""
 
 
 def now() -> float:
@@ -129,6 +134,8 @@ class VirtualNode:
     def _do(self, action: Action) -> None:
         if isinstance(action, Report):
             self._hub.heard(action.state)
+        elif isinstance(action, (Acknowledge, SetAside)):
+            self._hub.over(action)
         elif isinstance(action, Keep):
             self._memory = action.memory
         elif isinstance(action, ReadDesired):

@@ -179,9 +179,11 @@ class HttpOperatorBus:
             await asyncio.sleep(random.uniform(0, DRAW_S))
         raise _held(held.values())
 
-    async def _put_claim(self, claim: Claim, lasts_s: float, renews: bool) -> Replies:
+    async def _put_claim(
+        self, claim: Claim, lasts_s: float, *, renews: bool, nodes: Collection[Node] | None = None
+    ) -> Replies:
         form = {"holder": claim.holder, "token": claim.token, "lasts_s": lasts_s, "renew": renews}
-        return await self._ask_all("PUT", "/claim", json.dumps({"version": 1} | form).encode())
+        return await self._ask_all("PUT", "/claim", json.dumps({"version": 1} | form).encode(), nodes=nodes)
 
     async def renew(self, claim: Claim, lasts_s: float = CLAIM_LASTS_S) -> None:
         """See OperatorBus."""
@@ -240,6 +242,7 @@ class HttpOperatorBus:
         desired, claim = self._desired, self._claim
         if not nodes or desired is None or claim is None or not desired.edition:
             return
+        await self._put_claim(claim, BRIEFLY_S, renews=True, nodes=nodes)
         for release in (desired.release, desired.trial.release if desired.trial else None):
             if release is None:
                 continue
@@ -262,23 +265,20 @@ class HttpOperatorBus:
             finally:
                 await self.give_up(claim)
             return
-        stored = await self._read()
-        if stored != desired and (stored.edition != after or desired.edition <= after):
-            raise ConflictError(stored)
-        replies = await self._ask_all("PUT", f"/desired?claim={self._claim.token}", desired.dump())
-        taken, held = replies.of(200, 204), replies.of(409)
-        if len(taken) >= self._most:
-            self._desired = desired
-            self._behind = {node.name for node in self._nodes} - taken.keys()
-            return
-        if codes := [answer for answer in held.values() if _form(answer).get("code") == "held"]:
-            self._claim = None
-            raise _held(codes)
-        newer = [_stored(answer) for answer in held.values()]
-        newest = max((one for one in newer if one), key=lambda one: one.edition, default=None)
-        if newest and newest.edition >= desired.edition and newest != desired:
-            raise ConflictError(newest)
-        raise self._too_few("what is desired", taken, replies)
+        claim = self._claim
+        for is_last in (False, True):
+            stored = await self._read()
+            if stored != desired and (stored.edition != after or desired.edition <= after):
+                raise ConflictError(stored)
+            replies = await self._ask_all("PUT", f"/desired?claim={claim.token}", desired.dump())
+            taken = replies.of(200, 204)
+            if len(taken) >= self._most:
+                self._desired = desired
+                self._behind = {node.name for node in self._nodes} - taken.keys()
+                return
+            if is_last:
+                raise self._too_few("what is desired", taken, replies)
+            await self.renew(claim)  # nodes that were away when it was taken do not know it
 
     # -- manifests and commands
 
@@ -416,16 +416,9 @@ def _words(answer: Answer) -> str:
 def _held(answers: Iterable[Answer]) -> ClaimHeldError:
     """The holder that most of these name, and how long it has the site yet."""
     forms = [_form(answer) for answer in answers]
-    holder = Counter(str(form.get("holder", "another one")) for form in forms).most_common(1)[0][0]
+    holder = Counter(str(form.get("holder") or "another one") for form in forms).most_common(1)[0][0]
     left = [form["left_s"] for form in forms if isinstance(form.get("left_s"), (int, float))]
     return ClaimHeldError(holder, max(left, default=0.0))
-
-
-def _stored(answer: Answer) -> Desired | None:
-    try:
-        return Desired.parse(str(_form(answer).get("stored", "")).encode())
-    except FormError:
-        return None
 
 
 def _parsed(parse: Callable[[bytes], _T], name: str, answer: Answer) -> _T:
