@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
@@ -164,7 +164,7 @@ class HttpOperatorBus:
     async def claim(self, holder: str, lasts_s: float = CLAIM_LASTS_S) -> Claim:
         """See OperatorBus. What the last claim has put is spread before this one has the site."""
         for _ in range(DRAWS_MAX):
-            claim = Claim(holder, uuid.uuid4().hex)
+            claim = Claim(holder, os.urandom(16).hex())
             replies = await self._put_claim(claim, lasts_s, renews=False)
             given, held = replies.of(200, 204), replies.of(409)
             if len(given) >= self._most:
@@ -213,7 +213,7 @@ class HttpOperatorBus:
 
     async def _repair(self) -> None:
         try:
-            claim = await self.claim(f"repair.{uuid.uuid4().hex[:8]}", BRIEFLY_S)
+            claim = await self.claim(f"repair.{os.urandom(4).hex()}", BRIEFLY_S)
         except BusError:
             return
         await self.give_up(claim)
@@ -259,7 +259,7 @@ class HttpOperatorBus:
     async def put_desired(self, desired: Desired, after: int) -> None:
         """See OperatorBus."""
         if self._claim is None:
-            claim = await self.claim(f"put.{uuid.uuid4().hex[:8]}", BRIEFLY_S)
+            claim = await self.claim(f"put.{os.urandom(4).hex()}", BRIEFLY_S)
             try:
                 await self.put_desired(desired, after)
             finally:
