@@ -11,8 +11,12 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.bus_promises import PROMISES, Promise
 from tests.support.fleet_http import TOKEN, HttpNode, listed, nodes
+from tests.support.http_wiring import HttpWiring
 from tools.warm.driving import Driver
+from zcserve.fleet import http_bus
+from zcserve.fleet import peer as peers
 from zcserve.fleet.bus import BusError, Caught, ClaimHeldError, ConflictError, Heard, MissingError
 from zcserve.fleet.http_bus import HttpOperatorBus
 from zcserve.fleet.messages import Command, Desired, Release
@@ -28,6 +32,13 @@ def release(sequence: int) -> Release:
 
 
 R1, R2 = map(release, (1, 2))
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked again is asked soon."""
+    monkeypatch.setattr(http_bus, "AGAIN_S", 0.05)
+    monkeypatch.setattr(peers, "AWAY_S", 0.05)
 
 
 @pytest.fixture
@@ -63,6 +74,15 @@ def served(made: list[HttpNode]) -> list[int]:
 
 
 PLAN = Plan(R1, nodes=frozenset(("n1", "n2", "n3")), quorum=0.6, live_s=1.0)
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_it_keeps_what_every_bus_promises(promise: Promise, tmp_path: Path) -> None:
+    async def whole() -> None:
+        async with HttpWiring(tmp_path) as wiring:
+            await promise(wiring)
+
+    asyncio.run(whole())
 
 
 def test_a_claim_is_one_holders_until_it_is_given_up(run: Callable[[Scene], None]) -> None:

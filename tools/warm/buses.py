@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from zcserve.config.site import DEFAULT_NAME
@@ -17,6 +17,7 @@ from zcserve.fleet.forms import FormError
 from zcserve.fleet.messages import Desired, State
 from zcserve.fleet.node_list import Listed, read_nodes, read_token
 
+_NATS = ("nats_creds", "nats_password_file", "nats_ca", "nats_cert", "nats_key")
 # For the states that a bus has already, in seconds.
 LOOK_S = 5.0
 
@@ -53,7 +54,13 @@ def add_bus(parser: argparse.ArgumentParser, *, with_site: bool = True) -> None:
     bus.add_argument("--nodes", metavar="FILE", help="a line a node: NAME URL [PUBLIC-URL]")
     bus.add_argument("--nats", metavar="URL", help="the NATS that carries it")
     parser.add_argument("--token-file", metavar="FILE", help="what --nodes want to see")
-    parser.add_argument("--public", metavar="FILE", help="with --nats: a line a node, NAME PUBLIC-URL")
+    nats = parser.add_argument_group("with --nats")
+    nats.add_argument("--public", metavar="FILE", help="a line a node, NAME PUBLIC-URL")
+    nats.add_argument("--nats-creds", metavar="FILE", help="a user's JWT and its seed, as nsc writes them")
+    nats.add_argument("--nats-password-file", metavar="FILE", help="the password of the user that the URL names")
+    nats.add_argument("--nats-ca", metavar="FILE", help="certificates (PEM) that NATS's own is signed by")
+    nats.add_argument("--nats-cert", metavar="FILE", help="a certificate of one's own (PEM)")
+    nats.add_argument("--nats-key", metavar="FILE", help="and its key")
 
 
 def check(arguments: argparse.Namespace) -> tuple[Listed, ...]:
@@ -66,6 +73,8 @@ def check(arguments: argparse.Namespace) -> tuple[Listed, ...]:
         raise UsageError("--token-file has no effect with --nats")
     if arguments.nodes and arguments.public:
         raise UsageError("--public has no effect with --nodes, whose lines have a third word for it")
+    if arguments.nodes and (idle := [name for name in _NATS if getattr(arguments, name)]):
+        raise UsageError(f"--{idle[0].replace('_', '-')} has no effect with --nodes")
     return read_nodes(arguments.nodes) if arguments.nodes else ()
 
 
@@ -93,8 +102,11 @@ async def over_http(arguments: argparse.Namespace, listed: tuple[Listed, ...]) -
 async def over_nats(arguments: argparse.Namespace) -> Fleet:
     """Over NATS. Raises UsageError, BusError."""
     public = {one.name: one.agent for one in read_nodes(arguments.public)} if arguments.public else {}
-    module: Any = import_module("zcserve.fleet.nats_bus")  # late: it needs nats-py
-    bus = await module.NatsOperatorBus.connect(arguments.nats, arguments.site)
+    from zcserve.fleet.nats_bus import NatsOperatorBus  # late: HTTP needs none of it
+    from zcserve.fleet.nats_place import NatsPlace
+
+    files = {name.removeprefix("nats_"): Path(value) for name in _NATS if (value := getattr(arguments, name))}
+    bus = NatsOperatorBus(NatsPlace.of(arguments.nats, **files), arguments.site)
     return Fleet(bus, arguments.site, frozenset(), public)
 
 

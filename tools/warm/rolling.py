@@ -21,7 +21,7 @@ from tools.warm.words import duration, share
 from zcserve.errors import UsageError
 from zcserve.fleet.manifest import Manifest
 from zcserve.fleet.messages import Release
-from zcserve.fleet.rollout import Rollout
+from zcserve.fleet.rollout import Phase, Rollout
 from zcserve.fleet.rollout_words import End, Ending, Plan, rollout_id
 from zcserve.fleet.signing import Signer
 
@@ -174,7 +174,8 @@ class Watch:
     def look(self, now: float, trouble: str) -> None:
         """What is now, and why the bus could not do what was asked of it last."""
         machine, view = self._machine, self._view
-        view.table(machine.rows(now), now)
+        if machine.phase not in (Phase.CLAIMING, Phase.READING):  # else not all nodes have been heard of
+            view.table(machine.rows(now), now)
         if trouble != self._trouble:
             self._trouble = trouble
             view.event("bus", trouble or "the bus is back", trouble=trouble)
