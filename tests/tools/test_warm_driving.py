@@ -11,6 +11,8 @@ import pytest
 from tests.support.fleet_bus import Hub, MemoryBus
 from tools.warm import driving
 from tools.warm.driving import Driver
+from zcserve.fleet import node_state
+from zcserve.fleet.bus import BusError
 from zcserve.fleet.messages import Release
 from zcserve.fleet.node_words import Flip, Prepare
 from zcserve.fleet.rollout import Phase, Rollout
@@ -54,6 +56,14 @@ def served(hub: Hub) -> list[int]:
     return [node.live.sequence if node.live else 0 for node in hub.nodes.values()]
 
 
+def noted(hub: Hub) -> list[tuple[str, int]]:
+    """Flips from now on: which node, to which sequence."""
+    flips: list[tuple[str, int]] = []
+    for node in hub.nodes.values():
+        node.on_flip = lambda to, name=node.name: flips.append((name, to.sequence))  # type: ignore[misc]
+    return flips
+
+
 def test_a_release_comes_live_on_all_nodes_and_lets_go_of_the_site() -> None:
     async def scene(hub: Hub, bus: MemoryBus) -> None:
         phases = []
@@ -80,9 +90,7 @@ def test_a_bus_that_is_away_is_tried_again_until_it_is_back() -> None:
 def test_canaries_flip_first_and_one_that_is_not_well_takes_all_back() -> None:
     async def scene(hub: Hub, bus: MemoryBus) -> None:
         await driver(bus, Plan(R1)).run()
-        flipped: list[tuple[str, int]] = []
-        for node in hub.nodes.values():
-            node.on_flip = lambda to, node=node: flipped.append((node.name, to.sequence))  # type: ignore[misc]
+        flipped = noted(hub)
         end = await driver(bus, Plan(R2, canaries=frozenset({"n2"}), bake_s=0.02), well=False).run()
         assert (end.ending, end.why) == (Ending.ABORTED, "canary n2 is not well: status 500")
         assert flipped == [("n2", 2), ("n2", 1)]
@@ -122,6 +130,56 @@ def test_an_operator_that_is_stopped_leaves_all_as_it_is_and_the_same_command_go
         assert (await driver(bus, Plan(R1)).run()).ending is Ending.LIVE
         assert served(hub) == [1, 1, 1]
         assert len(hub.puts) - puts == (1 if step is Prepare else 0)  # the trial is not put again
+
+    run(scene)
+
+
+class Deadly(MemoryBus):
+    """A bus whose operator is killed at one of its calls: before it is done, or after."""
+
+    def __init__(self, hub: Hub, at: int, is_done: bool) -> None:
+        super().__init__(hub)
+        self.calls, self._at, self._is_done = 0, at, is_done
+        self.kill: Callable[[], object] = lambda: None
+
+    async def _turn(self) -> None:
+        self.calls += 1
+        if self.calls == self._at:
+            self.kill()
+            if not self._is_done:
+                await asyncio.sleep(60)
+        elif self.calls > self._at:
+            raise BusError("it was killed")
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before the call is done", "after"])
+def test_an_operator_that_is_killed_at_any_of_its_calls_is_run_again_and_all_is_as_if_it_was_not(
+    is_done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_state, "REPORT_GAP_S", 0.001)
+    plan = Plan(R2, canaries=frozenset({"n2"}), bake_s=0.001)
+
+    async def scene(hub: Hub, bus: MemoryBus) -> None:
+        for at in range(1, 100):
+            hub = Hub()
+            hub.add(*NODES)
+            await driver(MemoryBus(hub), Plan(R1)).run()
+            flips = noted(hub)
+            deadly = Deadly(hub, at, is_done)
+            running = asyncio.create_task(driver(deadly, plan).run())
+            deadly.kill = running.cancel
+            await asyncio.gather(running, return_exceptions=True)
+            if deadly.calls < at:
+                assert at > 8
+                return
+            hub.until = 0.0  # the claim of what was killed ends by itself, and is the same rollout's in any case
+            assert (await driver(MemoryBus(hub), plan).run()).ending is Ending.LIVE
+            assert (served(hub), flips[0][0], sorted(name for name, _ in flips)) == (
+                [2, 2, 2],
+                "n2",
+                ["n1", "n2", "n3"],
+            )
+        pytest.fail("it never ended")
 
     run(scene)
 

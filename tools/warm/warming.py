@@ -17,7 +17,8 @@ from tools.warm.arguments import EXIT_RIGHT, EXIT_WRONG, Parser, number
 from tools.warm.comparing import CONNECTIONS, TIMEOUT_S, Compared, compare
 from tools.warm.listing import read_list
 from tools.warm.loading import Loaded, load_root
-from tools.warm.report import bar, json_of, text_of
+from tools.warm.progress import bar
+from tools.warm.report import json_of, text_of
 from tools.warm.words import duration
 from zcserve.config.sources import load
 from zcserve.config.table import Config
