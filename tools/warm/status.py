@@ -17,7 +17,7 @@ from tools.warm.arguments import EXIT_LATE, EXIT_RIGHT
 from tools.warm.buses import Fleet, Look, add_bus, look_at, opened
 from tools.warm.views import HEADS, Lines, cells, view_of
 from tools.warm.words import printable
-from zcserve.fleet.bus import Heard
+from zcserve.fleet.bus import Caught, Heard
 from zcserve.fleet.census import Census, Row
 from zcserve.fleet.messages import Desired, Release
 
@@ -101,24 +101,29 @@ def table(rows: Iterable[Row]) -> list[str]:
 
 async def _watch(fleet: Fleet, view: Lines) -> None:
     """Until it is cancelled."""
-    census, known = Census(_NO_RELEASE, fleet.names), ""
-    heard: asyncio.Queue[Heard] = asyncio.Queue()
+    census, known, is_caught = Census(_NO_RELEASE, fleet.names), "", False
+    heard: asyncio.Queue[Heard | Caught] = asyncio.Queue()
 
     async def listen() -> None:
         async with aclosing(cast(Any, fleet.bus.states())) as states:
             async for one in states:
-                if isinstance(one, Heard):
-                    heard.put_nowait(one)
+                heard.put_nowait(one)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(listen())
         while True:
             try:
                 async with asyncio.timeout(WATCH_S):
-                    census.hear(await heard.get(), _now())
+                    one = await heard.get()
             except TimeoutError:
+                one = None
+            if isinstance(one, Heard):
+                census.hear(one, _now())
+            else:
+                is_caught = True
                 text = desired_text(await fleet.bus.desired())
                 if text != known:
                     known = text
                     view.event("desired", text)
-            view.table(census.rows(_now()), _now())
+            if is_caught:  # else not all that are there have been heard of
+                view.table(census.rows(_now()), _now())

@@ -93,6 +93,7 @@ class Table(Lines):
         self._live.stop()
 
     def _say(self, text: str) -> None:
+        self._draw()  # what is printed has the table below it once more
         self._live.console.print(printable(text), markup=False, highlight=False)
 
 
