@@ -15,7 +15,10 @@ from tests.support.fleet_bus import Hub, MemoryBus
 from tools.warm import driving
 from tools.warm.buses import Fleet
 from tools.warm_cache import main
+from zcserve.fleet import node_state
+from zcserve.fleet.bus import BusError
 from zcserve.fleet.manifest import Manifest
+from zcserve.fleet.messages import Desired
 from zcserve.fleet.node_words import Flip, Prepare, Purge
 
 Said = tuple[int, list[dict[str, Any]]]
@@ -54,6 +57,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     made = Command(tmp_path / "root", capsys)
     monkeypatch.setattr("tools.warm.buses.over_nats", made.opened)
     monkeypatch.setattr(driving, "RETRY_S", 0.01)
+    monkeypatch.setattr(node_state, "REPORT_GAP_S", 0.001)
     return made
 
 
@@ -121,6 +125,21 @@ def test_a_node_that_is_away_is_late_and_named(command: Command, monkeypatch: py
     code, (status,) = command("status")
     assert (code, status["late"], status["desired"]["sequence"]) == (0, [], 2)
     assert [node["sequence"] for node in status["nodes"]] == [2, 2, 2]
+
+
+def test_a_status_says_what_it_knows_where_the_bus_does_not_say_all(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command.release("one")
+
+    async def away(self: MemoryBus) -> Desired:
+        raise BusError("1 of 3 nodes, and 2 are needed")
+
+    monkeypatch.setattr(MemoryBus, "desired", away)
+    code, (status,) = command("status")
+    assert (code, status["desired"], status["trouble"]) == (1, None, "1 of 3 nodes, and 2 are needed")
+    assert [node["sequence"] for node in status["nodes"]] == [1, 1, 1]
+    assert command.release("two")[0] == 1
 
 
 def test_canaries_are_named_or_a_share(command: Command) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -112,16 +112,21 @@ async def over_nats(arguments: argparse.Namespace) -> Fleet:
 
 async def look_at(bus: OperatorBus) -> Look:
     """What is desired, and the states that the bus has. Raises BusError."""
-    desired = asyncio.ensure_future(bus.desired())
-    found: dict[str, Heard] = {}
+    states = asyncio.create_task(states_of(bus))
     try:
+        return Look(await bus.desired(), await states)
+    finally:
+        states.cancel()
+        await asyncio.gather(states, return_exceptions=True)
+
+
+async def states_of(bus: OperatorBus) -> dict[str, Heard]:
+    """The states that the bus has, by node."""
+    found: dict[str, Heard] = {}
+    with suppress(TimeoutError):
         async with aclosing(cast(Any, bus.states())) as states, asyncio.timeout(LOOK_S):
             async for heard in states:
                 if not isinstance(heard, Heard):
                     break
                 found[heard.state.node] = heard
-    except TimeoutError:
-        pass
-    finally:
-        await asyncio.wait([desired])
-    return Look(desired.result(), found)
+    return found

@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Any, cast
 
-from tools.warm.arguments import EXIT_LATE, EXIT_RIGHT
-from tools.warm.buses import Fleet, Look, add_bus, look_at, opened
+from tools.warm.arguments import EXIT_LATE, EXIT_RIGHT, EXIT_WRONG
+from tools.warm.buses import Fleet, Look, add_bus, look_at, opened, states_of
 from tools.warm.views import HEADS, Lines, cells, view_of
 from tools.warm.words import printable
-from zcserve.fleet.bus import Caught, Heard
+from zcserve.fleet.bus import BusError, Caught, Heard
 from zcserve.fleet.census import Census, Row
 from zcserve.fleet.messages import Desired, Release
 
@@ -47,17 +48,26 @@ async def _run(arguments: argparse.Namespace) -> int:
                 await _watch(fleet, view)
             finally:
                 view.close()
-        look = await look_at(fleet.bus)
-        census = _census(fleet, look)
-        rows = census.rows(_now())
+        look, trouble = await _look(fleet)
+        rows = _census(fleet, look).rows(_now())
         late = late_of(look, rows)
         if arguments.json:
-            desired = json.loads(look.desired.dump())
-            nodes = [row._asdict() | {"lag_s": row.lag_s if row.lag_s < 1e9 else None} for row in rows]
-            print(json.dumps({"site": fleet.site, "desired": desired, "nodes": nodes, "late": late}))
+            desired = None if trouble else json.loads(look.desired.dump())
+            nodes = [row._asdict() | {"lag_s": None if math.isinf(row.lag_s) else row.lag_s} for row in rows]
+            form = {"site": fleet.site, "desired": desired, "nodes": nodes, "late": late, "trouble": trouble}
+            print(json.dumps(form))
         else:
-            print("\n".join(map(printable, [desired_text(look.desired), *table(rows)])))
-        return EXIT_LATE if late else EXIT_RIGHT
+            first = f"what is desired is not known: {trouble}" if trouble else desired_text(look.desired)
+            print("\n".join(map(printable, [first, *table(rows)])))
+        return EXIT_WRONG if trouble else EXIT_LATE if late else EXIT_RIGHT
+
+
+async def _look(fleet: Fleet) -> tuple[Look, str]:
+    """What can be known, and why not all."""
+    try:
+        return await look_at(fleet.bus), ""
+    except BusError as error:
+        return Look(Desired(fleet.site), await states_of(fleet.bus)), str(error)
 
 
 def _now() -> float:

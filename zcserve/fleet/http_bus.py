@@ -40,7 +40,7 @@ from zcserve.fleet.bus import (
     MissingError,
 )
 from zcserve.fleet.forms import FormError
-from zcserve.fleet.messages import Command, Desired, State
+from zcserve.fleet.messages import ROLLOUT_OPS, Command, Desired, State
 from zcserve.fleet.node_list import Listed
 from zcserve.fleet.peer import Answer, Peer
 
@@ -52,6 +52,8 @@ ANSWER_S = 5.0
 MANIFEST_S = 60.0
 # After most of the nodes have answered, for the others.
 GRACE_S = 0.2
+# The same for a manifest: a node that lacks it asks for it again a second later.
+MANIFEST_GRACE_S = 2.0
 # A node is asked for its next state so long at a time, and less than the 60 that it takes.
 POLL_S = 25.0
 # A node that gave no state is asked again after this; and states that are known are told to be all after that.
@@ -112,6 +114,7 @@ class HttpOperatorBus:
         *,
         within_s: float = ANSWER_S,
         waits_for_all: bool = False,
+        grace_s: float = GRACE_S,
         nodes: Collection[Node] | None = None,
     ) -> Replies:
         """Ask all nodes at once. Without `waits_for_all`, those that are slower than most are in `failed`."""
@@ -125,7 +128,7 @@ class HttpOperatorBus:
             while pending and not (not waits_for_all and self._are_most(tasks.values())):
                 _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             if pending:
-                await asyncio.wait(pending, timeout=GRACE_S)
+                await asyncio.wait(pending, timeout=grace_s)
         except asyncio.CancelledError:
             for task in tasks.values():
                 task.cancel()
@@ -293,7 +296,9 @@ class HttpOperatorBus:
 
     async def put_manifest(self, digest: str, data: bytes) -> None:
         """See OperatorBus."""
-        replies = await self._ask_all("PUT", f"/manifests/{digest}", data, within_s=MANIFEST_S, waits_for_all=True)
+        replies = await self._ask_all(
+            "PUT", f"/manifests/{digest}", data, within_s=MANIFEST_S, grace_s=MANIFEST_GRACE_S
+        )
         if len(kept := replies.of(200, 204)) < self._most:
             raise self._too_few("manifest", kept, replies)
         self._manifests[digest] = data
@@ -318,8 +323,10 @@ class HttpOperatorBus:
         raise BusError("; ".join(failed))
 
     async def publish(self, command: Command) -> frozenset[str]:
-        """See OperatorBus. Nodes that are not reached have missed it."""
-        replies = await self._ask_all("POST", "/commands", command.dump(), waits_for_all=True)
+        """See OperatorBus. Nodes that are not reached have missed it; those of a rollout hear of it by what is
+        desired, and it waits for none of them."""
+        waits = command.op not in ROLLOUT_OPS
+        replies = await self._ask_all("POST", "/commands", command.dump(), waits_for_all=waits)
         taken = replies.of(200, 202, 204)
         if not taken:
             raise self._too_few("command", taken, replies)
