@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,13 +52,15 @@ def test_a_name_of_any_bytes_is_its_path_in_a_url() -> None:
 
 
 @pytest.fixture
-def below(tmp_path: Path) -> Below:
+def below(tmp_path: Path) -> Iterator[Below]:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "file").write_text("secret")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to("../outside")
     (tmp_path / "in" / "file").symlink_to("../outside/file")
-    return Below.at(os.fsencode(tmp_path / "in"))
+    made = Below.at(os.fsencode(tmp_path / "in"))
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("segments", [(b"link", b"file"), (b"file",), (b"link", b"new"), (b"link", b"deep", b"new")])
