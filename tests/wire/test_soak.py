@@ -22,8 +22,8 @@ from tests.support.following import publish
 from tests.support.site import Site
 from tests.support.waiting import WaitUntil
 
-ROUNDS = int(os.environ.get("ZCSERVE_SOAK_ROUNDS", "3"))
-WARM_UP = 3
+ROUNDS = int(os.environ.get("ZCSERVE_SOAK_ROUNDS", "2"))
+WARM_UP = 2
 # What a heap may grow by without a leak: its pieces are never all in use.
 GROWTH_KB_MAX = 12_000
 # What a round uploads may lie about until it is collected, but not what two do.

@@ -31,7 +31,7 @@ from zcserve.cache import inotify
 IN_OPEN = 0x20
 LARGE = 8 << 20  # more than any socket takes whose client reads nothing
 CONTENT = bytes(range(256)) * (LARGE // 256)
-UPGRADES = 3
+UPGRADES = 2
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_upgrades_under_load_fail_no_request_and_reset_no_connection(
 def test_changes_are_followed_through_upgrades_and_nothing_comes_back_older(
     root: Path, line: StartLine, wait_until: WaitUntil, engine: str
 ) -> None:
-    for number in range(3000):  # so that the new process is busy for a while
+    for number in range(1000):  # so that the new process is busy for a while
         (root / "some" / f"more{number}").write_bytes(b"x")
     publish(root / "version", b"0")
     server = line(root, "--engine", engine)
