@@ -7,17 +7,14 @@ import ast
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import zcserve
+from tests.support import typed
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(zcserve.__file__).parent
@@ -148,37 +145,6 @@ def test_each_alert_and_each_setting_of_the_kernel_stands_in_the_page() -> None:
 # --- the first hour -------------------------------------------------------------------------------------------
 
 
-def _hour() -> list[tuple[str, list[str]]]:
-    """What is typed, with what it prints."""
-    typed: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"(?:^    .*\n)+", PAGE, re.MULTILINE):
-        for line in block.splitlines():
-            if line.startswith("    $ "):
-                typed.append((line[6:], []))
-            elif block.startswith("    $ "):
-                typed[-1][1].append(line[4:])
-    return typed
-
-
-FIGURE = r"\d[\d.,]*(?: (?:[KMG]iB|B|s|ms|us))?"
-
-
-def _same(line: str) -> str:
-    """A pattern: figures and times are each one's own, so is the engine, and ... is anything. An exit code is what it
-    is."""
-    parts = re.split(rf"(\.\.\.|native, 1 lane|exit code \d|{FIGURE})", re.sub(r"\s+", " ", line.strip()))
-    anything = {"...": ".*", "native, 1 lane": ".*"}
-    return "".join(
-        anything.get(part, part if part.startswith("exit") else FIGURE) if at % 2 else re.escape(part)
-        for at, part in enumerate(parts)
-    )
-
-
-def _agrees(said: list[str], printed: list[str]) -> bool:
-    pattern = "".join(r"(.*\n)*" if line == "..." else _same(line) + r"\n" for line in said)
-    return re.fullmatch(pattern, "".join(re.sub(r"\s+", " ", line.strip()) + "\n" for line in printed)) is not None
-
-
 def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -188,26 +154,9 @@ def _free_port() -> int:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_first_hour_goes_as_the_page_says(tmp_path: Path) -> None:
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    (commands / "zcserve").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zcserve "$@"\n')
-    (commands / "zcserve").chmod(0o755)
+    typed.programs(tmp_path / "bin", zcserve="-m zcserve")
     shutil.copytree(ROOT / "www", tmp_path / "www")
-    hour, port = _hour(), str(_free_port())
-    script = "".join(f"echo '@@@'\n{command.replace('8080', port)}\n" for command, _ in hour)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("ZCSERVE_")}
-    environ |= {"PATH": f"{commands}:{environ['PATH']}", "PYTHONPATH": str(ROOT), "ZCSERVE_PORT": port}
-    with (tmp_path / "out").open("w") as out:
-        shell = subprocess.Popen(
-            ["/bin/sh", "-c", script], cwd=tmp_path, env=environ, stdout=out, stderr=out, start_new_session=True
-        )
-        try:
-            shell.wait(HOUR_WITHIN_S)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGKILL)  # a node that was not stopped
-            shell.wait()
-    printed = [part.splitlines() for part in (tmp_path / "out").read_text().split("@@@\n")[1:]]
-    assert len(printed) == len(hour)
-    for (command, said), lines in zip(hour, printed, strict=True):
-        assert _agrees(said, lines), f"$ {command}\n" + "\n".join(lines)
+    port = str(_free_port())
+    environ = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "ZCSERVE_PORT": port}
+    hour = typed.commands_of(PAGE)
+    assert typed.astray(hour, tmp_path, {"8080": port}, environ, HOUR_WITHIN_S) == []
