@@ -34,6 +34,7 @@ class Mute(Exception):
     [
         (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/a"), "No such file or directory"),
         (OSError("leads outside the root"), "leads outside the root"),
+        (OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), os.strerror(errno.ECONNREFUSED)),
         (ValueError("no such thing"), "no such thing"),
         (ValueError(), "ValueError"),
         (Mute(), "Mute"),

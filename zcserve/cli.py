@@ -77,6 +77,7 @@ _USAGE = """zcserve [ROOT] [flags]
        zcserve passwd NAME                a line for a file of users, see [[auth]]
        zcserve ctl [COMMAND] [flags]      ask a node, and tell it
        zcserve top [flags]                its numbers, live
+       zcserve node [flags]               the agent beside a node of a fleet
        zcserve completion bash|zsh|fish   a script that completes all of this"""
 
 

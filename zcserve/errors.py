@@ -7,13 +7,19 @@ on stderr and exit code 2 (cli.py, in one place). Errors of the operating system
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def reason_of(error: BaseException) -> str:
     """Why, in words that are never empty: the system's text, the exception's own, or else its name."""
-    return (isinstance(error, OSError) and error.strerror) or words_of(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        # asyncio tells the address in place of the reason, and whoever asks knows the address.
+        if error.errno and error.strerror.startswith("Connect call failed"):
+            return os.strerror(error.errno)
+        return error.strerror
+    return words_of(error) or type(error).__name__
 
 
 def line_of(error: BaseException) -> str:

@@ -60,6 +60,8 @@ def test_a_folder_of_releases_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"folder of releases .* cannot be used"):
         Folders(tmp_path / "file" / "releases")
+    with pytest.raises(UsageError, match=r"folder of releases .* is a file; accepted: a directory"):
+        Folders(tmp_path / "file")
 
 
 def test_current_is_moved_to_complete_releases_alone(folders: Folders, tmp_path: Path) -> None:

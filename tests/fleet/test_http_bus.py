@@ -237,9 +237,11 @@ def test_a_node_by_another_name_is_no_node_of_the_list(run: Callable[[Scene], No
         wrong = HttpOperatorBus("www", [replace(listed(made)[0], name="n9")], TOKEN)
         async with aclosing(cast(Any, wrong.states())) as states:
             assert isinstance(await anext(states), Caught)
+        url = listed(made)[0].agent
+        assert wrong.trouble == {"n9": f"{url} is n1, and the list calls it n9"}
         await wrong.close()
         unknown = HttpOperatorBus("www", listed(made), "no token of these")
-        with pytest.raises(BusError, match="status 401"):
+        with pytest.raises(BusError, match=r"status 401.*--token-file: is it the agent's"):
             await unknown.desired()
         await unknown.close()
 

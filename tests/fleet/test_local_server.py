@@ -80,6 +80,7 @@ STARTS = {"pid": 1, "process": {"start_time": 5.0}, "ready": {"share": None}, "s
         ),
         ((200, b"<html>"), "answers /stats?survey=0 with 200: is it an admin listener?", False, False),
         ((409, {"error": "an upgrade is under way"}), "says to /stats?survey=0: an upgrade is under way", True, False),
+        ((401, {"error": "a token is wanted"}), "wanted (the agent's --server-token-file)", False, False),
         ((400, {"error": "the path is none"}), "the path is none", False, True),
         ((500, {"error": "the old content goes on"}), "the old content goes on", False, False),
     ],

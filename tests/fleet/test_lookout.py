@@ -44,7 +44,9 @@ def run(releases: Path, talk: Talk) -> None:
     asyncio.run(in_time())
 
 
-def test_what_is_news_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_news_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(lookout, "LOOK_SOON_S", 0.01)
     monkeypatch.setattr(lookout, "AWAY_S", 0.0)
@@ -64,8 +66,10 @@ def test_what_is_news_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert await told.get() == Observed(TREE, OTHER, TREE)
         fake.serve(str(root / TREE), pid=(1 << 30) + 1)
         assert await told.get() == Observed(TREE, "", TREE)
+        assert "--root" not in caplog.text
         fake.serve("/elsewhere", pid=(1 << 30) + 1)
         assert await told.get() == Observed("", "", TREE)
+        assert f"the server serves /elsewhere, where no release comes: start it with --root {root}" in caplog.text
         watch.doubt()
         assert await told.get() == Observed("", "", TREE)
         Folders(root).point(OTHER)  # a flip that was ended in the middle

@@ -55,6 +55,7 @@ def test_flags_are_read_with_their_units(tmp_path: Path) -> None:
         ((*HERE, "--nats", "nats://a"), "one of --nats URL and --listen HOST:PORT"),
         ((*HERE, "--nats-ca", "/a"), "--nats-ca goes with --nats URL"),
         ((*NEEDED, "--nats", "nats://a", "--nodes", "/a"), "--nodes goes with --listen"),
+        ((*NEEDED, "--nats", "nats://a", "--token-file", __file__), "--token-file goes with --listen"),
         ((*NEEDED, "--listen", "0.0.0.0:80"), "can be reached from elsewhere; accepted: 127.0.0.1, or --token-file"),
         ((*NEEDED, "--listen", "unix:/a"), "accepted: HOST:PORT"),
         ((*HERE, "--token-file", "/none"), "cannot be read"),

@@ -22,8 +22,11 @@ def test_a_list_has_a_node_a_line_with_comments_and_blank_lines(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("n1", "line 1: 1 words; accepted: NAME URL"),
-        ("n1 http://a http://b c", "line 1: 4 words"),
+        ("n1", "line 1: 'n1' is not understood; accepted: NAME URL"),
+        (
+            "n1 http://a http://b c",
+            "line 1: 'n1 http://a http://b c' is not understood; accepted: NAME URL [PUBLIC-URL]",
+        ),
         ("n/1 http://a", "line 1: name: 'n/1'; accepted: letters"),
         ("n1 http://a\nn1 http://b", "line 2: n1 is there twice"),
         ("n1 ftp://a", "line 1: 'ftp://a' is not understood; accepted: http"),

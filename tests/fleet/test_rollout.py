@@ -327,7 +327,10 @@ def test_a_rollout_that_was_killed_goes_on_where_it_was(stored: Desired, phase: 
     [
         (Plan(release(6)), "sequence 6 is older than 7: a rollback has a new sequence"),
         (Plan(replace(R7, manifest="e" * 64)), "sequence 7 is desired already, with another manifest: 000000000000"),
-        (Plan(R8, canaries=frozenset({"n1", "x9"})), "canaries that are not known: x9"),
+        (
+            Plan(R8, canaries=frozenset({"n1", "x9"})),
+            "canaries that are not known: x9; known: n0, n1, n2, n3, n4, n5, n6, n7, n8, n9",
+        ),
     ],
     ids=["older", "other", "canary"],
 )

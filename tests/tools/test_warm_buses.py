@@ -39,5 +39,6 @@ def test_nodes_that_are_not_reached_are_named(tmp_path: Path, capsys: pytest.Cap
     assert main(["status", "--nodes", str(nodes)]) == 1
     out = capsys.readouterr().out
     assert "0 of 1 nodes, and 1 are needed; n1: http://127.0.0.1:1 is not reached" in out
+    assert "never  http://127.0.0.1:1 is not reached: Connection refused" in out
     assert main(["purge", "--tag", "x", "--nodes", str(nodes), "--deadline", "50ms"]) == 3
     assert "not done yet by n1" in capsys.readouterr().out

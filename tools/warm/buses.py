@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from zcserve.config.site import DEFAULT_NAME
@@ -27,12 +28,14 @@ class Fleet(NamedTuple):
 
     names   of those that a list names; none: those that report are the nodes
     public  by name, where clients ask a node, as far as that is known
+    trouble by name, why a node tells nothing now, as far as that is known
     """
 
     bus: OperatorBus
     site: str
     names: frozenset[str]
     public: dict[str, str]
+    trouble: Mapping[str, str] = MappingProxyType({})
 
 
 class Look(NamedTuple):
@@ -96,7 +99,7 @@ async def over_http(arguments: argparse.Namespace, listed: tuple[Listed, ...]) -
     token = read_token(arguments.token_file) if arguments.token_file else ""
     public = {one.name: one.public for one in listed if one.public}
     bus = HttpOperatorBus(arguments.site, listed, token)
-    return Fleet(bus, arguments.site, frozenset(one.name for one in listed), public)
+    return Fleet(bus, arguments.site, frozenset(one.name for one in listed), public, bus.trouble)
 
 
 async def over_nats(arguments: argparse.Namespace) -> Fleet:

@@ -14,6 +14,7 @@ from tools.warm.buses import Fleet, Look
 from tools.warm.releases import add_configuration, manifest_at
 from tools.warm.rolling import Goal
 from zcserve.errors import UsageError
+from zcserve.fleet.sources.choosing import check_for_nodes
 
 __doc__ += rolling.EXITS
 
@@ -28,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Bring it."""
+    check_for_nodes(arguments.source)
     path = Path(arguments.root)
     manifest = manifest_at(path, arguments)
     if manifest.site != arguments.site:

@@ -50,6 +50,7 @@ async def _run(arguments: argparse.Namespace) -> int:
                 view.close()
         look, trouble = await _look(fleet)
         rows = _census(fleet, look).rows(_now())
+        rows = [row._replace(error=row.error or fleet.trouble.get(row.node, "")) for row in rows]
         late = late_of(look, rows)
         if arguments.json:
             desired = None if trouble else json.loads(look.desired.dump())

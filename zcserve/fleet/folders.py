@@ -72,6 +72,8 @@ class Folders:
         try:
             os.makedirs(self.path, DIRECTORY_MODE, exist_ok=True)
             self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileExistsError:
+            raise UsageError(f"folder of releases {self.path!r} is a file; accepted: a directory") from None
         except OSError as error:
             raise UsageError(f"folder of releases {self.path!r} cannot be used: {reason_of(error)}") from None
 

@@ -102,6 +102,7 @@ class HttpOperatorBus:
         self._desired: Desired | None = None
         self._manifests: dict[str, bytes] = {}
         self._behind: set[str] = set()
+        self.trouble: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # -- asking
@@ -368,13 +369,15 @@ class HttpOperatorBus:
         while True:
             try:
                 heard = await self._next_state(node, last)
-            except BusError:
+            except BusError as error:
+                self.trouble[node.name] = str(error)
                 tell(node.name)
                 await asyncio.sleep(AGAIN_S)
                 continue
             except Exception as error:
                 tell(error)
                 return
+            self.trouble.pop(node.name, None)
             if heard is None:
                 tell(node.name)
                 await asyncio.sleep(0 if last else AGAIN_S)
@@ -426,7 +429,11 @@ def _form(answer: Answer) -> dict[str, Any]:
 
 
 def _words(answer: Answer) -> str:
-    return f"status {answer.status}: {_form(answer).get('error', 'no reason given')}"
+    form = _form(answer)
+    if "code" not in form:  # whatever an agent refuses has one
+        return f"status {answer.status}, and not from an agent: the URL of a node is that of its agent's --listen"
+    where = " (--token-file: is it the agent's?)" if answer.status == 401 else ""
+    return f"status {answer.status}: {form.get('error')}{where}"
 
 
 def _held(answers: Iterable[Answer]) -> ClaimHeldError:

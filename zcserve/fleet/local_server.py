@@ -153,6 +153,8 @@ class LocalServer:
             if answer.status == 200:
                 return told
             why = told["error"]
+            if answer.status == 401:
+                why = f"{why} (the agent's --server-token-file)"
         except (ValueError, TypeError, KeyError):
             raise ServerError(f"the server answers {path} with {answer.status}: is it an admin listener?") from None
         is_final = answer.status in _FINAL

@@ -17,7 +17,7 @@ from math import inf
 
 from zcserve.fleet.background import in_thread
 from zcserve.fleet.exits import Exits
-from zcserve.fleet.folders import FolderError, Folders
+from zcserve.fleet.folders import CURRENT, FolderError, Folders
 from zcserve.fleet.local_server import LocalServer, Seen, ServerError
 from zcserve.fleet.node_words import Observed
 from zcserve.fleet.standby import Standby
@@ -90,7 +90,14 @@ class Lookout:
             known, self._known = self._known, (seen, current)
             if known is None or (known[0][:4], known[1]) != (seen[:4], current):
                 self._tell(Observed(self.tree_of(seen.served), self.tree_of(seen.prepared), current))
+                self._warn_of_root(seen.served)
         await in_thread(partial(self._standby.look, seen), "standby")
+
+    def _warn_of_root(self, served: str) -> None:
+        """No release would ever reach a server with another root."""
+        if os.path.dirname(served) != os.path.realpath(self._folders.path):
+            root = os.path.join(self._folders.path, CURRENT)
+            _log.warning("the server serves %s, where no release comes: start it with --root %s", served, root)
 
     async def _wait(self, seconds: float) -> None:
         try:

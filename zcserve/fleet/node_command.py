@@ -136,6 +136,10 @@ def plan_of(given: Mapping[str, Any]) -> Plan:
     nats, listen = given.get("nats", ""), given.get("listen", "")
     if bool(nats) == bool(listen):
         raise UsageError("one of --nats URL and --listen HOST:PORT says where commands come from")
+    if nats and "token_file" in given:
+        raise UsageError(
+            "--token-file goes with --listen: over NATS it has no effect (--nats-password-file, --nats-creds)"
+        )
     keep = given.get("keep", KEEP_COUNT)
     if keep < 0:
         raise UsageError(f"--keep {keep} is less than none")

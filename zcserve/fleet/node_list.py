@@ -76,7 +76,7 @@ def _read(path: str | Path, bytes_max: int) -> str:
 def _listed(words: list[str]) -> Listed:
     """A line. Raises FormError."""
     if not 2 <= len(words) <= 3:
-        raise FormError(f"{len(words)} words; accepted: NAME URL [PUBLIC-URL]")
+        raise FormError(f"{' '.join(words)!r} is not understood; accepted: NAME URL [PUBLIC-URL]")
     return Listed(forms.name(words[0], "name"), *map(_base, words[1:]))
 
 

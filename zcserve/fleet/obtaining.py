@@ -125,9 +125,11 @@ class Obtaining:
             source = source_of(address or self._folders.path, parallel=PARALLEL)
             try:
                 done = Fetch(manifest, source, self._folders, read=Manifest.parse, pace=pace, on_progress=tell).run()
+            except FetchError as error:
+                raise ObtainError(f"release {release.sequence} is not fetched from {source.name}: {error}") from None
             finally:
                 source.close()
-        except (FetchError, UsageError) as error:
+        except UsageError as error:
             raise ObtainError(f"release {release.sequence} is not fetched: {error}") from None
         except OSError as error:
             raise ObtainError(f"release {release.sequence} is not fetched: {reason_of(error)}") from None

@@ -83,6 +83,9 @@ class Phase(Enum):
     ENDED = "ended"
 
 
+# Of nodes that are known, where a plan names another one.
+NODES_NAMED_MAX = 10
+
 COMMITTED = (Phase.FLIPPING, Phase.CONVERGING)
 
 
@@ -92,7 +95,8 @@ def why_not(plan: Plan, desired: Desired, counted: frozenset[str]) -> str:
     if not counted:
         return "no node is known: none has reported, and none is listed"
     if unknown := plan.canaries - counted:
-        return f"canaries that are not known: {', '.join(sorted(unknown))}"
+        few = sorted(counted)[:NODES_NAMED_MAX]
+        return f"canaries that are not known: {', '.join(sorted(unknown))}; known: {', '.join(few)}"
     if plan.canary_share * len(counted) > CANARIES_MAX:
         return f"canaries: more than {CANARIES_MAX:,}, of {len(counted):,} nodes"
     if old is None or new.sequence > old.sequence or new.is_same(old):

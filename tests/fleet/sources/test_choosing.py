@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zcserve.errors import UsageError
-from zcserve.fleet.sources.choosing import source_of
+from zcserve.fleet.sources.choosing import check_for_nodes, source_of
 
 
 def test_a_path_and_a_file_url_are_a_directory(tmp_path: Path) -> None:
@@ -49,3 +49,14 @@ def test_an_address_that_means_none_is_told(address: str, module: str, said: str
     pytest.importorskip(module)
     with pytest.raises(UsageError, match=said):
         source_of(address, parallel=1)
+
+
+@pytest.mark.parametrize("address", ["build", "./build", "10.0.0.1:8000", "origin.example/www", "ftp://h/a"])
+def test_an_address_that_nodes_cannot_find_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match=r"is not where nodes can look; accepted: http://|scheme that is not known"):
+        check_for_nodes(address)
+
+
+def test_an_address_that_nodes_can_find_is_taken() -> None:
+    for address in ("/srv/build", "file:///srv/build", "http://h/", "s3://bucket", "nats://h/bucket"):
+        check_for_nodes(address)

@@ -40,6 +40,18 @@ def source_of(address: str, *, parallel: int) -> Source:
     raise UsageError(f"source {address!r} has a scheme that is not known; {known_instead(scheme, _SCHEMES)}")
 
 
+def check_for_nodes(address: str) -> None:
+    """Raises UsageError where a node, which has another working directory, cannot find this source."""
+    scheme, mark, _ = address.partition("://")
+    if mark and scheme.lower() not in _SCHEMES:
+        raise UsageError(f"source {address!r} has a scheme that is not known; {known_instead(scheme, _SCHEMES)}")
+    if not mark and not address.startswith("/"):
+        raise UsageError(
+            f"source {address!r} is not where nodes can look; accepted: http://HOST/PATH, s3://BUCKET/PREFIX, "
+            "nats://HOST/BUCKET, or /PATH of a directory that each node has"
+        )
+
+
 def _directory(path: str) -> Source:
     from zcserve.fleet.sources.directory import DirectorySource
 
