@@ -50,6 +50,7 @@ def test_a_command_is_read_as_it_was_written(command: Command) -> None:
         Desired("www", 1, None, Trial(NEW)),
         Desired("www", 2, OLD, Trial(NEW, frozenset({"n1", "n2"}))),
         Desired("www", 3, NEW),
+        Desired("www", 4, NEW, earlier=(OLD, replace(OLD, sequence=6))),
     ],
     ids=lambda desired: str(desired.edition),
 )
@@ -136,6 +137,9 @@ def test_a_purge_of_many_paths_is_a_tag() -> None:
         ("trial.sequence: must be a whole number from 1", {"trial": NEW.form() | {"sequence": 0}}),
         ("trial.canaries[0]: must be a text", {"trial": NEW.form() | {"canaries": [1]}}),
         ("trial.sequence: 7, and 7 is released already", {"trial": NEW.form() | {"sequence": 7}}),
+        ("earlier: must be a list", {"earlier": OLD.form()}),
+        ("earlier.sequence: must be a whole number", {"earlier": [OLD.form() | {"sequence": 0}]}),
+        ("earlier: 17, and at most 16", {"earlier": [OLD.form()] * 17}),
     ],
     ids=str,
 )
@@ -197,3 +201,12 @@ def test_a_state_of_longest_parts_is_no_longer_than_a_message() -> None:
         State.parse(replace(state, done=("x" * 128,) * 64, aside=("y" * 128,) * 64, error="é" * 500).dump()).live
         == release
     )
+
+
+def test_what_was_desired_before_is_kept_the_newest_first_and_each_once() -> None:
+    releases = [replace(OLD, sequence=number, manifest=f"{number:064}") for number in range(1, 20)]
+    desired = Desired("www")
+    for edition, release in enumerate(releases, 1):
+        desired = desired.committed(edition, release).committed(edition, release)
+    assert desired.release == releases[-1]
+    assert desired.earlier == tuple(releases[-2:-18:-1])

@@ -133,7 +133,7 @@ def test_a_rollout_without_canaries_from_its_beginning_to_its_end() -> None:
     assert run.machine.counts == (8, 0, 9, 10)
     run.prepare(NODES[:9])
     assert run.is_at(Phase.FLIPPING)
-    assert run.stored == Desired("www", 6, R8)
+    assert run.stored == Desired("www", 6, R8, earlier=(R7,))
     run.live(NODES[:9])
     assert run.is_at(Phase.CONVERGING)
     assert run.others[-1] == GiveUpClaim()
@@ -158,7 +158,7 @@ def test_canaries_flip_first_bake_and_are_asked_how_they_are() -> None:
     run.wait(Phase.FLIPPING)
     assert run.now - began == 30
     assert run.others.count(AskHealth(frozenset({"n1", "n2"}))) == 10
-    assert run.stored == Desired("www", 7, R8)
+    assert run.stored == Desired("www", 7, R8, earlier=(R7,))
     assert run.published == ["prepare", "flip", "flip"]
 
 
@@ -237,7 +237,7 @@ def test_after_the_commit_nothing_is_undone_and_those_that_are_late_are_named() 
     assert run.end.ending is Ending.COMMITTED
     assert run.end.why == "5 of 10 nodes serve it"
     assert set(run.end.late) == set(NODES[5:])
-    assert run.stored == Desired("www", 6, R8)
+    assert run.stored == Desired("www", 6, R8, earlier=(R7,))
 
 
 def test_nodes_that_are_late_after_the_quorum_do_not_fail_it() -> None:
@@ -403,7 +403,7 @@ def test_a_rollback_is_a_new_sequence_of_an_old_tree() -> None:
     back = replace(R9, tree=R7.tree)
     run = Run(Plan(back), Desired("www", 4, R8))
     run.prepare(NODES, back)
-    assert run.stored == Desired("www", 6, back)
+    assert run.stored == Desired("www", 6, back, earlier=(R8,))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tools.warm.loading import load_root
-from tools.warm.report import bar, text_of
+from tools.warm.progress import bar
+from tools.warm.report import text_of
 from zcserve import Config
 
 

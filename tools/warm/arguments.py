@@ -10,6 +10,8 @@ from typing import NoReturn
 from zcserve.errors import UsageError
 
 EXIT_RIGHT, EXIT_WRONG, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+# Of a fleet: nodes are late, and another one has the site.
+EXIT_LATE, EXIT_HELD = 3, 4
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,8 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tools.warm.report import bar
 from zcserve.progress import Meter
+
+BAR_WIDTH = 30
+
+
+def bar(done: int, total: int) -> str:
+    """How far it is, for a `Meter`."""
+    full = "#" * (BAR_WIDTH * done // total)
+    return f"[{full:.<{BAR_WIDTH}}] {100 * done // total:3}%  {done} of {total}"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tools.warm.progress import shown
+from tools.warm.words import printable
 from zcserve.config.site import DEFAULT_NAME
 from zcserve.config.sources import load
 from zcserve.config.table import Config
@@ -50,8 +51,3 @@ def tell(lines: Iterable[str]) -> None:
     """Lines for people, beside what is printed."""
     for line in lines:
         print("warm_cache:", printable(line), file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """A text as it is, or escaped where it would play with a terminal."""
-    return text if text.isprintable() else ascii(text)[1:-1]

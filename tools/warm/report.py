@@ -12,14 +12,6 @@ from tools.warm.comparing import AskedClass, Compared
 from tools.warm.loading import Loaded, LoadedClass
 from zcserve.config.units import size_text
 
-BAR_WIDTH = 30
-
-
-def bar(done: int, total: int) -> str:
-    """How far it is, for a `Meter`."""
-    full = "#" * (BAR_WIDTH * done // total)
-    return f"[{full:.<{BAR_WIDTH}}] {100 * done // total:3}%  {done} of {total}"
-
 
 def _printable(text: str) -> str:
     """A name as it is, or escaped where it would play with the terminal."""

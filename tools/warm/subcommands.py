@@ -31,6 +31,11 @@ SUBCOMMANDS = {
     "fetch": Subcommand("fetching", "a release from a source into its folder"),
     "keygen": Subcommand("keygen", "a key that signs manifests"),
     "heat": Subcommand("heat", "the order in which files are worth to be in memory"),
+    "release": Subcommand("release", "bring a release to all nodes of a site"),
+    "rollback": Subcommand("rollback", "go back to an earlier release"),
+    "purge": Subcommand("purge", "have all nodes drop or compare content, by tag, path, prefix or pattern"),
+    "status": Subcommand("status", "what each node serves"),
+    "nodes": Subcommand("forgetting", "forget a node that is gone"),
 }
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tools.warm.arguments import EXIT_RIGHT, EXIT_WRONG
 from tools.warm.progress import shown
-from tools.warm.releases import printable, read_manifest
+from tools.warm.releases import read_manifest
+from tools.warm.words import printable
 from zcserve.cache.naming import path_of
 from zcserve.config.table import Config
 from zcserve.config.units import counted, size_text

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from zcserve.errors import UsageError
 
 # By module, what pip calls it.
 _PACKAGES = {"nats": "nats-py"}
+
+
+def is_there(module: str) -> bool:
+    """Whether a module of the extra can be imported; it is not imported for that."""
+    return find_spec(module) is not None
 
 
 def require(module: str, what: str) -> Any:

@@ -99,6 +99,7 @@ class HttpNodeBus:
         self._has_desired.ring()
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
+        self._sent.clear()
         yield _GAP
         while True:
             news = self._has_commands.next

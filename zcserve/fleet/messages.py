@@ -40,6 +40,9 @@ TAG_CHARACTERS_MAX = 100
 GLOB_CHARACTERS_MAX = 1000
 # A tenth of 10,000 nodes. Their names take 64 KB at most, a quarter of a message.
 CANARIES_MAX = 1000
+# Releases that were desired before, to which a rollback can go: as many manifests as an agent keeps. With the longest
+# sources they take 40 KB.
+EARLIER_MAX = 16
 # Ids of commands that a state names as done, the last ones: 8 KB at most, and a node reports ten times a second while
 # commands come (node_state.py), so none is missed below 640 commands a second.
 DONE_MAX = 64
@@ -123,12 +126,14 @@ class Desired:
     edition  higher each time that it is replaced; 0: nothing was ever desired
     release  the one that all nodes are to serve; None before the first commit
     trial    the rollout that lasts; None: there is none
+    earlier  what `release` was before, the newest first, EARLIER_MAX of them: a rollback finds its manifest so
     """
 
     site: str
     edition: int = 0
     release: Release | None = None
     trial: Trial | None = None
+    earlier: tuple[Release, ...] = ()
 
     def __post_init__(self) -> None:
         forms.name(self.site, "site")
@@ -136,23 +141,41 @@ class Desired:
         if self.release and self.trial and self.trial.release.sequence <= self.release.sequence:
             least = self.release.sequence
             raise FormError(f"trial.sequence: {self.trial.release.sequence}, and {least} is released already")
+        if len(self.earlier) > EARLIER_MAX:
+            raise FormError(f"earlier: {len(self.earlier):,}, and at most {EARLIER_MAX:,}")
 
     def of_node(self, node: str) -> Release | None:
         """The release that this node is to serve."""
         return self.trial.release if self.trial and node in self.trial.canaries else self.release
 
+    def committed(self, edition: int, release: Release) -> Desired:
+        """What is desired once this release is."""
+        before = (self.release,) if self.release and not release.is_same(self.release) else ()
+        return Desired(self.site, edition, release, None, (*before, *self.earlier)[:EARLIER_MAX])
+
     def dump(self) -> bytes:
         """Its message. Raises FormError where it is too long."""
         form: dict[str, Any] = {"site": self.site, "edition": self.edition, "sequence": 0}
         form |= self.release.form() if self.release else {}
-        return forms.dump(form | ({"trial": self.trial.form()} if self.trial else {}))
+        form |= {"trial": self.trial.form()} if self.trial else {}
+        return forms.dump(form | ({"earlier": [one.form() for one in self.earlier]} if self.earlier else {}))
 
     @classmethod
     def parse(cls, data: bytes) -> Desired:
         """From its message. Raises FormError, VersionError."""
         form = forms.load(data)
         release = Release.of(form) if forms.whole(form, "sequence") else None
-        return cls(forms.member(form, "site"), forms.member(form, "edition"), release, _trial(form.get("trial")))
+        site, edition = forms.member(form, "site"), forms.member(form, "edition")
+        return cls(site, edition, release, _trial(form.get("trial")), _earlier(form.get("earlier", [])))
+
+
+def _earlier(value: object) -> tuple[Release, ...]:
+    if not isinstance(value, list):
+        raise FormError(f"earlier: must be a list, not {forms.shown(value)}")
+    try:
+        return tuple(Release.of(forms.table(one, "release")) for one in value[: EARLIER_MAX + 1])
+    except FormError as error:
+        raise FormError(f"earlier.{error}") from None
 
 
 def _trial(value: object) -> Trial | None:

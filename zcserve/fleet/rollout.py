@@ -41,7 +41,7 @@ from typing import assert_never
 from zcserve.fleet.bake import Bake
 from zcserve.fleet.bus import Caught, Heard
 from zcserve.fleet.census import Census, Row, needed
-from zcserve.fleet.messages import CANARIES_MAX, Command, Desired, Release, Trial
+from zcserve.fleet.messages import CANARIES_MAX, Command, Desired, Trial
 from zcserve.fleet.rollout_words import (
     Action,
     AskHealth,
@@ -394,13 +394,11 @@ class Rollout:
             self._return(now)
             return
         edition = 1 + max(old.edition, self._census.edition)
-        release: Release | None = old.release
-        trial: Trial | None = Trial(self._release, canaries or frozenset())
         if self.phase is Phase.COMMITTING:
-            release, trial = self._release, None
-        elif self.phase is Phase.ABORTING:
-            trial = None
-        self._ask_to_put(Desired(self._site, edition, release, trial))
+            self._ask_to_put(old.committed(edition, self._release))
+            return
+        trial = None if self.phase is Phase.ABORTING else Trial(self._release, canaries or frozenset())
+        self._ask_to_put(replace(old, edition=edition, trial=trial))
 
     def _ask_to_put(self, desired: Desired) -> None:
         """It is desired when the bus says so."""

@@ -1,0 +1,31 @@
+"""Which nodes have done a command: an account of their states."""
+
+from __future__ import annotations
+
+from tools.warm.acknowledging import KNOWN_S, Acknowledgements
+from zcserve.fleet.bus import Caught, Heard
+from zcserve.fleet.messages import State
+
+
+def heard(node: str, *, done: tuple[str, ...] = (), aside: tuple[str, ...] = (), age_s: float = 0.0) -> Heard:
+    return Heard(State("www", node, "b", 1, error="no such tag", done=done, aside=aside), age_s)
+
+
+def test_nodes_of_a_list_are_waited_for_and_no_others() -> None:
+    found = Acknowledgements("p1", ("n1", "n2"))
+    for event in (heard("n1", done=("p0", "p1")), heard("n9", done=("p1",)), Caught()):
+        found.hear(event)
+    assert (found.done, found.missing, found.is_complete) == ({"n1"}, ["n2"], False)
+    found.hear(heard("n2", aside=("p1",)))
+    assert (found.aside, found.missing, found.is_complete) == ({"n2": "no such tag"}, [], True)
+
+
+def test_without_a_list_the_nodes_are_those_that_were_heard_of_within_an_hour() -> None:
+    found = Acknowledgements("p1")
+    found.hear(heard("n1", done=("p1",)))
+    assert not found.is_complete
+    found.hear(heard("n2", age_s=KNOWN_S + 1))
+    found.hear(Caught())
+    assert found.is_complete
+    found.hear(heard("n3"))
+    assert found.missing == ["n3"]

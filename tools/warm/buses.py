@@ -1,0 +1,132 @@
+"""Which bus a command talks over, from its flags: the nodes of a list over HTTP, or NATS."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from zcserve.config.site import DEFAULT_NAME
+from zcserve.errors import UsageError
+from zcserve.fleet import forms
+from zcserve.fleet.bus import Heard, OperatorBus
+from zcserve.fleet.forms import FormError
+from zcserve.fleet.messages import Desired, State
+from zcserve.fleet.node_list import Listed, read_nodes, read_token
+
+_NATS = ("nats_creds", "nats_password_file", "nats_ca", "nats_cert", "nats_key")
+# For the states that a bus has already, in seconds.
+LOOK_S = 5.0
+
+
+class Fleet(NamedTuple):
+    """A site's nodes.
+
+    names   of those that a list names; none: those that report are the nodes
+    public  by name, where clients ask a node, as far as that is known
+    """
+
+    bus: OperatorBus
+    site: str
+    names: frozenset[str]
+    public: dict[str, str]
+
+
+class Look(NamedTuple):
+    """What a bus knows at once."""
+
+    desired: Desired
+    states: dict[str, Heard]
+
+    def said(self) -> list[State]:
+        """The states alone."""
+        return [heard.state for heard in self.states.values()]
+
+
+def add_bus(parser: argparse.ArgumentParser, *, with_site: bool = True) -> None:
+    """The flags; `with_site`: --site, too."""
+    if with_site:
+        parser.add_argument("--site", metavar="NAME", default=DEFAULT_NAME, help="the site (default %(default)s)")
+    bus = parser.add_mutually_exclusive_group(required=True)
+    bus.add_argument("--nodes", metavar="FILE", help="a line a node: NAME URL [PUBLIC-URL]")
+    bus.add_argument("--nats", metavar="URL", help="the NATS that carries it")
+    parser.add_argument("--token-file", metavar="FILE", help="what --nodes want to see")
+    nats = parser.add_argument_group("with --nats")
+    nats.add_argument("--public", metavar="FILE", help="a line a node, NAME PUBLIC-URL")
+    nats.add_argument("--nats-creds", metavar="FILE", help="a user's JWT and its seed, as nsc writes them")
+    nats.add_argument("--nats-password-file", metavar="FILE", help="the password of the user that the URL names")
+    nats.add_argument("--nats-ca", metavar="FILE", help="certificates (PEM) that NATS's own is signed by")
+    nats.add_argument("--nats-cert", metavar="FILE", help="a certificate of one's own (PEM)")
+    nats.add_argument("--nats-key", metavar="FILE", help="and its key")
+
+
+def check(arguments: argparse.Namespace) -> tuple[Listed, ...]:
+    """The nodes of the list; none with --nats. Raises UsageError."""
+    try:
+        forms.name(arguments.site, "--site")
+    except FormError as error:
+        raise UsageError(str(error)) from None
+    if arguments.nats and arguments.token_file:
+        raise UsageError("--token-file has no effect with --nats")
+    if arguments.nodes and arguments.public:
+        raise UsageError("--public has no effect with --nodes, whose lines have a third word for it")
+    if arguments.nodes and (idle := [name for name in _NATS if getattr(arguments, name)]):
+        raise UsageError(f"--{idle[0].replace('_', '-')} has no effect with --nodes")
+    return read_nodes(arguments.nodes) if arguments.nodes else ()
+
+
+@asynccontextmanager
+async def opened(arguments: argparse.Namespace) -> AsyncIterator[Fleet]:
+    """The fleet that the flags name. Raises UsageError, BusError."""
+    listed = check(arguments)
+    fleet = await (over_nats(arguments) if arguments.nats else over_http(arguments, listed))
+    try:
+        yield fleet
+    finally:
+        await fleet.bus.close()
+
+
+async def over_http(arguments: argparse.Namespace, listed: tuple[Listed, ...]) -> Fleet:
+    """Over HTTP to the nodes of a list. Raises UsageError."""
+    from zcserve.fleet.http_bus import HttpOperatorBus  # late: NATS needs none of it
+
+    token = read_token(arguments.token_file) if arguments.token_file else ""
+    public = {one.name: one.public for one in listed if one.public}
+    bus = HttpOperatorBus(arguments.site, listed, token)
+    return Fleet(bus, arguments.site, frozenset(one.name for one in listed), public)
+
+
+async def over_nats(arguments: argparse.Namespace) -> Fleet:
+    """Over NATS. Raises UsageError, BusError."""
+    public = {one.name: one.agent for one in read_nodes(arguments.public)} if arguments.public else {}
+    from zcserve.fleet.nats_bus import NatsOperatorBus  # late: HTTP needs none of it
+    from zcserve.fleet.nats_place import NatsPlace
+
+    files = {name.removeprefix("nats_"): Path(value) for name in _NATS if (value := getattr(arguments, name))}
+    bus = NatsOperatorBus(NatsPlace.of(arguments.nats, **files), arguments.site)
+    return Fleet(bus, arguments.site, frozenset(), public)
+
+
+async def look_at(bus: OperatorBus) -> Look:
+    """What is desired, and the states that the bus has. Raises BusError."""
+    states = asyncio.create_task(states_of(bus))
+    try:
+        return Look(await bus.desired(), await states)
+    finally:
+        states.cancel()
+        await asyncio.gather(states, return_exceptions=True)
+
+
+async def states_of(bus: OperatorBus) -> dict[str, Heard]:
+    """The states that the bus has, by node."""
+    found: dict[str, Heard] = {}
+    with suppress(TimeoutError):
+        async with aclosing(cast(Any, bus.states())) as states, asyncio.timeout(LOOK_S):
+            async for heard in states:
+                if not isinstance(heard, Heard):
+                    break
+                found[heard.state.node] = heard
+    return found
