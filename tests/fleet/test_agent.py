@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.fleet import CLAIM, FakeServer, FleetNode, HeldOrigin, Operator, build, release
 from tests.support.waiting import wait_until
+from zcserve.fleet import lookout
 from zcserve.fleet.agent import Agent
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.http_listener import CONNECTIONS_MAX
@@ -49,6 +50,11 @@ def contents(number: int) -> dict[str, bytes]:
 
 def is_live(sequence: int) -> Callable[[State], bool]:
     return lambda state: state.stage == "live" and state.live is not None and state.live.sequence == sequence
+
+
+def is_live_beside(sequence: int) -> Callable[[State], bool]:
+    """It is served, whatever the node works on."""
+    return lambda state: state.live is not None and state.live.sequence == sequence
 
 
 def has_failed(edition: int) -> Callable[[State], bool]:
@@ -234,8 +240,13 @@ def test_an_agent_that_is_killed_at_any_stage_goes_on(node: FleetNode, tmp_path:
         origin.close()
 
 
-def test_a_flip_that_is_refused_leaves_current_where_it_was(tmp_path: Path) -> None:
+def test_a_flip_that_is_refused_is_put_back_and_a_server_that_is_away_serves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A release whose rules the server cannot read passes no preparation; one that a reload refuses goes back."""
+    monkeypatch.setattr(lookout, "AWAY_S", 0.0)
+    monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(lookout, "LOOK_SOON_S", 0.02)
     fake = FakeServer()
     releases = tmp_path / "releases"
     first, second = (build(tmp_path / str(number), contents(number), number) for number in (1, 2))
@@ -256,22 +267,30 @@ def test_a_flip_that_is_refused_leaves_current_where_it_was(tmp_path: Path) -> N
         bus = HttpNodeBus(shelf)
         obtaining = Obtaining("www", folders, None)
         machine = NodeState("www", "n1", "the-boot")
-        agent = Agent(machine, bus, server, obtaining, folders, kept, standby, keep_count=0, keep_age_s=0.0)
+        one = Agent(machine, bus, server, obtaining, folders, kept, standby, keep_count=0, keep_age_s=0.0)
         fake.serve(str((releases / "current").resolve()))
-        task = asyncio.create_task(agent.run())
+        task = asyncio.create_task(one.run())
         shelf.give("r", CLAIM, 60.0, 0.0, renew=False)
 
         async def desire(edition: int, manifest: Manifest, is_so: Callable[[State], object]) -> State:
             shelf.put_manifest(manifest.digest, manifest.to_bytes())
             where = tmp_path / str(manifest.sequence)
             await bus.put_desired(Desired("www", edition, release(manifest, where)), CLAIM)
+            return await told(is_so)
+
+        async def told(is_so: Callable[[State], object]) -> State:
             while bus.state is None or not is_so(bus.state):
                 await bus.has_state.wait()
             return bus.state
 
         async with asyncio.timeout(60):
             await desire(1, first, is_live(1))
-            state = await desire(2, second, lambda state: state.error)
+            state = await desire(2, second, lambda state: "the reload failed" in state.error)
+            served = fake.answers["/stats"]
+            fake.answers["/stats"] = (200, {"sites": []})
+            await told(lambda state: state.live is None)
+            fake.answers["/stats"] = served
+            await told(is_live_beside(1))
             task.cancel()
             await asyncio.wait((task,))
         kept.close()

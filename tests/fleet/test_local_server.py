@@ -29,7 +29,8 @@ def test_a_look_says_what_is_served_and_prepared(fake: FakeServer, tmp_path: Pat
     assert server.look() == Seen((7, 5.0), None, "/releases/a", str(tmp_path.resolve() / "there"), 0.5)
     sites = fake.answers["/stats"][1]["sites"]
     sites += [sites[0] | {"name": "www", "directory": "/releases/b", "prepared": None}]
-    assert server.look() == Seen((7, 5.0), "www", "/releases/b", "", 0.5)
+    sites[1]["generation"] = {"kept": 2}
+    assert server.look() == Seen((7, 5.0), "www", "/releases/b", "", 0.5, 2)
     fake.answers["/prepare"] = (200, {"share": 0.25, "problems": 0})
     assert server.prepare("/releases/c") == 0.25
     assert fake.told[-1] == ("/prepare", {"root": "/releases/c", "site": "www"})

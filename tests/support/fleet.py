@@ -249,7 +249,8 @@ class FakeServer:
 
     def serve(self, directory: str, *, pid: int = 0, prepared: str | None = None) -> None:
         """Have /stats say that it serves a directory."""
-        site = {"name": "default", "directory": directory, "prepared": prepared and {"root": prepared}}
+        site: dict[str, Any] = {"name": "default", "directory": directory, "generation": {"kept": 0}}
+        site["prepared"] = prepared and {"root": prepared}
         stats = {"pid": pid, "process": {"start_time": 5.0}, "ready": {"share": 0.5}, "sites": [site]}
         self.answers["/stats"] = (200, stats)
 

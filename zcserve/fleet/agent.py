@@ -32,10 +32,10 @@ from zcserve.errors import ZcserveError, reason_of
 from zcserve.fleet import backoff
 from zcserve.fleet.background import in_thread
 from zcserve.fleet.bus import BusError, NodeBus
-from zcserve.fleet.exits import Exits
 from zcserve.fleet.folders import CURRENT, FolderError, Folders
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.local_server import LocalServer, Seen, ServerError
+from zcserve.fleet.lookout import Lookout
 from zcserve.fleet.messages import Command, Release, State
 from zcserve.fleet.node_memory import Memory
 from zcserve.fleet.node_state import NodeState
@@ -51,7 +51,6 @@ from zcserve.fleet.node_words import (
     Flip,
     Flipped,
     Keep,
-    Observed,
     Prepare,
     Prepared,
     Purge,
@@ -69,13 +68,8 @@ from zcserve.log import Log
 _log = Log(__name__)
 
 MEMORY = "memory.json"
-# How often the server is looked at, in seconds: so late it is known at most that an operator has told it something, or
-# that another process has taken over. That a process has ended is heard at once.
-LOOK_EVERY_S = 10.0
-# The same while the server is away or starts: it has nothing else to do for the agent.
-LOOK_SOON_S = 0.5
-# Between two looks at the least: what happens at once is looked at once.
-LOOK_GAP_S = 0.1
+# How often it is told that the agent turns, in seconds.
+TURN_EVERY_S = 10.0
 # A purge that comes while the server is away waits so long for it, in seconds, before it has failed: it may just start.
 ERRAND_WAITS_S = 2.0
 # Purges and warmings that the server has at once; it has room for 32 verbs.
@@ -86,7 +80,7 @@ class Agent:
     """One node's, for one site. `run` is called once.
 
     keep_count, keep_age_s  release folders that stay beside those that are needed, and for how long
-    on_turn                 called every LOOK_EVERY_S at the least, as long as the agent turns
+    on_turn                 called every TURN_EVERY_S, as long as the agent turns
     beside                  what runs as long as the agent
     """
 
@@ -111,7 +105,6 @@ class Agent:
         self._obtaining = obtaining
         self._folders = folders
         self._kept = kept
-        self._standby = standby
         self._keep = (keep_count, keep_age_s)
         self._on_turn = on_turn
         self._beside = beside
@@ -123,11 +116,7 @@ class Agent:
         self._unkept: Memory | None = None
         self._to_report: State | None = None
         self._has_report = asyncio.Event()
-        self._look_now = asyncio.Event()
-        self._exits = Exits(self._look_now.set)
-        self._is_there = asyncio.Event()  # the server has answered the last look
-        self._seen: Seen | None = None
-        self._steps = 0  # how many have begun or ended that change what the server has
+        self._lookout = Lookout(server, standby, folders, self._events.put_nowait)
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
@@ -136,16 +125,21 @@ class Agent:
             async with asyncio.TaskGroup() as self._tasks:
                 for pump in (self._bus.deliveries(), self._bus.desired()):
                     self._begin(self._pump(pump))
-                self._begin(self._watch())
-                for work in (self._report(), *self._beside):
+                for work in (self._lookout.run(), self._report(), self._turn(), *self._beside):
                     self._begin(work)
                 while True:
                     event = await self._next()
                     for action in self._machine.on(event, time.monotonic()):
                         await self._do(action)
         finally:
-            self._exits.close()
             await self._bus.close()
+
+    async def _turn(self) -> None:
+        while True:
+            self._on_turn()
+            if self._unkept is not None:
+                await self._write(self._unkept)
+            await asyncio.sleep(TURN_EVERY_S)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._tasks.create_task(work)
@@ -216,44 +210,38 @@ class Agent:
             self._tell(Fetched(release))
 
     async def _prepare(self, release: Release) -> None:
-        self._steps += 1
+        directory = self._folders.path_of(release.tree)
         try:
-            share = await in_thread(partial(self._server.prepare, self._folders.path_of(release.tree)), "prepare")
+            with self._lookout.step():
+                share = await in_thread(partial(self._server.prepare, directory), "prepare")
         except ServerError as error:
             self._undone(release, str(error))
-            self._look_now.set()
+            self._lookout.doubt()
         except Exception as error:
             self._surprise(release, error)
         else:
             _log.info("release %d is prepared: %.0f%% of it in memory", release.sequence, 100 * share)
-            if self._seen is not None:
-                self._seen = self._seen._replace(prepared=os.path.realpath(self._folders.path_of(release.tree)))
+            self._lookout.know_prepared(directory)
             self._tell(Prepared(release, share))
-        finally:
-            self._steps += 1
 
     async def _flip(self, release: Release) -> None:
         """It is never ended in the middle, but with the process."""
-        self._steps += 1
         began = time.monotonic()
         try:
-            seen = await in_thread(partial(self._flipped, release), "flip")
+            with self._lookout.step():
+                seen = await in_thread(partial(self._flipped, release), "flip")
         except (ServerError, FolderError, OSError) as error:
             self._undone(release, reason_of(error) if isinstance(error, OSError) else str(error))
-            self._seen = None  # so that it is told what is served
-            self._look_now.set()
+            self._lookout.doubt()
         except Exception as error:
             self._surprise(release, error)
-            self._seen = None
+            self._lookout.doubt()
         else:
             took_ms = 1000 * (time.monotonic() - began)
             _log.info("release %d is live, %.0f ms after the flip began", release.sequence, took_ms)
-            self._seen = seen
+            self._lookout.know(seen)
             self._tell(Flipped(release, seen.share))
-            self._look_now.set()
-            self._begin(self._collect())
-        finally:
-            self._steps += 1
+            self._begin(self._collect(seen.kept))
 
     def _flipped(self, release: Release) -> Seen:
         """In a thread. Raises ServerError, FolderError, OSError."""
@@ -275,20 +263,26 @@ class Agent:
         return seen
 
     def _put_back(self) -> None:
-        """Have `current` lead to what the server serves, where that is a release. Raises ServerError, FolderError,
-        OSError."""
-        if tree := self._tree_of(self._server.look().served):
-            self._folders.point(tree)
+        """Have `current` lead to what the server serves, where that is a release."""
+        with suppress(ServerError, FolderError, OSError):  # why it was refused says more
+            if tree := self._lookout.tree_of(self._server.look().served):
+                self._folders.point(tree)
 
     async def _drop(self) -> None:
         """Until it is done, or a Prepare follows."""
         await self._until_told(partial(in_thread, self._server.drop, "drop"))
 
-    async def _collect(self) -> None:
-        """Folders that are of no use any more go."""
-        needed = self._machine.needed
+    async def _collect(self, kept: int) -> None:
+        """Folders that are of no use any more go. The server still serves from so many (`keep_generations`): those
+        that were used last."""
+        needed, folders = self._machine.needed, self._folders
+
+        def collect() -> list[str]:
+            others = [one.tree for one in folders.complete() if one.tree not in needed]
+            return folders.collect(*self._keep, needed.union(others[:kept]))
+
         try:
-            gone = await in_thread(lambda: self._folders.collect(*self._keep, needed), "collect")
+            gone = await in_thread(collect, "collect")
         except (OSError, ZcserveError) as error:
             _log.warning("release folders that are of no use cannot be removed: %s", reason_of(error))
             return
@@ -313,7 +307,7 @@ class Agent:
         async with self._errands:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ERRAND_WAITS_S):
-                    await self._is_there.wait()
+                    await self._lookout.is_there.wait()
             try:
                 await in_thread(partial(work, command), command.op)
             except ServerError as error:
@@ -370,54 +364,3 @@ class Agent:
         except (OSError, ZcserveError) as error:
             _log.error("what is desired cannot be kept, and is tried again: %s", reason_of(error))
             self._unkept = memory
-
-    # --- the server -----------------------------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        """Look at the server, now and then."""
-        trouble = ""
-        while True:
-            self._on_turn()
-            if self._unkept is not None:
-                await self._write(self._unkept)
-            self._look_now.clear()
-            steps = self._steps
-            try:
-                seen = await in_thread(self._server.look, "look")
-                told, trouble = trouble, ""
-                self._is_there.set()
-                self._exits.follow(seen.process[0])
-                if told:
-                    _log.info("the server is back")
-                if steps == self._steps:
-                    self._on_seen(seen)
-                await in_thread(partial(self._standby.look, seen), "standby")
-            except ServerError as error:
-                if str(error) != trouble:
-                    trouble = str(error)
-                    _log.warning("the agent cannot reach its server, and asks it again: %s", trouble)
-                self._seen = None
-                self._is_there.clear()
-            wait_s = LOOK_SOON_S if trouble else LOOK_EVERY_S
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._look_now.wait()
-                await asyncio.sleep(LOOK_GAP_S)
-            except TimeoutError:
-                pass
-
-    def _on_seen(self, seen: Seen) -> None:
-        """The machine is told where something is not as it was told last."""
-        before, self._seen = self._seen, seen
-        if before is None or before[:4] != seen[:4]:
-            self._tell(Observed(self._tree_of(seen.served), self._tree_of(seen.prepared)))
-
-    def _tree_of(self, directory: str) -> str:
-        """Which release folder this is; "": none."""
-        above, name = os.path.split(directory)
-        if not directory or above != os.path.realpath(self._folders.path):
-            return ""
-        try:
-            return name if self._folders.holds(name) else ""
-        except FolderError:
-            return ""

@@ -52,6 +52,7 @@ class Seen(NamedTuple):
     served    the directory that it serves, without symlinks
     prepared  the directory that it has prepared; "": none
     share     how much of what it is to have in memory is there, 0 to 1
+    kept      from so many older generations it still serves what the live one lacks
     """
 
     process: tuple[int, float]
@@ -59,6 +60,7 @@ class Seen(NamedTuple):
     served: str
     prepared: str
     share: float
+    kept: int = 0
 
 
 class LocalServer:
@@ -94,6 +96,7 @@ class LocalServer:
             found["directory"],
             os.path.realpath(prepared["root"]) if prepared else "",
             float(told["ready"].get("share") or 0.0),
+            int(found["generation"]["kept"]),
         )
 
     def prepare(self, directory: str) -> float:

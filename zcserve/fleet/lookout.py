@@ -1,0 +1,134 @@
+"""Looks at the server beside an agent, and tells the machine what it serves and has prepared, where that is news.
+
+It is looked at every LOOK_EVERY_S; at once where its process has ended (exits.py), and after a step that failed; and
+twice a second while it is away or starts. A look that a step was begun or ended beside is thrown away: it may say what
+was before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import inf
+
+from zcserve.fleet.background import in_thread
+from zcserve.fleet.exits import Exits
+from zcserve.fleet.folders import FolderError, Folders
+from zcserve.fleet.local_server import LocalServer, Seen, ServerError
+from zcserve.fleet.node_words import Observed
+from zcserve.fleet.standby import Standby
+from zcserve.log import Log
+
+_log = Log(__name__)
+
+# How often the server is looked at, in seconds: so late it is known at most that an operator has told it something, or
+# that another process has taken over. That a process has ended is heard at once.
+LOOK_EVERY_S = 10.0
+# The same while the server is away or starts: it has nothing else to do for the agent.
+LOOK_SOON_S = 0.5
+# Between two looks at the least: what happens at once is looked at once.
+LOOK_GAP_S = 0.1
+# A server that is away for so long serves nothing, and the state says so, in seconds. One that is started anew takes
+# less, mostly.
+AWAY_S = 5.0
+
+
+class Lookout:
+    """Of one agent. `tell` hears what is seen; `is_there` is set while the server answers."""
+
+    def __init__(
+        self, server: LocalServer, standby: Standby, folders: Folders, tell: Callable[[Observed], object]
+    ) -> None:
+        self.is_there = asyncio.Event()
+        self._server = server
+        self._standby = standby
+        self._folders = folders
+        self._tell = tell
+        self._now = asyncio.Event()
+        self._exits = Exits(self._now.set)
+        self._seen: Seen | None = None
+        self._steps = 0  # how many have begun or ended that change what the server has
+
+    async def run(self) -> None:
+        """Look now and then, until it is cancelled."""
+        trouble = ""
+        away_since: float | None = None
+        try:
+            while True:
+                self._now.clear()
+                try:
+                    await self._look(was_away=bool(trouble))
+                    trouble, away_since = "", None
+                except ServerError as error:
+                    if str(error) != trouble:
+                        trouble = str(error)
+                        _log.warning("the agent cannot reach its server, and asks it again: %s", trouble)
+                    self._seen = None
+                    self.is_there.clear()
+                    away_since = time.monotonic() if away_since is None else away_since
+                    if time.monotonic() >= away_since + AWAY_S:
+                        away_since = inf  # it is told once
+                        self._tell(Observed(""))
+                await self._wait(LOOK_SOON_S if trouble else LOOK_EVERY_S)
+        finally:
+            self._exits.close()
+
+    async def _look(self, *, was_away: bool) -> None:
+        """Raises ServerError."""
+        steps = self._steps
+        seen = await in_thread(self._server.look, "look")
+        self.is_there.set()
+        self._exits.follow(seen.process[0])
+        if was_away:
+            _log.info("the server is back")
+        if steps == self._steps:
+            before, self._seen = self._seen, seen
+            if before is None or before[:4] != seen[:4]:
+                self._tell(Observed(self.tree_of(seen.served), self.tree_of(seen.prepared)))
+        await in_thread(partial(self._standby.look, seen), "standby")
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._now.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(LOOK_GAP_S)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """While something is done that changes what the server has."""
+        self._steps += 1
+        try:
+            yield
+        finally:
+            self._steps += 1
+
+    def know(self, seen: Seen) -> None:
+        """The machine knows this from a step. Look soon: a server that was drained may serve."""
+        self._seen = seen
+        self._now.set()
+
+    def know_prepared(self, directory: str) -> None:
+        """The same of what is prepared alone."""
+        if self._seen is not None:
+            self._seen = self._seen._replace(prepared=os.path.realpath(directory))
+
+    def doubt(self) -> None:
+        """A step has failed: look at once, and tell whatever is seen."""
+        self._seen = None
+        self._now.set()
+
+    def tree_of(self, directory: str) -> str:
+        """Which release folder this is; "": none."""
+        above, name = os.path.split(directory)
+        if not directory or above != os.path.realpath(self._folders.path):
+            return ""
+        try:
+            return name if self._folders.holds(name) else ""
+        except FolderError:
+            return ""
