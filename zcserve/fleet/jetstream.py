@@ -309,7 +309,8 @@ class Reader:
                 async with asyncio.timeout(SILENT_S):
                     found = await self._came.get()
             except TimeoutError:
-                raise BusError(f"NATS: nothing is heard of {self._consumer} any more") from None
+                refusal = self._jetstream.link.refusal
+                raise BusError(f"NATS: nothing is heard of {self._consumer}{refusal and ': ' + refusal}") from None
             if isinstance(found, BusError):
                 raise found
             came, message = found
