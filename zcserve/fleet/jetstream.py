@@ -206,9 +206,12 @@ class JetStream:
                 return None
             raise
         try:
-            return await reader.next() if reader.left else None
+            record = await reader.next() if reader.left else None
         finally:
             await reader.close()
+        if reader.left and record is None:
+            raise BusError(f"NATS: the last record of {subject} has not come, or was dropped at this moment")
+        return record
 
     async def at(self, stream: Stream, seq: int) -> Record | None:
         """The record of this number; None where it is not there any more."""
