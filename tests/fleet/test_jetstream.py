@@ -14,7 +14,7 @@ from tests.support.nats_server import NatsServer, nats_server
 from tests.support.nats_wiring import NatsWiring
 from zcserve.fleet import jetstream as module
 from zcserve.fleet.bus import BusError
-from zcserve.fleet.jetstream import ALL, LAST, JetStream, JetStreamError, Stream, WrongLastError, from_number
+from zcserve.fleet.jetstream import ALL, LAST, JetStream, JetStreamError, Reader, Stream, WrongLastError, from_number
 
 pytestmark = pytest.mark.peer
 
@@ -165,5 +165,29 @@ def test_a_reader_whose_consumer_is_gone_ends(
         with pytest.raises(BusError, match="Consumer Deleted" if is_asked else "nothing is heard"):
             await (asked if is_asked else reader.next())
         await reader.close()
+
+    run(test)
+
+
+def test_a_last_record_that_does_not_come_is_not_taken_for_none(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when the reader was made, and was dropped before it came."""
+
+    async def test(jetstream: JetStream) -> None:
+        one = stream("dropped", by_subject=1)
+        await jetstream.append(one, "dropped.a", b"x")
+        begin = Reader.begin
+
+        async def drop_first(reader: Reader) -> None:
+            await begin(reader)
+            await jetstream.drop(one, "dropped.a")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "begin", drop_first)
+            patch.setattr(module, "HEARTBEAT_S", 0.1)
+            with pytest.raises(BusError, match=r"the last record of dropped\.a"):
+                await jetstream.last(one, "dropped.a")
+        assert await jetstream.last(one, "dropped.a") is None
 
     run(test)

@@ -22,8 +22,8 @@ from tests.support.certificates import Authority
 from tests.support.nats_keys import credentials
 from tests.support.nats_server import NatsServer, nats_server
 from tests.support.nats_wiring import NatsWiring
-from zcserve.fleet import nats_link
-from zcserve.fleet.bus import BusError
+from zcserve.fleet import jetstream, nats_link
+from zcserve.fleet.bus import BusError, Caught
 from zcserve.fleet.nats_bus import NatsNodeBus, NatsOperatorBus
 from zcserve.fleet.nats_place import NatsPlace
 
@@ -40,7 +40,12 @@ def configured(folder: Path, authority: Authority) -> str:
     text = re.sub(r"/etc/nats/([\w.]+)", lambda match: str(files[match[1]]), CONFIGURATION.read_text())
     text, count = re.subn(r"(?m)^listen: .*$", "", text.replace('"/var/lib/nats"', f'"{folder}"'))
     assert count == 1
-    return text.replace("users: [", 'users: [ { user: "admin", password: "admin" }')  # it may all
+    admin, mute = (
+        '{ user: "admin", password: "admin" }',
+        '{ user: "mute", password: "m", permissions: { publish: $may_mute } }',
+    )
+    may_mute = 'may_mute = [ "$JS.API.CONSUMER.CREATE.>", "$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.INFO.>" ]'
+    return may_mute + "\n" + text.replace("users: [", f"users: [ {admin}, {mute}, ")  # one may all, one may not ask
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,7 @@ class WwwWiring(NatsWiring):
         host = f"@localhost:{server.port}"
         self.place = NatsPlace.of(f"tls://operator:o%3Ap%40ss{host}", ca=authority.ca)
         self.nodes = NatsPlace.of(f"tls://nodes:n{host}", ca=authority.ca)
+        self.mute = NatsPlace.of(f"tls://mute:m{host}", ca=authority.ca)
 
     @asynccontextmanager
     async def node(self, name: str) -> AsyncIterator[NatsNodeBus]:
@@ -161,8 +167,9 @@ def test_what_is_refused_is_said_and_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(nats_link, "WAITS_S", 0.5)
-    monkeypatch.setattr(nats_link, "PAUSE_REFUSED_S", 0.1)
+    monkeypatch.setattr(nats_link, "WAITS_S", 0.2)
+    monkeypatch.setattr(nats_link, "PAUSE_REFUSED_S", 0.05)
+    monkeypatch.setattr(nats_link, "LEAVES_S", 0.1)
 
     async def run() -> None:
         bus = NatsNodeBus(NatsPlace.of(f"{url}:{server.port}", **{"ca": authority.ca} | more), "www", "n1")
@@ -186,7 +193,7 @@ def test_what_is_refused_is_said_and_told_once(
 def test_where_tls_is_wanted_nothing_is_sent_without(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_link, "WAITS_S", 0.5)
+    monkeypatch.setattr(nats_link, "WAITS_S", 0.2)
 
     async def run(port: int) -> None:
         for user in ("", "operator:secret@", "token@"):
@@ -199,6 +206,31 @@ def test_where_tls_is_wanted_nothing_is_sent_without(
         asyncio.run(run(server.port))
         assert "secret" not in server.log
         assert "operator" not in server.log
+
+
+def test_a_reader_that_may_not_ask_is_told(
+    wiring: WwwWiring, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All that precedes the asking is permitted."""
+    monkeypatch.setattr(jetstream, "SILENT_S", 0.2)
+    monkeypatch.setattr(nats_link, "TOLD_AFTER_S", 0.5)
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == nats_link.__name__]
+
+    async def run() -> None:
+        async with NatsWiring(wiring.server, wiring.mute).operator() as operator, hearing(operator.states()) as states:
+            async with asyncio.timeout(30):
+                while not told():
+                    await asyncio.sleep(0.01)
+            assert all(one == Caught() for one in states.heard)
+
+    asyncio.run(run())
+    (line,) = told()
+    assert line.startswith(
+        "states do not come from NATS; it is tried again until they do: NATS: nothing is heard of KV_"
+    )
+    assert "permissions violation for publish to" in line
 
 
 def test_a_file_of_credentials_is_enough(tmp_path: Path) -> None:

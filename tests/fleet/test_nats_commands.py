@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,9 +15,13 @@ from tests.support.bus_promises import gaps, has, hearing, names, purge
 from tests.support.nats_server import NatsServer, nats_server
 from tests.support.nats_wiring import NatsWiring
 from zcserve.fleet import nats_commands, nats_streams
-from zcserve.fleet.bus import Gap
+from zcserve.fleet.bus import BusError, Delivery, Gap
+from zcserve.fleet.jetstream import BATCH
 
 pytestmark = pytest.mark.peer
+
+# Ten thousand take 3 s.
+BACKLOG = 10_000 if "ZCSERVE_SOAK_ROUNDS" in os.environ else 1_000
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +162,8 @@ def test_what_is_set_aside_is_kept_with_its_reason(wiring: NatsWiring) -> None:
     asyncio.run(run())
 
 
-def test_a_backlog_of_10_000_commands_comes_in_order(wiring: NatsWiring) -> None:
-    sent = [f"c{number}" for number in range(10_000)]
+def test_a_backlog_of_commands_comes_in_order(wiring: NatsWiring) -> None:
+    sent = [f"c{number}" for number in range(BACKLOG)]
 
     async def run() -> None:
         async with wiring.operator() as operator, wiring.jetstream() as jetstream:
@@ -179,5 +184,55 @@ def test_a_backlog_of_10_000_commands_comes_in_order(wiring: NatsWiring) -> None
                         break
                 assert brought == sent
             await operator.publish(purge(wiring, "last"))
+
+    asyncio.run(run())
+
+
+def test_what_is_dropped_while_a_node_reads_is_a_gap_before_what_comes_after_it(wiring: NatsWiring) -> None:
+    stream = nats_streams.commands(wiring.site)
+
+    async def run() -> None:
+        async with wiring.operator() as operator, wiring.node("n1") as node, wiring.jetstream() as jetstream:
+            deliveries = node.deliveries()
+            assert isinstance(await anext(deliveries), Gap)
+            await operator.publish(purge(wiring, "c1"))
+            assert names([await anext(deliveries)]) == ["c1"]
+            for number in range(2, BATCH + 7):  # more than the reader has asked for
+                await operator.publish(purge(wiring, f"c{number}"))
+            await jetstream.api(f"STREAM.MSG.DELETE.{stream.name}", {"seq": BATCH + 3})
+            heard: list[Delivery] = []
+            while not has(f"c{BATCH + 6}")(heard):
+                heard.append(await anext(deliveries))
+                await node.acknowledge("".join(names(heard[-1:])) or "none")
+            (gap,) = gaps(heard)
+            assert "has dropped 1 " in gap.reason
+            brought = names(heard[: heard.index(gap)]), names(heard[heard.index(gap) :])
+            assert brought[0] == [f"c{number}" for number in range(2, BATCH + 3)]
+            assert brought[1] == [f"c{number}" for number in range(BATCH + 4, BATCH + 7)]
+
+    asyncio.run(run())
+
+
+def test_what_is_set_aside_again_after_a_failure_is_kept_once(
+    wiring: NatsWiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: object, name: str) -> None:
+        raise BusError("away")
+
+    async def run() -> None:
+        async with wiring.operator() as operator, wiring.node("n1") as node, wiring.jetstream() as jetstream:
+            async with hearing(node.deliveries()) as commands:
+                await commands.until(gaps)
+                await operator.publish(purge(wiring, "c1"))
+                await commands.until(has("c1"))
+                with monkeypatch.context() as patch:
+                    patch.setattr(nats_commands.NatsCommands, "acknowledge", fail)
+                    with pytest.raises(BusError):
+                        await node.set_aside("c1", "why")
+                await node.set_aside("c1", "why")
+            key = nats_streams.key(nats_streams.ASIDE, wiring.site, "n1")
+            reader = await jetstream.read(nats_streams.ASIDE, key, {"deliver_policy": "all"})
+            assert reader.left == 1
+            await reader.close()
 
     asyncio.run(run())

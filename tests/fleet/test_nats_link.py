@@ -206,6 +206,7 @@ def test_attempts_follow_each_other_with_pauses_until_the_link_is_closed(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(nats_link, "TOLD_AFTER_S", 0.03)
+    monkeypatch.setattr(nats_link, "LASTED_S", 0.0)
     tries = 0
 
     async def attempt() -> AsyncGenerator[int | None, None]:

@@ -52,6 +52,9 @@ PAUSE_REFUSED_S = 10.0
 LEAVES_S = 1.0
 # What fails while NATS is there is told after so long: a server that has just started has no streams yet.
 TOLD_AFTER_S = 5.0
+# An attempt that has lasted so long is well. Before that all may be there but a permission, and a reader that hears
+# nothing ends (jetstream.py).
+LASTED_S = 10.0
 
 
 class AwayError(BusError):
@@ -78,6 +81,7 @@ class Link:
         self._closed = asyncio.Event()
         self._why = "not connected yet"
         self._is_told = False
+        self.refusal = ""  # the last subject that this user was not permitted, in the server's words
         self._leaving: set[asyncio.Task[None]] = set()
         self._listeners: set[Callable[[BusError], None]] = set()
         self._refused: dict[asyncio.Future[Any], str] = {}
@@ -275,10 +279,11 @@ class Link:
         """NATS has said that a subject is not permitted: whoever asked for it waits in vain."""
         if "permissions violation" not in words.lower():
             return
+        self.refusal = words.removeprefix("nats: ")
         for broken, subject in self._refused.items():
             # nats-py makes small letters of it
             if not broken.done() and (f'"{subject.lower()}"' in words.lower() or '"_inbox.' in words.lower()):
-                broken.set_result(BusError(f"NATS refuses this user: {words.removeprefix('nats: ')}"))
+                broken.set_result(BusError(f"NATS refuses this user: {self.refusal}"))
 
 
 class _RefusedError(AwayError):
@@ -320,15 +325,17 @@ async def _let_go(client: Client) -> None:
 
 async def lasting(link: Link, what: str, attempt: Callable[[], AsyncGenerator[T | None]]) -> AsyncGenerator[T]:
     """What attempts bring, one after the other, until the link is closed: each lasts until it raises BusError. An
-    attempt yields None as a sign that all is well. `what` it brings ("commands"), for the log."""
+    attempt yields None as a sign of life. `what` it brings ("commands"), for the log."""
     pause, failing_since, is_told = 0.0, 0.0, False
     while not link.is_closed:
+        began = time.monotonic()
         try:
             async with aclosing(attempt()) as found:
                 async for one in found:
-                    if is_told:
-                        _log.info("%s come from NATS again", what)
-                    pause, failing_since, is_told = 0.0, 0.0, False
+                    if time.monotonic() - began >= LASTED_S:
+                        if is_told:
+                            _log.info("%s come from NATS again", what)
+                        pause, failing_since, is_told = 0.0, 0.0, False
                     if one is not None:
                         yield one
         except BusError as error:
