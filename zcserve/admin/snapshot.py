@@ -40,7 +40,7 @@ CURVE_SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 2, 2, 3, 4, 8)
 LISTED_MAX = 2000
 
 # What is told of a site that has an account of its own.
-_OF_CONTENT = ("files", "resident_bytes", "generation", "watcher", "prepared")
+_OF_CONTENT = ("root", "directory", "files", "resident_bytes", "generation", "watcher", "prepared")
 
 _PROC = Path("/proc/self")
 
@@ -260,7 +260,10 @@ def _sites(node: Node, service: Service, counts: Counts, uses: _Uses) -> list[To
 
 
 def _of_content(node: Node, content: Content) -> Told:
+    root = content.site.root
     return {
+        "root": root.path,
+        "directory": root.directory(),
         "files": _files(content),
         "resident_bytes": node.survey.resident.get(content.site.id),
         "generation": _generation(content),
