@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
     names = [scene.name for scene in SCENES]
     made.add_argument("--only", action="append", choices=names, metavar="SCENE", help=f"of {', '.join(names)}")
     made.add_argument("--bus", choices=("nats", "http"), default="nats", help="what carries commands (default nats)")
-    made.add_argument("--svg", metavar="FILE", type=Path, help="write a timeline there, and FILE.txt in words")
+    made.add_argument(
+        "--svg", metavar="FILE", type=Path, help="write a timeline there, and beside it a record in words (.txt)"
+    )
     made.add_argument("--short", action="store_true", help="what is away is away for 5 seconds")
     made.add_argument("--keep", action="store_true", help="leave the folder with its logs")
     return made
@@ -72,18 +74,25 @@ def run(arguments: argparse.Namespace, folder: Path) -> int:
     """The exit code. Raises StageError, where the stage does not stand."""
     stage = Stage(folder, arguments.bus, SHORT if arguments.short else Waits())
     chosen = [scene for scene in SCENES if not arguments.only or scene.name in arguments.only]
-    outcomes = []
+    outcomes, lines = [], []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
     try:
         stage.start()
         for scene in chosen:
             if scene.needs not in ("", arguments.bus):
-                print(f"left out {scene.name}: it is of --bus {scene.needs}", flush=True)
+                tell(f"left out {scene.name}: it is of --bus {scene.needs}")
                 continue
             outcomes.append(playing.play(stage, scene))
-            print(playing.line_of(outcomes[-1]), flush=True)
+            tell(playing.line_of(outcomes[-1]))
     finally:
         stage.end()
-    print(playing.summary_of(stage, outcomes))
+    tell(playing.summary_of(stage, outcomes))
+    if arguments.svg:
+        playing.write(stage, outcomes, lines, arguments.svg)
     return 1 if any(outcome.faults for outcome in outcomes) else 0
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from tools.fleet_demo.processes import StageError
 from tools.fleet_demo.stage import Stage
+from tools.fleet_demo.timeline import Row, svg
 
 
 class Scene(NamedTuple):
@@ -24,7 +26,17 @@ class Outcome(NamedTuple):
     scene: str
     told: str
     faults: list[str]
-    took_s: float
+    began: float
+    ended: float
+
+    @property
+    def took_s(self) -> float:
+        """Seconds."""
+        return self.ended - self.began
+
+    def row(self) -> Row:
+        """Its band of the timeline."""
+        return Row(self.scene, self.faults[0] if self.faults else self.told, not self.faults, self.began, self.ended)
 
 
 FAULTS_SHOWN = 5
@@ -34,7 +46,7 @@ def play(stage: Stage, scene: Scene) -> Outcome:
     """One scene under the load; what the judge finds meanwhile is its fault."""
     record, court = stage.record, stage.court
     before, began = len(court.faults), record.now()
-    record.add(scene.name, "scene", (scene.play.__doc__ or "").strip())
+    record.add(scene.name, "note", (scene.play.__doc__ or "").strip())
     told, faults = "", []
     try:
         told = scene.play(stage)
@@ -47,8 +59,7 @@ def play(stage: Stage, scene: Scene) -> Outcome:
     for fault in faults:
         record.add(scene.name, "fault", fault)
     faults += court.faults[before:]
-    record.add(scene.name, "ended", told or faults[0])
-    return Outcome(scene.name, told, faults, record.now() - began)
+    return Outcome(scene.name, told, faults, began, record.now())
 
 
 def line_of(outcome: Outcome) -> str:
@@ -72,3 +83,12 @@ def summary_of(stage: Stage, outcomes: Sequence[Outcome]) -> str:
     text += f", {judge.absent:,} not found where the node had no part in that build"
     text += f"; {counts['broken']:,} of them a page named"
     return text
+
+
+def write(stage: Stage, outcomes: Sequence[Outcome], lines: Sequence[str], file: Path) -> None:
+    """The timeline as SVG, and beside it the record in words."""
+    lanes = [*stage.nodes, *(["nats"] if stage.bus == "nats" else [])]
+    title = f"A fleet on one machine: {len(stage.nodes)} nodes, {len(outcomes)} scenes over {stage.bus.upper()}"
+    file.write_text(svg([outcome.row() for outcome in outcomes], stage.record.events, lanes, title))
+    notes = [f"{event.at:8.2f} s  {event.lane:<10} {event.text}" for event in stage.record.events]
+    file.with_suffix(".txt").write_text("\n".join([*lines, "", *notes]) + "\n")

@@ -17,9 +17,9 @@ class Event(NamedTuple):
     build: int | None = None
 
 
-# scene, ended: a scene's begin and end. live, prepared: a node reports a build. down, up: a process or a link is away,
-# and there again. fault: the judge has found one. note: what a scene did.
-KINDS = ("scene", "ended", "live", "prepared", "down", "up", "fault", "note")
+# live, prepared: a node reports a build, and "let go": none is prepared any more. down, up: a process is away, and there
+# again. cut, restored: an agent has no link, or no room, and has it again. fault: one was found. note: what happened.
+KINDS = ("live", "prepared", "let go", "down", "up", "cut", "restored", "fault", "note")
 
 
 class Record:

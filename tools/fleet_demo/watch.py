@@ -63,6 +63,8 @@ class Watch:
             court.record.add(state.node, "live", f"build {live} is live", live)
         if prepared is not None and prepared != before[1]:
             court.record.add(state.node, "prepared", f"build {prepared} is prepared", prepared)
+        if prepared is None and before[1] is not None:
+            court.record.add(state.node, "let go", f"build {before[1]} is not prepared any more", before[1])
         if state.error and state.error != self._errors.get(state.node, ""):
             court.record.add(state.node, "note", state.error)
         self._errors[state.node] = state.error

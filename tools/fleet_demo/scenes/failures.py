@@ -41,7 +41,7 @@ def link(stage: Stage) -> str:
     """The link of a node's agent is down: it stalls, then all is reset; the node serves, and catches up."""
     build, wait_s = stage.build(), stage.waits.link_s
     stage.court.apart.add(RELAYED)
-    stage.record.add(RELAYED, "down", "its link stalls")
+    stage.record.add(RELAYED, "cut", "its link stalls")
     stage.relay.stall()
     began = time.monotonic()
     stage.opens(build.number)
@@ -54,7 +54,7 @@ def link(stage: Stage) -> str:
         raise StageError(f"{RELAYED} has a release without a link")
     stage.relay.restore()
     away_s, began = time.monotonic() - began, time.monotonic()
-    stage.record.add(RELAYED, "up", "its link is there again")
+    stage.record.add(RELAYED, "restored", "its link is there again")
     stage.await_live(build.number)
     took_s = time.monotonic() - began
     return f"away for {away_s:.0f} s, it served build {stage.before}; then build {build.number} after {took_s:.1f} s"
@@ -110,7 +110,7 @@ def disk(stage: Stage) -> str:
     build, node = stage.build(), stage.nodes["n2"]
     stage.court.apart.add("n2")
     how = stage.full.fill(node)
-    stage.record.add("n2", "down", f"its disk is full ({how})")
+    stage.record.add("n2", "cut", f"its disk is full ({how})")
     try:
         stage.opens(build.number)
         said = stage.command("release", *stage.words(build, *TWO_OF_THREE)).wait()
@@ -121,7 +121,7 @@ def disk(stage: Stage) -> str:
     finally:
         stage.full.empty(node)
     began = time.monotonic()
-    stage.record.add("n2", "up", "there is room")
+    stage.record.add("n2", "restored", "there is room")
     stage.await_live(build.number)
     return f"{how}: {error!r}; with room, live after {time.monotonic() - began:.1f} s"
 
