@@ -54,7 +54,7 @@ def files_of(build: int, shape: Shape) -> Iterator[tuple[str, bytes]]:
     assets = dict((asset("app", "js", build), asset("style", "css", build), asset("base", "js", 0)))
     yield from assets.items()
     named = "".join(f"asset {path}\n" for path in assets).encode()
-    yield INDEX, text_of(INDEX, build) + named
+    yield INDEX, text_of(INDEX, build) + b"\n" + named
     yield "/large.html", text_of("/large.html", build, LARGE_BYTES)
     for number in range(PAGES):
         changed = max(0, build - (build - number) % PAGE_CHANGES_EVERY)

@@ -59,7 +59,10 @@ def play(stage: Stage, scene: Scene) -> Outcome:
     for fault in faults:
         record.add(scene.name, "fault", fault)
     faults += court.faults[before:]
-    return Outcome(scene.name, told, faults, began, record.now())
+    folder = f"{stage.folder}/"
+    return Outcome(
+        scene.name, told.replace(folder, ""), [one.replace(folder, "") for one in faults], began, record.now()
+    )
 
 
 def line_of(outcome: Outcome) -> str:
@@ -91,4 +94,5 @@ def write(stage: Stage, outcomes: Sequence[Outcome], lines: Sequence[str], file:
     title = f"A fleet on one machine: {len(stage.nodes)} nodes, {len(outcomes)} scenes over {stage.bus.upper()}"
     file.write_text(svg([outcome.row() for outcome in outcomes], stage.record.events, lanes, title))
     notes = [f"{event.at:8.2f} s  {event.lane:<10} {event.text}" for event in stage.record.events]
-    file.with_suffix(".txt").write_text("\n".join([*lines, "", *notes]) + "\n")
+    text = "\n".join([*lines, "", *notes]) + "\n"
+    file.with_suffix(".txt").write_text(text.replace(f"{stage.folder}/", ""))

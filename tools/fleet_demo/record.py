@@ -17,8 +17,8 @@ class Event(NamedTuple):
     build: int | None = None
 
 
-# live, prepared: a node reports a build, and "let go": none is prepared any more. down, up: a process is away, and there
-# again. cut, restored: an agent has no link, or no room, and has it again. fault: one was found. note: what happened.
+# live, prepared: a node reports a build, and "let go": none is prepared any more. down, up: a process is away, and
+# there again. cut, restored: an agent has no link, or no room, and has it again. fault: one was found. note: all else.
 KINDS = ("live", "prepared", "let go", "down", "up", "cut", "restored", "fault", "note")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import aclosing
@@ -29,6 +30,7 @@ class Watch:
 
     def start(self, bus: Callable[[], Any]) -> None:
         """`bus` makes an operator's side, in the thread."""
+        logging.getLogger("zcserve").setLevel(logging.ERROR)  # that NATS is away is what a scene wants
         self._thread.start()
 
         async def begin() -> None:

@@ -43,6 +43,10 @@ def rollback(stage: Stage) -> str:
 def canary(stage: Stage) -> str:
     """A canary that is not well: the rollout is aborted, and the canary goes back."""
     build = stage.build()
+    others = [node for node in stage.nodes if node != CANARY]
+    # They let go of the aborted build while clients have pages of it: what is not found then is told.
+    stage.court.apart.update(others)
+    broken = stage.court.counts["broken"]
     stage.opens(build.number)
     stage.health.ill.clear()
     words = ("--canary", CANARY, "--bake", "60s", "--query", stage.health.url + "{node}")
@@ -58,11 +62,12 @@ def canary(stage: Stage) -> str:
     end = said.event("end")
     if said.code != EXIT_WRONG or end["ending"] != "aborted" or CANARY not in end["why"]:
         raise StageError(f"it should be aborted because of {CANARY}: {said.told}")
-    others = [node for node in stage.nodes if node != CANARY]
-    stage.watch.await_live(stage.live, *stage.nodes)
+    stage.await_live(stage.live)
     stage.withdraws(build.number, *others)
     stage.origin.publish(stage.live)
-    return f"aborted ({end['why']}); {', '.join(others)} never served build {build.number}"
+    lost = stage.court.counts["broken"] - broken
+    told = f"aborted ({end['why']}); {', '.join(others)} never served build {build.number}"
+    return f"{told}; assets of its pages that were not found after the abort: {lost}"
 
 
 def two(stage: Stage) -> str:

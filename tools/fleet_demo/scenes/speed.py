@@ -6,12 +6,14 @@ the numbers either way, and where the time went.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 
 from tools.fleet_demo.content import Shape
+from tools.fleet_demo.node import cpu_s
 from tools.fleet_demo.processes import StageError
 from tools.fleet_demo.stage import Build, Stage
 
@@ -63,15 +65,30 @@ def _timed(stage: Stage) -> tuple[float, float, str]:
     build = stage.build()
     changed = _changed_bytes(stage, build)
     _, before = stage.origin.moved()
-    began = time.monotonic()
+    before_cpu, began = _cpu(stage), time.monotonic()
     said = stage.release(build)
     stage.await_live(build.number)
     _, after = stage.origin.moved()
     steps = stage.watch.steps(build.number)
     at = {name: max(times) - began for name, times in steps.items()}
     parts = [f"all {name} at {at[name]:.2f}" for name in ("fetching", "prepared", "live") if name in at]
-    parts.append(f"the command ends at {said.took_s:.2f}")
+    parts.append(f"the command ends at {said.took_s:.2f}; CPU s: {_shown(before_cpu, _cpu(stage))}")
     return at["live"], (after - before) / (len(stage.nodes) * changed), ", ".join(parts)
+
+
+def _cpu(stage: Stage) -> dict[str, float]:
+    """What commands, agents and servers have used of a processor."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    nodes = stage.nodes.values()
+    return {
+        "command": children.ru_utime + children.ru_stime,
+        "agents": sum(node.cpu_s() for node in nodes),
+        "servers": sum(cpu_s(node.server.pid) for node in nodes),
+    }
+
+
+def _shown(before: dict[str, float], after: dict[str, float]) -> str:
+    return ", ".join(f"{name} {after[name] - before[name]:.2f}" for name in before)
 
 
 def _changed_bytes(stage: Stage, build: Build) -> int:
