@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ TOKEN = "a token of the demo's fleet"
 KEPT = 1
 KEEP_FOR = "1h"
 MEMORY = "1G"
+# Paths in one request to an admin listener.
+WARMED_AT_ONCE = 1000
 
 
 class Node:
@@ -81,6 +83,12 @@ class Node:
     def stats(self) -> Any:
         """What the server tells. Raises NodeError."""
         return json.loads(ask(Admin(TcpAddress(*self.admin), timeout_s=10.0), "/stats").body)
+
+    def warm(self, paths: Sequence[str]) -> None:
+        """Have the server load these, if it has not. Raises NodeError."""
+        admin = Admin(TcpAddress(*self.admin), timeout_s=60.0)
+        for first in range(0, len(paths), WARMED_AT_ONCE):
+            ask(admin, "/warm", json.dumps({"paths": paths[first : first + WARMED_AT_ONCE]}).encode())
 
     def cpu_s(self) -> float:
         """Of the agent so far, in seconds of a processor."""
