@@ -54,20 +54,22 @@ def test_what_is_news_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert await told.get() == Observed("")  # it is away
         assert not watch.is_there.is_set()
         fake.serve(str(root / TREE), pid=1 << 30)
-        assert await told.get() == Observed(TREE)
+        assert await told.get() == Observed(TREE, "", TREE)
         assert watch.is_there.is_set()
         looks = len(fake.told)
         while len(fake.told) < looks + 3:
             await asyncio.sleep(0.005)
         assert told.empty()
         fake.serve(str(root / TREE), pid=1 << 30, prepared=str(root / OTHER))
-        assert await told.get() == Observed(TREE, OTHER)
+        assert await told.get() == Observed(TREE, OTHER, TREE)
         fake.serve(str(root / TREE), pid=(1 << 30) + 1)
-        assert await told.get() == Observed(TREE)
+        assert await told.get() == Observed(TREE, "", TREE)
         fake.serve("/elsewhere", pid=(1 << 30) + 1)
-        assert await told.get() == Observed("")
+        assert await told.get() == Observed("", "", TREE)
         watch.doubt()
-        assert await told.get() == Observed("")
+        assert await told.get() == Observed("", "", TREE)
+        Folders(root).point(OTHER)  # a flip that was ended in the middle
+        assert await told.get() == Observed("", "", OTHER)
 
     run(tmp_path, talk)
 
@@ -82,7 +84,7 @@ def test_a_look_beside_a_step_is_thrown_away_and_what_a_step_knows_is_no_news(
         fake.serve(str(root / TREE), pid=1 << 30)
         first = fake.answers["/stats"]
         watch.doubt()
-        assert await told.get() == Observed(TREE)
+        assert await told.get() == Observed(TREE, "", TREE)
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -96,6 +98,7 @@ def test_a_look_beside_a_step_is_thrown_away_and_what_a_step_knows_is_no_news(
         while not told.empty():
             told.get_nowait()
         with watch.step():  # the look's answer is on its way
+            Folders(root).point(OTHER)
             fake.serve(str(root / OTHER), pid=1 << 30)
             seen = LocalServer(fake.node, "www").look()
         watch.know(seen)
@@ -106,6 +109,6 @@ def test_a_look_beside_a_step_is_thrown_away_and_what_a_step_knows_is_no_news(
             await asyncio.sleep(0.005)
         assert told.empty()
         watch.doubt()
-        assert await told.get() == Observed(OTHER, TREE)
+        assert await told.get() == Observed(OTHER, TREE, OTHER)
 
     run(tmp_path, talk)

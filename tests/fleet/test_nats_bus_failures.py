@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import random
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -308,5 +310,57 @@ def test_a_manifest_of_30_megabytes_is_carried(wiring: NatsWiring) -> None:
         async with wiring.operator() as operator, wiring.node("n1") as node:
             await operator.put_manifest("0" * 64, data)
             assert await node.manifest("0" * 64) == data
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("ZCSERVE_SOAK_ROUNDS", "1"))))
+def test_whatever_is_started_anew_each_command_comes_in_order_until_it_is_acknowledged(
+    wiring: NatsWiring, seed: int
+) -> None:
+    """The agent and nats-server, at random; and some commands are not acknowledged when they come first."""
+    chance = random.Random(seed)
+    sent = [f"c{number}" for number in range(120)]
+    done: set[str] = set()
+
+    async def live(node: NatsNodeBus) -> None:
+        """One life of an agent: what it is brought is in order, and nothing that it has acknowledged."""
+        brought: list[int] = []
+        ends_after = chance.randrange(10, 60)
+        async for one in node.deliveries():
+            for name in names([one]):
+                assert name not in done
+                brought.append(int(name[1:]))
+                assert brought == sorted(set(brought))
+                if chance.random() < 0.8 or len(done) > len(sent) - 30:
+                    await eventually(lambda name=name: node.acknowledge(name))  # type: ignore[misc]
+                    done.add(name)
+            if len(brought) >= ends_after or len(done) == len(sent):
+                return
+
+    async def publish() -> None:
+        async with wiring.operator() as operator:
+            for name in sent:
+                await eventually(lambda name=name: operator.publish(purge(wiring, name)))  # type: ignore[misc]
+                await asyncio.sleep(chance.random() * 0.01)
+
+    async def restart() -> None:
+        for _ in range(3):
+            await asyncio.sleep(chance.random() * 0.4)
+            await asyncio.to_thread(chance.choice((wiring.server.end, wiring.server.kill)))
+            await asyncio.to_thread(wiring.server.start)
+
+    async def run() -> None:
+        async with wiring.node("n1") as node, hearing(node.deliveries()) as commands:
+            await commands.until(gaps)
+        others = asyncio.gather(publish(), restart())
+        async with asyncio.timeout(120):
+            while len(done) < len(sent):
+                async with wiring.node("n1") as node:
+                    with suppress(TimeoutError):  # it waits for what was acknowledged already
+                        async with asyncio.timeout(1):
+                            await live(node)
+        await others
+        assert done == set(sent)
 
     asyncio.run(run())

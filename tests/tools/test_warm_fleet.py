@@ -59,9 +59,12 @@ def _story(tmp_path: Path, nodes: list[FleetNode], origin: HeldOrigin, capsys: p
 
     command = [sys.executable, str(CHECKOUT / "tools" / "warm_cache.py"), *release, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: origin.asked)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        try:
+            wait_until(lambda: origin.asked)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
         assert process.returncode == 130
     assert json.loads(out.splitlines()[-1])["event"] == "left"
     origin.go.set()

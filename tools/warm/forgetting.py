@@ -1,6 +1,8 @@
 """Forget a node that is gone: it counts no more, until it reports again.
 
 With --nodes the file says which nodes there are: take its line out of it.
+
+Exit codes: 0 it is forgotten; 1 the bus is away; 2 wrong use; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ most of the nodes have is so.
   of a rollout takes a claim for itself.
 - **A node that was away is behind.** Whatever reads what is desired puts the newest to the nodes that have an older
   one, and its manifests; while a rollout lasts, that is done as soon as a node reports an old edition. Where no
-  operator comes, a node that was away goes on serving what it has.
+  operator comes, agents that know the list ask each other (http_peers.py), and others go on serving what they have.
 - **A put that was cut off may be known to fewer than most nodes**, which act on it already. The next claim finds it, if
   it reaches one of these, and spreads it. If it reaches none, another edition of the same number may be stored at most
   of the others. So where two nodes have different values of the highest edition, what more of them have is put again

@@ -50,7 +50,7 @@ class Lookout:
         self._tell = tell
         self._now = asyncio.Event()
         self._exits = Exits(self._now.set)
-        self._seen: Seen | None = None
+        self._known: tuple[Seen, str] | None = None  # what the machine knows, and where `current` led
         self._steps = 0  # how many have begun or ended that change what the server has
 
     async def run(self) -> None:
@@ -67,7 +67,7 @@ class Lookout:
                     if str(error) != trouble:
                         trouble = str(error)
                         _log.warning("the agent cannot reach its server, and asks it again: %s", trouble)
-                    self._seen = None
+                    self._known = None
                     self.is_there.clear()
                     away_since = time.monotonic() if away_since is None else away_since
                     if time.monotonic() >= away_since + AWAY_S:
@@ -86,9 +86,10 @@ class Lookout:
         if was_away:
             _log.info("the server is back")
         if steps == self._steps:
-            before, self._seen = self._seen, seen
-            if before is None or before[:4] != seen[:4]:
-                self._tell(Observed(self.tree_of(seen.served), self.tree_of(seen.prepared)))
+            current = self._folders.current() or ""
+            known, self._known = self._known, (seen, current)
+            if known is None or (known[0][:4], known[1]) != (seen[:4], current):
+                self._tell(Observed(self.tree_of(seen.served), self.tree_of(seen.prepared), current))
         await in_thread(partial(self._standby.look, seen), "standby")
 
     async def _wait(self, seconds: float) -> None:
@@ -110,17 +111,18 @@ class Lookout:
 
     def know(self, seen: Seen) -> None:
         """The machine knows this from a step. Look soon: a server that was drained may serve."""
-        self._seen = seen
+        self._known = seen, self.tree_of(seen.served)
         self._now.set()
 
     def know_prepared(self, directory: str) -> None:
         """The same of what is prepared alone."""
-        if self._seen is not None:
-            self._seen = self._seen._replace(prepared=os.path.realpath(directory))
+        if self._known is not None:
+            seen, current = self._known
+            self._known = seen._replace(prepared=os.path.realpath(directory)), current
 
     def doubt(self) -> None:
         """A step has failed: look at once, and tell whatever is seen."""
-        self._seen = None
+        self._known = None
         self._now.set()
 
     def tree_of(self, directory: str) -> str:
