@@ -18,10 +18,14 @@ from xml.sax.saxutils import escape
 from tools.fleet_demo.record import Event
 
 # In pixels.
-WIDTH, MARGIN, HEAD, LANE, GAP = 980, 16, 64, 62, 26
+WIDTH, MARGIN, HEAD, LANE, GAP = 980, 16, 70, 62, 26
 TEXT_AT, LANES_AT, ROW_MIN, ROW_PER_ROOT_S = 16, 650, 46, 9
-LINE_CHARACTERS, LINES_MAX, LINE_HEIGHT = 88, 3, 14
+LINE_CHARACTERS, LINES_MAX, LINE_HEIGHT = 100, 3, 14
 COLOURS = ("#4c78a8", "#c77d22", "#3d9a63", "#b3525e", "#7a63b0", "#3f97a3", "#96872a", "#b05c96")
+_LEGEND = (
+    "Time goes down. Colours and numbers are builds; narrow: prepared.",
+    "Gap: server down. Dashed: agent cut off, or without room. Cross: fault.",
+)
 _STYLE = """\
 text { font: 12px system-ui, sans-serif; fill: #1f2328; }
 .name { font-weight: 600; font-size: 13px; } .small { font-size: 11px; fill: #59636e; } .in { fill: #fff; }
@@ -127,8 +131,8 @@ def svg(rows: Sequence[Row], events: Sequence[Event], lanes: Sequence[str], titl
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height:.0f}" fill="#fff"/>',
         f'<text class="name" x="{TEXT_AT}" y="24">{escape(title)}</text>',
-        f'<text class="small" x="{TEXT_AT}" y="42">Time goes down. Colours and numbers are builds; narrow: prepared; '
-        "gap: server down; dashed: agent cut off; cross: fault.</text>",
+        f'<text class="small" x="{TEXT_AT}" y="42">{_LEGEND[0]}</text>',
+        f'<text class="small" x="{TEXT_AT}" y="57">{_LEGEND[1]}</text>',
     ]
     for number, lane in enumerate(lanes):
         x = LANES_AT + number * (LANE + GAP)
