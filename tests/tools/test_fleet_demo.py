@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,11 @@ from tools.fleet_demo import content
 from tools.fleet_demo.content import Shape
 from tools.fleet_demo.front import SAMPLE, filled_in
 from tools.fleet_demo.node import Node
+from tools.fleet_demo.processes import SERVERS_PATH
 from tools.fleet_demo.relay import Relay
 
 CHECKOUT = Path(__file__).parents[2]
-PROGRAMS = ("nats-server", "nginx", "haproxy")
-SERVERS = "/usr/sbin:/usr/local/sbin:/sbin"
+PROGRAM = (sys.executable, "-m", "tools.fleet_demo")
 
 
 def test_contents_of_builds_are_told_apart_and_a_page_names_its_assets(tmp_path: Path) -> None:
@@ -78,24 +80,33 @@ def test_a_relay_carries_stalls_and_resets(relay: Relay) -> None:
                 assert near.recv(10) == b"three"
 
 
-@pytest.mark.peer
-@pytest.mark.parametrize("bus", ["nats", "http"])
-def test_scenes_of_a_short_run_are_ok(bus: str, tmp_path: Path) -> None:
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """For a run; what it needs is there."""
     for module in ("cryptography", "nats", "urllib3"):
         pytest.importorskip(module)
-    for program in PROGRAMS:
-        if not (shutil.which(program) or shutil.which(program, path=SERVERS)):
+    for program in ("nats-server", "nginx", "haproxy"):
+        if not (shutil.which(program) or shutil.which(program, path=SERVERS_PATH)):
             pytest.skip(f"{program} is not installed")
+    return {"PATH": f"/usr/local/bin:/usr/bin:/bin:{SERVERS_PATH}", "TMPDIR": str(tmp_path)}
+
+
+def started_in(folder: Path) -> list[bytes]:
+    """Command lines of processes that name a folder."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(file.read_bytes())
+    return [line for line in lines if os.fsencode(folder) in line]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("bus", ["nats", "http"])
+def test_scenes_of_a_short_run_are_ok(bus: str, tmp_path: Path, environ: dict[str, str]) -> None:
     scenes = ("release", "rollback", "forged") if bus == "nats" else ("release", "purge")
     argv = ["--short", "--bus", bus, "--svg", str(tmp_path / "run.svg"), *(f"--only={scene}" for scene in scenes)]
     ended = subprocess.run(
-        [sys.executable, "-m", "tools.fleet_demo", *argv],
-        cwd=CHECKOUT,
-        env={"PATH": f"/usr/local/bin:/usr/bin:/bin:{SERVERS}", "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+        [*PROGRAM, *argv], cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=240, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     lines = [line.split()[:2] for line in ended.stdout.splitlines()]
@@ -105,14 +116,24 @@ def test_scenes_of_a_short_run_are_ok(bus: str, tmp_path: Path) -> None:
     assert list(tmp_path.glob("fleet-demo-*")) == []
 
 
+@pytest.mark.peer
+def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
+    argv = [*PROGRAM, "--only=release", "--only=canary"]
+    with subprocess.Popen(argv, cwd=CHECKOUT, env=environ, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        try:
+            assert run.stdout.readline().startswith("ok")
+            assert started_in(tmp_path)
+        finally:
+            run.send_signal(signal.SIGINT)
+        assert run.wait(120) == 130
+    assert started_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_scene_that_is_not_there_is_wrong_use() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "tools.fleet_demo", "--only", "none"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        [*PROGRAM, "--only", "none"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 2
     assert "release" in ended.stderr

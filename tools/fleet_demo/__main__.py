@@ -89,6 +89,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> int:
             outcomes.append(playing.play(stage, scene))
             tell(playing.line_of(outcomes[-1]))
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # all ends first
         stage.end()
     tell(playing.summary_of(stage, outcomes))
     if arguments.svg:

@@ -73,9 +73,10 @@ class Command:
         return Said(self._process.returncode, lines, errors, took_s)
 
     def kill(self) -> None:
-        """SIGKILL."""
-        self._process.kill()
-        self._process.communicate()
+        """SIGKILL, where it has not ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def key_at(folder: Path, name: str) -> Path:

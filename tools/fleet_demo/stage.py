@@ -75,6 +75,7 @@ class Stage:
         self.health = Health()
         self.full = Full()
         self.watch = Watch(self.court, self._trees.get, time.monotonic)
+        self._commands: list[Command] = []
         self._ends: list[Callable[[], object]] = [self.relay.close, self.health.close]
 
     # --- its processes ------------------------------------------------------------------------------------------------
@@ -169,6 +170,8 @@ class Stage:
     def end(self) -> None:
         """All processes, the last first; each whatever the others do."""
         self.load.end()
+        for command in self._commands:
+            command.kill()
         for end in reversed(self._ends):
             try:
                 end()
@@ -250,7 +253,9 @@ class Stage:
         else:
             bus = ["--nodes", str(self.folder / "nodes"), "--token-file", str(self.folder / "token")]
         signed = ["--key", str(self.key)] if name == "rollback" else []
-        return Command(name, *words, "--site", SITE, *bus, *signed, "--json")
+        command = Command(name, *words, "--site", SITE, *bus, *signed, "--json")
+        self._commands.append(command)
+        return command
 
     def release(self, build: Build, *more: str) -> Said:
         """Release a build to all nodes, and see it live. Raises StageError."""
