@@ -257,6 +257,11 @@ class Stage:
         self._commands.append(command)
         return command
 
+    def remind(self) -> None:
+        """Over HTTP a node that was away hears what it missed when an operator asks next: until all serve it."""
+        if self.bus == "http":
+            wait_until("status tells what nodes missed", lambda: not self.command("status").wait().code)
+
     def release(self, build: Build, *more: str) -> Said:
         """Release a build to all nodes, and see it live. Raises StageError."""
         self.opens(build.number)
