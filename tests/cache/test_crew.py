@@ -174,18 +174,27 @@ def test_jobs_without_stand_ins_run_one_after_another(make: Callable[..., Crew])
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_a_job_that_gives_way_rests_as_long_as_it_works(make: Callable[..., Crew]) -> None:
+def test_a_job_that_gives_way_rests_as_long_as_it_works_but_for_a_rush(
+    make: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew_module, "RUSH_S", 10 * BURST_S)
     took: Queue[tuple[float, float]] = Queue()
 
     def work() -> None:
         began, worked = time.monotonic(), time.thread_time()
-        while (used := time.thread_time() - worked) < 20 * BURST_S:
+        while (used := time.thread_time() - worked) < 40 * BURST_S:
             beat()
         took.put((used, time.monotonic() - began))
 
     make(1, gives_way=True).submit(work)
     used, passed = took.get(timeout=10)
     assert passed > 1.5 * used  # and more, on a busy machine
+    rested: list[float] = []
+    monkeypatch.setattr(crew_module, "RUSH_S", 1000.0)
+    monkeypatch.setattr(time, "sleep", rested.append)
+    make(1, gives_way=True).submit(work)
+    took.get(timeout=10)
+    assert rested == []
 
 
 def test_what_a_job_raises_ends_no_thread(make: Callable[..., Crew]) -> None:
