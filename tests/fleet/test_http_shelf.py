@@ -104,6 +104,18 @@ def test_commands_are_kept_until_they_are_over(kept: Kept, monkeypatch: pytest.M
     assert [*shelf.waiting] == ["p2"]
 
 
+def test_a_file_of_another_name_is_left_alone(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    shelf = Shelf(kept, "www", 0.0)
+    shelf.append(Command("p0", "purge", "www", prefix="/").dump())
+    for name in ("commands/000000000001~", "aside/notes"):
+        kept.write(name, b"by hand")
+    shelf = Shelf(kept, "www", 0.0)
+    assert [*shelf.waiting] == ["p0"]
+    assert "commands/000000000001~ is none of the agent's own" in caplog.text
+    shelf.set_aside("p0", "not now")
+    assert [one["name"] for one in shelf.aside()] == ["p0"]
+
+
 def test_manifests_are_kept_and_the_oldest_go(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_shelf, "MANIFESTS_MAX", 3)
     shelf = Shelf(kept, "www", 0.0)

@@ -16,6 +16,8 @@ Its methods block for as long as the disk takes; not for several threads.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +43,8 @@ ASIDE_MAX = 64
 OVER_MAX = 1024
 # A claim lasts so long at most, in seconds: a holder that was killed blocks the next for no longer.
 LASTS_S_MAX = 600.0
+
+_is_number = re.compile(r"[0-9]{12}").fullmatch
 
 
 class FullError(ZcserveError):
@@ -74,7 +78,11 @@ class Shelf:
         self._number = 0
         for folder in ("aside", "commands"):
             for file in kept.names(folder):
-                self._number = max(self._number, int(file.rpartition("/")[2]))
+                number = file.rpartition("/")[2]
+                if not _is_number(number):
+                    _log.warning("%s is none of the agent's own, and is left alone", os.path.join(kept.path, file))
+                    continue
+                self._number = max(self._number, int(number))
                 if folder == "commands" and (data := kept.read(file)) is not None:
                     self._take(parse_command(data), file)
 
