@@ -20,6 +20,7 @@ from zcserve.fleet.pacing import TokenBucket
 from zcserve.fleet.receiving import CancelledError, Pace
 from zcserve.fleet.sharing import COPY, Sharer
 from zcserve.fleet.sources.directory import DirectorySource
+from zcserve.fleet.sources.source import Opened
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = {
@@ -125,6 +126,19 @@ def test_a_manifest_with_names_that_cannot_be_is_refused_before_anything_comes(
         fetch(tmp_path, {}, listing=listing)
 
 
+@pytest.mark.parametrize("fault", [IndexError, ValueError])
+def test_a_fault_of_a_source_makes_nothing_visible(
+    fault: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: DirectorySource, path: str, start: int, version: str = "") -> Opened:
+        raise fault("of the source's own code")
+
+    monkeypatch.setattr(DirectorySource, "open", broken)
+    with pytest.raises(fault, match="own code"):
+        fetch(tmp_path, FILES)
+    assert visible(tmp_path) == []
+
+
 def test_each_file_that_fails_is_named_and_many_end_the_run(tmp_path: Path) -> None:
     contents = {f"/{number}": b"%d" % number for number in range(4 * FAILURES_MAX)}
     with pytest.raises(FetchError, match=r"is not there \(1 other file failed, too\)$") as caught:
@@ -146,6 +160,7 @@ from tests.support.listed import Listing
 from zcserve.fleet.fetching import Fetch
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.sources.directory import DirectorySource
+from zcserve.fleet.sources.source import Opened
 
 def die(now):
     if now.moved > int(sys.argv[3]):
@@ -224,6 +239,7 @@ from tests.support.listed import Listing
 from zcserve.fleet.fetching import DiskFullError, Fetch
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.sources.directory import DirectorySource
+from zcserve.fleet.sources.source import Opened
 from pathlib import Path
 
 base = Path(sys.argv[2])

@@ -272,12 +272,10 @@ class Fetch:
         def work_off() -> None:
             end: BaseException | None = None
             try:
-                while work and len(self._failures) < FAILURES_MAX:
-                    content, places = work.popleft()
-                    self._receive(receiver, part, content, places)
+                while len(self._failures) < FAILURES_MAX and (task := _next_of(work)):
+                    self._receive(receiver, part, *task)
             except BaseException as error:
-                if not isinstance(error, IndexError):  # another thread has the last one
-                    end = error
+                end = error
             ends.put(end)
 
         running = 0
@@ -373,6 +371,13 @@ class Fetch:
 def contents_of(manifest: Listed) -> dict[str, Content]:
     """Size and digest of each file, by its name."""
     return {name: (size, sha256) for name, size, sha256 in manifest.fetches()}
+
+
+def _next_of(work: deque[tuple[Content, list[Segments]]]) -> tuple[Content, list[Segments]] | None:
+    """What several threads work off; None: another one has the last of it."""
+    with suppress(IndexError):
+        return work.popleft()
+    return None
 
 
 def _told_failures(failures: dict[str, str]) -> str:
