@@ -84,7 +84,8 @@ class Shelf:
                     continue
                 self._number = max(self._number, int(number))
                 if folder == "commands" and (data := kept.read(file)) is not None:
-                    self._take(parse_command(data), file)
+                    message = parse_command(data)
+                    self.waiting[_name_of(message)], self._files[_name_of(message)] = message, file
 
     # --- the claim ------------------------------------------------------------------------------------------------
 
@@ -179,29 +180,28 @@ class Shelf:
     # --- commands -------------------------------------------------------------------------------------------------
 
     def append(self, data: bytes) -> None:
-        """Keep a command until it is over. Raises FullError, OSError."""
+        """Keep a command until it is over. Where the disk does not take it, it waits all the same, and is kept when it
+        comes again: what is to be purged is not served until there is room. Raises FullError, OSError."""
         message = parse_command(data)
         name = _name_of(message)
-        if name in self.waiting or name in self._over:
+        if name in self._files or name in self._over:
             return
-        if len(self.waiting) >= COMMANDS_MAX:
+        if name not in self.waiting and len(self.waiting) >= COMMANDS_MAX:
             raise FullError(f"{COMMANDS_MAX:,} commands wait: the server beside this agent does none of them")
         self._number += 1
         file = f"commands/{self._number:012}"
-        self._kept.write(file, data)
-        self._take(message, file)
-
-    def _take(self, message: Message, file: str) -> None:
-        name = _name_of(message)
         self.waiting[name] = message
+        self._kept.write(file, data)
         self._files[name] = file
 
     def settle(self, name: str) -> None:
         """It is over. Raises OSError."""
         if name not in self.waiting:
             return
-        self._kept.remove(self._files[name])
-        del self.waiting[name], self._files[name]
+        if file := self._files.get(name):
+            self._kept.remove(file)
+            del self._files[name]
+        del self.waiting[name]
         self._over[name] = None
         while len(self._over) > OVER_MAX:
             self._over.popitem(last=False)
@@ -210,11 +210,12 @@ class Shelf:
         """It is over, and kept with the reason. Raises OSError."""
         if name not in self.waiting:
             return
-        data = self._kept.read(self._files[name]) or b""
-        told = {"name": name, "reason": reason, "message": data.decode(errors="backslashreplace")}
-        self._write(self._files[name].replace("commands", "aside"), told)
-        for file in self._kept.names("aside")[:-ASIDE_MAX]:
-            self._kept.remove(file)
+        if file := self._files.get(name):
+            data = self._kept.read(file) or b""
+            told = {"name": name, "reason": reason, "message": data.decode(errors="backslashreplace")}
+            self._write(file.replace("commands", "aside"), told)
+            for old in self._kept.names("aside")[:-ASIDE_MAX]:
+                self._kept.remove(old)
         self.settle(name)
 
     def aside(self) -> list[dict[str, Any]]:
