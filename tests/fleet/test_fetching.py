@@ -91,6 +91,27 @@ def test_a_file_of_a_release_that_was_written_is_not_taken_over(tmp_path: Path) 
     assert read_files(tmp_path / "releases" / new.release.tree) == on_disk(contents)
 
 
+def test_a_sibling_is_never_older_than_its_file(tmp_path: Path) -> None:
+    """A server takes none that is: the clock was an hour ahead, or a file of the last release was written by hand."""
+    old = {"/a.css": b"a" * 1000, "/b.css": b"b" * 1000, "/b.css.br": b"coded", "/c.css": b"c", "/d.css.gz": b"alone"}
+    folder = tmp_path / "releases" / fetch(tmp_path, old).release.tree
+    later_ns = (folder / "a.css").stat().st_mtime_ns + 3600 * 10**9
+    os.utime(folder / "a.css", ns=(later_ns, later_ns))
+    (folder / "b.css").unlink()
+    (folder / "b.css").write_bytes(b"by hand")
+    contents = old | {"/a.css.br": b"new", "/a.css.gz": b"new, too"}
+    told: list[Progress] = []
+    new = fetch(tmp_path, contents, on_progress=told.append)
+    folder = tmp_path / "releases" / new.release.tree
+    assert read_files(folder) == on_disk(contents)
+    for base in ("a.css", "b.css"):
+        times = {path.stat().st_mtime_ns for path in folder.glob(f"{base}*")}
+        assert len(times) == 1
+    assert new.moved == sum(len(contents[path]) for path in contents if path[1] in "ab")
+    assert (told[-1].files_done, told[-1].bytes_done) == (len(contents), sum(map(len, contents.values())))
+    assert (folder / "c.css").stat().st_nlink == 2
+
+
 def test_a_release_whose_manifest_cannot_be_read_gives_nothing(tmp_path: Path) -> None:
     def refuse(data: bytes) -> Listing:
         raise FetchError("of a later version")
