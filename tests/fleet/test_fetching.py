@@ -211,7 +211,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_run_that_is_cancelled_leaves_what_has_come(tmp_path: Path) -> None:
     pace = Pace()
     with pytest.raises(CancelledError):
-        fetch(tmp_path, FILES, pace=pace, on_progress=lambda now: now.files_done == 3 and pace.cancelled.set())
+        fetch(tmp_path, FILES, pace=pace, on_progress=lambda now: now.bytes_done >= 14_000 and pace.cancelled.set())
     assert visible(tmp_path) == []
     told: list[Progress] = []
     assert fetch(tmp_path, FILES, on_progress=told.append).moved < 7000
