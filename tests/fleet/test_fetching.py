@@ -20,6 +20,7 @@ from zcserve.fleet.pacing import TokenBucket
 from zcserve.fleet.receiving import CancelledError, Pace
 from zcserve.fleet.sharing import COPY, Sharer
 from zcserve.fleet.sources.directory import DirectorySource
+from zcserve.fleet.sources.source import Opened
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = {
@@ -90,6 +91,27 @@ def test_a_file_of_a_release_that_was_written_is_not_taken_over(tmp_path: Path) 
     assert read_files(tmp_path / "releases" / new.release.tree) == on_disk(contents)
 
 
+def test_a_sibling_is_never_older_than_its_file(tmp_path: Path) -> None:
+    """A server takes none that is: the clock was an hour ahead, or a file of the last release was written by hand."""
+    old = {"/a.css": b"a" * 1000, "/b.css": b"b" * 1000, "/b.css.br": b"coded", "/c.css": b"c", "/d.css.gz": b"alone"}
+    folder = tmp_path / "releases" / fetch(tmp_path, old).release.tree
+    later_ns = (folder / "a.css").stat().st_mtime_ns + 3600 * 10**9
+    os.utime(folder / "a.css", ns=(later_ns, later_ns))
+    (folder / "b.css").unlink()
+    (folder / "b.css").write_bytes(b"by hand")
+    contents = old | {"/a.css.br": b"new", "/a.css.gz": b"new, too"}
+    told: list[Progress] = []
+    new = fetch(tmp_path, contents, on_progress=told.append)
+    folder = tmp_path / "releases" / new.release.tree
+    assert read_files(folder) == on_disk(contents)
+    for base in ("a.css", "b.css"):
+        times = {path.stat().st_mtime_ns for path in folder.glob(f"{base}*")}
+        assert len(times) == 1
+    assert new.moved == sum(len(contents[path]) for path in contents if path[1] in "ab")
+    assert (told[-1].files_done, told[-1].bytes_done) == (len(contents), sum(map(len, contents.values())))
+    assert (folder / "c.css").stat().st_nlink == 2
+
+
 def test_a_release_whose_manifest_cannot_be_read_gives_nothing(tmp_path: Path) -> None:
     def refuse(data: bytes) -> Listing:
         raise FetchError("of a later version")
@@ -125,6 +147,19 @@ def test_a_manifest_with_names_that_cannot_be_is_refused_before_anything_comes(
         fetch(tmp_path, {}, listing=listing)
 
 
+@pytest.mark.parametrize("fault", [IndexError, ValueError])
+def test_a_fault_of_a_source_makes_nothing_visible(
+    fault: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: DirectorySource, path: str, start: int, version: str = "") -> Opened:
+        raise fault("of the source's own code")
+
+    monkeypatch.setattr(DirectorySource, "open", broken)
+    with pytest.raises(fault, match="own code"):
+        fetch(tmp_path, FILES)
+    assert visible(tmp_path) == []
+
+
 def test_each_file_that_fails_is_named_and_many_end_the_run(tmp_path: Path) -> None:
     contents = {f"/{number}": b"%d" % number for number in range(4 * FAILURES_MAX)}
     with pytest.raises(FetchError, match=r"is not there \(1 other file failed, too\)$") as caught:
@@ -146,6 +181,7 @@ from tests.support.listed import Listing
 from zcserve.fleet.fetching import Fetch
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.sources.directory import DirectorySource
+from zcserve.fleet.sources.source import Opened
 
 def die(now):
     if now.moved > int(sys.argv[3]):
@@ -175,7 +211,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_run_that_is_cancelled_leaves_what_has_come(tmp_path: Path) -> None:
     pace = Pace()
     with pytest.raises(CancelledError):
-        fetch(tmp_path, FILES, pace=pace, on_progress=lambda now: now.files_done == 3 and pace.cancelled.set())
+        fetch(tmp_path, FILES, pace=pace, on_progress=lambda now: now.bytes_done >= 14_000 and pace.cancelled.set())
     assert visible(tmp_path) == []
     told: list[Progress] = []
     assert fetch(tmp_path, FILES, on_progress=told.append).moved < 7000
@@ -224,6 +260,7 @@ from tests.support.listed import Listing
 from zcserve.fleet.fetching import DiskFullError, Fetch
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.sources.directory import DirectorySource
+from zcserve.fleet.sources.source import Opened
 from pathlib import Path
 
 base = Path(sys.argv[2])

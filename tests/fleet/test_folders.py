@@ -76,6 +76,10 @@ def test_current_is_moved_to_complete_releases_alone(folders: Folders, tmp_path:
     with pytest.raises(FolderError, match="no such complete release"):
         folders.point("f" * 64)
     assert folders.current() == second
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").mkdir()
+    with pytest.raises(FolderError, match="current is a directory; accepted: nothing, or a symlink"):
+        folders.point(second)
 
 
 def test_count_and_age_decide_and_never_what_is_served_or_kept(folders: Folders) -> None:

@@ -131,6 +131,17 @@ def test_a_crowd_without_the_token_is_one_line(caplog: pytest.LogCaptureFixture)
     assert lines == ["requests without the right token: 1, the last one from 127.0.0.1"]
 
 
+def test_a_client_that_goes_before_its_body_is_here_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """An operator that is killed while it puts a manifest."""
+    put = f"PUT /a HTTP/1.1\r\n{TOKEN}{BODY}Content-Length: 9\r\n\r\nabc".encode()
+
+    async def talk(send: Send, listener: Listener) -> None:
+        assert await send(put) == []
+
+    serve(talk)
+    assert not caplog.records
+
+
 def test_without_a_token_loopbacks_names_are_answered_alone() -> None:
     async def talk(send: Send, listener: Listener) -> None:
         for host in ("localhost:80", "127.0.0.1", "[::1]:80"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,40 @@ def test_commands_are_kept_until_they_are_over(kept: Kept, monkeypatch: pytest.M
     assert shelf.aside() == [{"name": odd, "reason": "no JSON", "message": "odd"}]
     shelf.append(purges[2].dump())
     assert [*shelf.waiting] == ["p2"]
+
+
+def test_a_command_waits_where_the_disk_does_not_take_it(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shelf = Shelf(kept, "www", 0.0)
+    purges = [Command(f"p{number}", "purge", "www", prefix="/").dump() for number in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "write", full)
+        for purge in purges:
+            with pytest.raises(OSError, match="No space"):
+                shelf.append(purge)
+        with pytest.raises(OSError, match="No space"):
+            shelf.append(purges[0])  # it comes again, and is not kept yet
+        assert [*shelf.waiting] == ["p0", "p1", "p2"]
+        shelf.settle("p0")
+        shelf.set_aside("p1", "not now")
+        shelf.append(purges[0])  # it is over
+    shelf.append(purges[2])
+    assert [*shelf.waiting] == ["p2"]
+    assert [*Shelf(kept, "www", 0.0).waiting] == ["p2"]
+
+
+def test_a_file_of_another_name_is_left_alone(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    shelf = Shelf(kept, "www", 0.0)
+    shelf.append(Command("p0", "purge", "www", prefix="/").dump())
+    for name in ("commands/000000000001~", "aside/notes"):
+        kept.write(name, b"by hand")
+    shelf = Shelf(kept, "www", 0.0)
+    assert [*shelf.waiting] == ["p0"]
+    assert "commands/000000000001~ is none of the agent's own" in caplog.text
+    shelf.set_aside("p0", "not now")
+    assert [one["name"] for one in shelf.aside()] == ["p0"]
 
 
 def test_manifests_are_kept_and_the_oldest_go(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,10 @@ def test_a_look_says_what_is_served_and_prepared(fake: FakeServer, tmp_path: Pat
     sites += [sites[0] | {"name": "www", "directory": "/releases/b", "prepared": None}]
     sites[1]["generation"] = {"kept": 2}
     assert server.look() == Seen((7, 5.0), "www", "/releases/b", "", 0.5, 2)
+    sites[0]["files"], sites[1]["files"] = 3, 0
+    assert server.look().others
+    sites[0]["files"], sites[1]["files"] = 0, 3
+    assert not server.look().others
     fake.answers["/prepare"] = (200, {"share": 0.25, "problems": 0})
     assert server.prepare("/releases/c") == 0.25
     assert fake.told[-1] == ("/prepare", {"root": "/releases/c", "site": "www"})

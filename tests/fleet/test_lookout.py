@@ -116,3 +116,27 @@ def test_a_look_beside_a_step_is_thrown_away_and_what_a_step_knows_is_no_news(
         assert await told.get() == Observed(OTHER, TREE, OTHER)
 
     run(tmp_path, talk)
+
+
+def test_current_that_was_removed_leads_to_what_is_served_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.01)
+    root, current = tmp_path.resolve(), tmp_path / "current"
+
+    async def talk(fake: FakeServer, watch: Lookout, told: asyncio.Queue[Observed]) -> None:
+        fake.serve(str(root / TREE), pid=1 << 30)
+        watch.doubt()
+        while await told.get() != Observed(TREE, "", TREE):
+            pass
+        current.unlink()
+        while not current.is_symlink():
+            await asyncio.sleep(0.005)
+        assert current.readlink() == Path(TREE)
+        assert told.empty()  # nothing has changed
+        current.unlink()
+        current.mkdir()  # what another has made is left alone
+        assert await told.get() == Observed(TREE, "", "")
+        assert not current.is_symlink()
+
+    run(tmp_path, talk)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from zcserve.cache.walk import DEPTH_MAX
-from zcserve.fleet.names import NameRefusedError, check_path, check_together, file_of, sibling_path
+from zcserve.fleet.names import NameRefusedError, base_of, check_path, check_together, file_of, sibling_path
 
 LONG = "n" * 255
 
@@ -122,3 +122,7 @@ def test_files_that_cannot_lie_together_are_refused(codings: dict[str, list[str]
 
 def test_others_lie_together() -> None:
     check_together({"/a": ["gzip", "br"], "/a.zst": [], "/a.b/c": [], "/ab/c": ["gzip"], "/ab/c.gz.br": []})
+
+
+def test_a_sibling_has_a_base() -> None:
+    assert [*map(base_of, (b"a.css.br", b"a.gz", b"a.zst", b"a.css"))] == [b"a.css", b"a", b"a", None]

@@ -39,6 +39,12 @@ def test_a_server_without_a_release_is_drained_until_it_has_one(tmp_path: Path) 
         standby.look(empty)
         standby.look(served._replace(process=(8, 6.0)))  # which was never drained
         assert fake.told == [("/drain", {}), ("/undrain", {}), ("/drain", {})]
+        fake.told.clear()
+        standby.look(empty._replace(others=True))  # a new site beside one that is served
+        assert fake.told == []
+        standby.look(empty)
+        standby.look(empty._replace(others=True))  # another site of a new node is first
+        assert fake.told == [("/drain", {}), ("/undrain", {})]
     finally:
         fake.close()
 

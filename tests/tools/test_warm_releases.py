@@ -79,6 +79,19 @@ def test_what_is_not_in_it_is_told(tree: Path, run: Any) -> None:
     assert "/style.css.gz" in Manifest.parse(out).files
 
 
+def test_what_is_wrong_in_a_file_of_rules_is_told(tree: Path, run: Any) -> None:
+    (tree / "_headers").write_bytes(b"/*\n  X V\n")
+    code, out, err = run("manifest", tree)
+    assert code == 0
+    assert err.startswith("warm_cache: _headers:2:3: 'X V' is neither a path nor")
+    assert "/_headers" in Manifest.parse(out).files
+
+
+def test_what_is_not_in_a_release_of_a_directory_is_told(tree: Path, release: Path, run: Any) -> None:
+    (tree / "out").symlink_to("/etc/hostname")
+    assert run("diff", release, tree)[2] == "warm_cache: out: is a symlink that leads outside the root\n"
+
+
 def test_encodings_are_made_and_travel(tree: Path, run: Any) -> None:
     (tree / "b.js").write_bytes(b"let a = 1;\n" * 1000)
     code, out, err = run("manifest", tree, "--encodings")

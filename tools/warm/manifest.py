@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tools.warm.arguments import EXIT_RIGHT, EXIT_WRONG, number
 from tools.warm.progress import shown
-from tools.warm.releases import add_configuration, configured, tell
+from tools.warm.releases import add_configuration, configured, tell, tell_made
 from zcserve.config.units import counted
 from zcserve.errors import UsageError
 from zcserve.fleet.making import make_manifest
@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     manifest = made.manifest
     for signer in signers:
         manifest = signer.sign(manifest)
-    tell(made.doubts)
-    tell(f"{problem.path}: {problem.why}" for problem in made.problems)
+    tell_made(made)
     if made.written:
         siblings = sum(map(len, made.written.values()))
         tell([f"made {counted(siblings, 'encoding')} of {counted(len(made.written), 'file')}"])

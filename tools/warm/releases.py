@@ -14,7 +14,7 @@ from zcserve.config.site import DEFAULT_NAME
 from zcserve.config.sources import load
 from zcserve.config.table import Config
 from zcserve.errors import UsageError, reason_of
-from zcserve.fleet.making import config_of, make_manifest
+from zcserve.fleet.making import Made, config_of, make_manifest
 from zcserve.fleet.manifest import Manifest, ManifestError
 
 
@@ -33,7 +33,9 @@ def manifest_at(path: Path, arguments: argparse.Namespace) -> Manifest:
     """The manifest in a file, or of a directory. Raises UsageError and ManifestError."""
     if path.is_dir():
         with shown(f"reading {path}") as progress:
-            return make_manifest(configured(path, arguments), arguments.site, 1, progress=progress).manifest
+            made = make_manifest(configured(path, arguments), arguments.site, 1, progress=progress)
+        tell_made(made)
+        return made.manifest
     return read_manifest(path)
 
 
@@ -45,6 +47,12 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{path}: {error}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {reason_of(error)}") from None
+
+
+def tell_made(made: Made) -> None:
+    """What came up when a manifest was made: what is not in it is on no node."""
+    tell(made.doubts)
+    tell(f"{problem.path}: {problem.why}" for problem in made.problems)
 
 
 def tell(lines: Iterable[str]) -> None:

@@ -252,9 +252,13 @@ class Agent:
         try:
             self._server.reload()
         except ServerError as error:
-            if not error.is_early:
+            if error.is_early:
+                raise
+            if (seen := self._server.look()).served != wanted:
                 self._put_back()
-            raise
+                raise
+            _log.warning("release %d is served; what else the server reloads failed: %s", release.sequence, error)
+            return seen  # a site of its own reloads each: another one's root is not there
         seen = self._server.look()
         if seen.served != wanted:
             self._put_back()

@@ -63,11 +63,14 @@ class Contents:
     entries   what is served, by key; no entry has variants
     of_rules  `_headers` and `_redirects` at the top, where they are there
     problems  what lies there and is not served, or could not be read
+    doubts    what is wrong in the files of rules, and passed over by a server, a line each
     """
 
     def __init__(self, config: Config) -> None:
         """Finds them, and reads none but those of rules. Raises UsageError."""
-        self.root = open_root(config.directory, Rulebook(config))
+        book = Rulebook(config)
+        self.root = open_root(config.directory, book)
+        self.doubts = tuple(book.told)
         generation = walk(self.root, index=config.index)
         self.entries = {entry.key: entry for entry in generation.entries()}
         for entry in self.entries.values():

@@ -26,6 +26,7 @@ from zcserve.errors import NoThreadError, ZcserveError, reason_of
 from zcserve.fleet.below import Below, Segments, UnsafeNameError, check_names, path_of, segments_of
 from zcserve.fleet.folders import Folders, Listed, Release
 from zcserve.fleet.manifest import Manifest
+from zcserve.fleet.names import base_of
 from zcserve.fleet.part import Content, Part, holds
 from zcserve.fleet.receiving import CancelledError, ObjectError, Pace, Receiver
 from zcserve.fleet.sharing import Sharer
@@ -179,6 +180,7 @@ class Fetch:
         left = {place: content for place, content in wanted.items() if place not in kept}
         self._share_unchanged(part, left)
         self._repeat_within(part, wanted, left)
+        self._part_with_unpaired(part, wanted, left)
         missing: dict[Content, list[Segments]] = {}
         for place, content in left.items():
             missing.setdefault(content, []).append(place)
@@ -253,6 +255,23 @@ class Fetch:
             repeated.append(content)
         self._have(repeated)
 
+    def _part_with_unpaired(self, part: Part, wanted: dict[Segments, Content], left: dict[Segments, Content]) -> None:
+        """Have files come anew, with all their siblings, that are there already and of which a sibling is older: a
+        server takes none that is. The clock was set between two releases, or a file was written by hand."""
+        siblings: dict[Segments, list[Segments]] = {}
+        for place in wanted:
+            name = base_of(place[-1])
+            if name and (base := (*place[:-1], name)) in wanted:
+                siblings.setdefault(base, []).append(place)
+        for base, others in siblings.items():
+            time_ns = part.time_of(base)
+            if any(part.time_of(place) < time_ns for place in others):
+                for place in (base, *others):
+                    if place not in left:
+                        part.give_up(place)
+                        left[place] = wanted[place]
+                        self._have([wanted[place]], -1)
+
     # --- what comes from the source ---------------------------------------------------------------------------------
 
     def _require_room(self, part: Part, missing: Collection[Content]) -> None:
@@ -272,12 +291,10 @@ class Fetch:
         def work_off() -> None:
             end: BaseException | None = None
             try:
-                while work and len(self._failures) < FAILURES_MAX:
-                    content, places = work.popleft()
-                    self._receive(receiver, part, content, places)
+                while len(self._failures) < FAILURES_MAX and (task := _next_of(work)):
+                    self._receive(receiver, part, *task)
             except BaseException as error:
-                if not isinstance(error, IndexError):  # another thread has the last one
-                    end = error
+                end = error
             ends.put(end)
 
         running = 0
@@ -354,9 +371,12 @@ class Fetch:
         with self._lock:
             self._tell("retry", path, reason, wait_s)
 
-    def _have(self, contents: Collection[Content]) -> None:
-        done = self._now.bytes_done + sum(size for size, _ in contents)
-        self._now = replace(self._now, files_done=self._now.files_done + len(contents), bytes_done=done)
+    def _have(self, contents: Collection[Content], sign: int = 1) -> None:
+        """Count them as there; -1: as not there any more."""
+        now, size = self._now, sum(size for size, _ in contents)
+        self._now = replace(
+            now, files_done=now.files_done + sign * len(contents), bytes_done=now.bytes_done + sign * size
+        )
 
     def _tell(self, kind: str, path: str = "", reason: str = "", wait_s: float = 0.0) -> None:
         self._now = replace(self._now, kind=kind, path=path, reason=reason, wait_s=wait_s)
@@ -373,6 +393,13 @@ class Fetch:
 def contents_of(manifest: Listed) -> dict[str, Content]:
     """Size and digest of each file, by its name."""
     return {name: (size, sha256) for name, size, sha256 in manifest.fetches()}
+
+
+def _next_of(work: deque[tuple[Content, list[Segments]]]) -> tuple[Content, list[Segments]] | None:
+    """What several threads work off; None: another one has the last of it."""
+    with suppress(IndexError):
+        return work.popleft()
+    return None
 
 
 def _told_failures(failures: dict[str, str]) -> str:

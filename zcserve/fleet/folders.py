@@ -189,7 +189,11 @@ class Folders:
                 os.unlink(new, dir_fd=self._fd)
             os.symlink(tree, new, dir_fd=self._fd)
             os.utime(tree, dir_fd=self._fd)
-            os.rename(new, CURRENT, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            try:
+                os.rename(new, CURRENT, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except IsADirectoryError:
+                where = os.path.join(self.path, CURRENT)
+                raise FolderError(f"{where} is a directory; accepted: nothing, or a symlink") from None
             os.fsync(self._fd)
 
     # --- those that may go ----------------------------------------------------------------------------------------

@@ -173,6 +173,8 @@ class Listener:
                 self._count_stranger(connection.client)
             told = {"error": str(error), "code": error.code, **error.more}
             answer, goes_on = json_answer(told, error.status), not error.is_over
+        except (OSError, EOFError):
+            raise  # the client went before its body was here: an operator that is killed does
         except Exception as error:
             _log.error("a fault of the agent at a request: %s", reason_of(error), exc_info=error)
             answer, goes_on = json_answer({"error": "the log has more", "code": "fault"}, 500), False

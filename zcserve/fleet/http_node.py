@@ -89,9 +89,11 @@ class HttpNodeBus:
                 raise
 
     async def append(self, data: bytes) -> None:
-        """A command has come. Raises FullError, OSError."""
-        await self.with_shelf(lambda shelf: shelf.append(data))
-        self._has_commands.ring()
+        """A command has come; it is delivered also where it cannot be kept. Raises FullError, OSError."""
+        try:
+            await self.with_shelf(lambda shelf: shelf.append(data))
+        finally:
+            self._has_commands.ring()
 
     async def put_desired(self, desired: Desired, token: str) -> None:
         """What is desired has come. Raises ClaimHeldError, ConflictError, FormError, OSError."""

@@ -16,6 +16,8 @@ Its methods block for as long as the disk takes; not for several threads.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +43,8 @@ ASIDE_MAX = 64
 OVER_MAX = 1024
 # A claim lasts so long at most, in seconds: a holder that was killed blocks the next for no longer.
 LASTS_S_MAX = 600.0
+
+_is_number = re.compile(r"[0-9]{12}").fullmatch
 
 
 class FullError(ZcserveError):
@@ -74,9 +78,14 @@ class Shelf:
         self._number = 0
         for folder in ("aside", "commands"):
             for file in kept.names(folder):
-                self._number = max(self._number, int(file.rpartition("/")[2]))
+                number = file.rpartition("/")[2]
+                if not _is_number(number):
+                    _log.warning("%s is none of the agent's own, and is left alone", os.path.join(kept.path, file))
+                    continue
+                self._number = max(self._number, int(number))
                 if folder == "commands" and (data := kept.read(file)) is not None:
-                    self._take(parse_command(data), file)
+                    message = parse_command(data)
+                    self.waiting[_name_of(message)], self._files[_name_of(message)] = message, file
 
     # --- the claim ------------------------------------------------------------------------------------------------
 
@@ -171,29 +180,28 @@ class Shelf:
     # --- commands -------------------------------------------------------------------------------------------------
 
     def append(self, data: bytes) -> None:
-        """Keep a command until it is over. Raises FullError, OSError."""
+        """Keep a command until it is over. Where the disk does not take it, it waits all the same, and is kept when it
+        comes again: what is to be purged is not served until there is room. Raises FullError, OSError."""
         message = parse_command(data)
         name = _name_of(message)
-        if name in self.waiting or name in self._over:
+        if name in self._files or name in self._over:
             return
-        if len(self.waiting) >= COMMANDS_MAX:
+        if name not in self.waiting and len(self.waiting) >= COMMANDS_MAX:
             raise FullError(f"{COMMANDS_MAX:,} commands wait: the server beside this agent does none of them")
         self._number += 1
         file = f"commands/{self._number:012}"
-        self._kept.write(file, data)
-        self._take(message, file)
-
-    def _take(self, message: Message, file: str) -> None:
-        name = _name_of(message)
         self.waiting[name] = message
+        self._kept.write(file, data)
         self._files[name] = file
 
     def settle(self, name: str) -> None:
         """It is over. Raises OSError."""
         if name not in self.waiting:
             return
-        self._kept.remove(self._files[name])
-        del self.waiting[name], self._files[name]
+        if file := self._files.get(name):
+            self._kept.remove(file)
+            del self._files[name]
+        del self.waiting[name]
         self._over[name] = None
         while len(self._over) > OVER_MAX:
             self._over.popitem(last=False)
@@ -202,11 +210,12 @@ class Shelf:
         """It is over, and kept with the reason. Raises OSError."""
         if name not in self.waiting:
             return
-        data = self._kept.read(self._files[name]) or b""
-        told = {"name": name, "reason": reason, "message": data.decode(errors="backslashreplace")}
-        self._write(self._files[name].replace("commands", "aside"), told)
-        for file in self._kept.names("aside")[:-ASIDE_MAX]:
-            self._kept.remove(file)
+        if file := self._files.get(name):
+            data = self._kept.read(file) or b""
+            told = {"name": name, "reason": reason, "message": data.decode(errors="backslashreplace")}
+            self._write(file.replace("commands", "aside"), told)
+            for old in self._kept.names("aside")[:-ASIDE_MAX]:
+                self._kept.remove(old)
         self.settle(name)
 
     def aside(self) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ class Seen(NamedTuple):
     prepared  the directory that it has prepared; "": none
     share     how much of what it is to have in memory is there, 0 to 1
     kept      from so many older generations it still serves what the live one lacks
+    others    whether another site of the server has files
     """
 
     process: tuple[int, float]
@@ -61,6 +62,7 @@ class Seen(NamedTuple):
     prepared: str
     share: float
     kept: int = 0
+    others: bool = False
 
 
 class LocalServer:
@@ -97,6 +99,7 @@ class LocalServer:
             os.path.realpath(prepared["root"]) if prepared else "",
             float(told["ready"].get("share") or 0.0),
             int(found["generation"]["kept"]),
+            any(site.get("files") for site in sites if site is not found),
         )
 
     def prepare(self, directory: str) -> float:

@@ -86,7 +86,7 @@ class Lookout:
         if was_away:
             _log.info("the server is back")
         if steps == self._steps:
-            current = self._folders.current() or ""
+            current = self._folders.current() or self._put_back(seen)
             known, self._known = self._known, (seen, current)
             if known is None or (known[0][:4], known[1]) != (seen[:4], current):
                 self._tell(Observed(self.tree_of(seen.served), self.tree_of(seen.prepared), current))
@@ -98,6 +98,20 @@ class Lookout:
         if os.path.dirname(served) != os.path.realpath(self._folders.path):
             root = os.path.join(self._folders.path, CURRENT)
             _log.warning("the server serves %s, where no release comes: start it with --root %s", served, root)
+
+    def _put_back(self, seen: Seen) -> str:
+        """Where `current` leads to no release: the one that is served, if nothing is in its place. It was removed by
+        hand, and without it the server would not start again."""
+        tree, current = self.tree_of(seen.served), os.path.join(self._folders.path, CURRENT)
+        if not tree or os.path.lexists(current):
+            return ""
+        try:
+            self._folders.point(tree)
+        except (FolderError, OSError) as error:
+            _log.warning("%s is gone, and cannot be made: %s", current, error)
+            return ""
+        _log.warning("%s was gone: it leads to what the server serves again", current)
+        return tree
 
     async def _wait(self, seconds: float) -> None:
         try:

@@ -34,7 +34,7 @@ class Made:
 
     problems  what lies there and is not in it, or not as what its name says
     written   paths of files of which encodings were made, and these
-    doubts    what could not be done here, a line each
+    doubts    what could not be done here, and what is wrong in the files of rules, a line each
     """
 
     manifest: Manifest
@@ -66,7 +66,8 @@ def make_manifest(
     takes."""
     contents = Contents(config)
     read = contents.read(progress)
-    siblings, doubts = siblings_in(contents, config)
+    siblings, undecoded = siblings_in(contents, config)
+    doubts = [*contents.doubts, *undecoded]
     coded = {
         entry: {coding.decode(): read[one] for coding, one in some.items() if one in read}
         for entry, some in siblings.items()

@@ -74,6 +74,11 @@ def sibling_path(path: str, coding: str) -> str:
     return sibling
 
 
+def base_of(name: bytes) -> bytes | None:
+    """The name of the file that one of this name may be a sibling of; None: of none."""
+    return next((name.removesuffix(ending) for ending in SIBLING_CODINGS if name.endswith(ending)), None)
+
+
 def file_of(path: str) -> str:
     """The name of a file relative to its release, for `open` (os.fsdecode's)."""
     return path[1:] if "%" not in path else os.fsdecode(unquote_to_bytes(path)[1:])

@@ -150,6 +150,16 @@ class Part:
                 os.close(there)
         return sharer.share(source.directory(segments[:-1]), segments[-1], there, to[-1])
 
+    def time_of(self, place: Segments) -> int:
+        """When a file was written, in nanoseconds since 1970; of what has not come in yet, what it will have. Raises
+        OSError."""
+        status = self.tree.status(place)
+        return self._began_ns if status is None else status.st_mtime_ns
+
+    def give_up(self, place: Segments) -> None:
+        """Have a file's name free again. Raises OSError."""
+        os.unlink(place[-1], dir_fd=self.tree.directory(place[:-1]))
+
     def settle(self) -> None:
         """Have the file system write all of it to the disk, so that what becomes visible is there after a power cut as
         well. One call for all files: 10,000 fsyncs take a minute. Raises OSError."""

@@ -5,7 +5,8 @@
 
 So a server can be started before any release is there, with the root that it has for ever, and the first one is
 prepared and flipped to like any other. A server of no files would be ready, though, and each path of the site 404
-there. So it is drained (/readyz says 503, and no client is turned away) until it serves a release.
+there. So it is drained (/readyz says 503, and no client is turned away) until it serves a release. A server of several
+sites is drained as a whole: so it is not where another of its sites has files, which a new site is not to take away.
 
 What has been drained here is noted by its process: a node that its operator has drained stays so.
 """
@@ -47,7 +48,7 @@ class Standby:
 
     def look(self, seen: Seen) -> None:
         """Drain a server that serves nothing, and take it back once it serves. Raises ServerError."""
-        serves_none, process = seen.served == self._none, list(seen.process)
+        serves_none, process = seen.served == self._none and not seen.others, list(seen.process)
         if serves_none and self._drained != process:
             self._server.drain()
             _log.info("the server has no release yet: it is drained until it has")

@@ -118,6 +118,7 @@ BAD: dict[str, tuple[Trick, int, str]] = {  # for how many requests at most, and
     "broken for long": (answers("503 Busy"), 4, "answers 503 Busy"),
     "wants to be left alone": (answers("503 Busy", Retry_After="3600"), 1, "wants to be asked again in 3600s"),
     "leads elsewhere": (answers("301 Moved", Location="http://127.0.0.2/x"), 1, "redirects to another origin.*0.2/x"),
+    "leads to what is no URL": (answers("302 Found", Location="http://[::1"), 1, "redirects to what is no URL"),
     "leads in a circle": (answers("302 Found", Location="?"), REDIRECTS_MAX + 1, "redirects more than 3 times"),
     "no HTTP at all": (lambda exchange: exchange.connection.sendall(b"SSH-2.0\r\n\r\n"), 4, "Connection|BadStatus"),
 }
@@ -243,6 +244,7 @@ DATE = "Mon, 30 Nov 2026 18:00:00 GMT"
         ({"Retry-After": "-1"}, None),
         ({"Retry-After": DATE, "Date": "Mon, 30 Nov 2026 17:59:30 GMT"}, 30.0),
         ({"Retry-After": DATE, "Date": "Mon, 30 Nov 2026 18:59:30 GMT"}, 0.0),
+        ({"Retry-After": "1 Jan 99999999999999999 00:00:00 GMT"}, None),
     ],
 )
 def test_retry_after_counts_by_the_clock_of_the_origin(fields: dict[str, str], expected: float | None) -> None:

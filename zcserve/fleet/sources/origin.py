@@ -100,8 +100,12 @@ class OriginSource:
                 raise SourceError(told, retry="CERTIFICATE_VERIFY_FAILED" not in told) from None
             if answer.status not in _REDIRECTS or not answer.headers.get("Location"):
                 return answer
-            to = urljoin(url, answer.headers["Location"])
+            location = answer.headers["Location"]
             _drop(answer)
+            try:
+                to = urljoin(url, location)
+            except ValueError as error:
+                raise SourceError(f"redirects to what is no URL: {location[:200]!a} ({error})", retry=False) from None
             if _origin_of(to) != _origin_of(url):
                 raise SourceError(f"redirects to another origin, which is not followed: {to[:200]!a}", retry=False)
             url = to.partition("#")[0]
@@ -198,11 +202,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return float(value)
     try:
         at = parsedate_to_datetime(value).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of many digits
         return None
     try:
         now = parsedate_to_datetime(headers.get("Date", "")).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         now = time.time()
     return max(0.0, at - now)
 
