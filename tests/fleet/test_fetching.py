@@ -91,6 +91,24 @@ def test_a_file_of_a_release_that_was_written_is_not_taken_over(tmp_path: Path) 
     assert read_files(tmp_path / "releases" / new.release.tree) == on_disk(contents)
 
 
+@pytest.mark.parametrize("fault", ["removed", "written", "a symlink"])
+def test_a_release_that_is_wanted_again_is_looked_at_and_made_anew_where_a_file_is_not_what_it_was(
+    tmp_path: Path, fault: str
+) -> None:
+    first = fetch(tmp_path, FILES)
+    folder = tmp_path / "releases" / first.release.tree
+    (folder / "index.html").unlink()
+    if fault == "written":
+        (folder / "index.html").write_bytes(b"<h1>ONE</h1>")
+        later = first.release.complete_ns + 10**9
+        os.utime(folder / "index.html", ns=(later, later))
+    elif fault == "a symlink":
+        (folder / "index.html").symlink_to("same")
+    again = fetch(tmp_path, FILES)
+    assert again.release.tree == first.release.tree
+    assert read_files(folder) == on_disk(FILES)
+
+
 def test_a_sibling_is_never_older_than_its_file(tmp_path: Path) -> None:
     """A server takes none that is: the clock was an hour ahead, or a file of the last release was written by hand."""
     old = {"/a.css": b"a" * 1000, "/b.css": b"b" * 1000, "/b.css.br": b"coded", "/c.css": b"c", "/d.css.gz": b"alone"}

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from zcserve.errors import UsageError, ZcserveError, reason_of
-from zcserve.fleet.below import DIRECTORY_MODE, Below
+from zcserve.fleet.below import DIRECTORY_MODE, Below, segments_of
 from zcserve.fleet.part import Part
 
 _TREE = re.compile(r"[0-9a-f]{64}")
@@ -149,9 +149,13 @@ class Folders:
 
     def renew(self, manifest: Listed) -> Release | None:
         """Note that a release is in use, and its manifest, which may have a higher sequence; None where it is not
-        complete. Raises OSError."""
+        complete. One in which a file is missing, or was written by hand, is taken away, unless it is served: it is
+        to be made anew. Raises OSError."""
         with self._locked():
             release = self._release(manifest.tree)
+            if release is not None and release.tree != self.current() and not self._is_whole(release, manifest):
+                self._take_away(release.tree)
+                return None
             if release is not None:
                 if self.manifest(release.tree) != manifest.to_bytes():
                     self._write_manifest(manifest)
@@ -159,6 +163,18 @@ class Folders:
                     os.utime(f"{release.tree}.json", ns=times, dir_fd=self._fd)
                 os.utime(release.tree, dir_fd=self._fd)
         return release
+
+    def _is_whole(self, release: Release, manifest: Listed) -> bool:
+        """Whether each file is there, of its size, and as old as the release: what was verified then."""
+        below = self.open(release.tree)
+        try:
+            for name, size, _ in manifest.fetches():
+                status = below.status(segments_of(name))
+                if status is None or status.st_size != size or status.st_mtime_ns > release.complete_ns:
+                    return False
+            return True
+        finally:
+            below.close()
 
     def _write_manifest(self, manifest: Listed) -> None:
         new = NEW_MANIFEST + manifest.tree
