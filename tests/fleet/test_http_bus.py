@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,6 +20,7 @@ from zcserve.fleet import http_bus
 from zcserve.fleet import peer as peers
 from zcserve.fleet.bus import BusError, Caught, ClaimHeldError, ConflictError, Heard, MissingError
 from zcserve.fleet.http_bus import HttpOperatorBus
+from zcserve.fleet.http_proposals import Proposal
 from zcserve.fleet.messages import Command, Desired, Release
 from zcserve.fleet.rollout import Rollout
 from zcserve.fleet.rollout_words import Ending, Health, Plan, rollout_id
@@ -170,6 +172,49 @@ def test_a_put_that_few_nodes_have_is_found_by_the_next_claim(run: Callable[[Sce
         assert await fresh.desired() == cut_off
         assert [one.shelf.desired for one in made] == [cut_off] * 3
         await fresh.close()
+
+    run(scene)
+
+
+def test_a_put_that_was_cut_off_as_it_ended_is_ended_by_the_next_look_and_no_node_is_left_behind(
+    run: Callable[[Scene], None],
+) -> None:
+    async def scene(made: list[HttpNode], bus: HttpOperatorBus) -> None:
+        await rolled(bus, PLAN)
+        claim = await bus.claim("one")
+        stored = await bus.desired()
+        cut_off = stored.committed(stored.edition + 1, R2)
+        for one in made:
+            one.shelf.propose(Proposal(stored.edition, cut_off), claim.token, time.monotonic())
+        await made[0].bus.put_desired(cut_off, claim.token)
+        await met(lambda: made[0].node.live == R2)
+        await bus.give_up(claim)
+        await made[0].vanish()
+        fresh = HttpOperatorBus("www", listed(made), TOKEN)
+        assert await fresh.desired() == cut_off  # so that the next sequence is above it
+        assert await rolled(fresh, replace(PLAN, release=release(3))) is Ending.LIVE
+        await made[0].appear()
+        await fresh.desired()
+        await met(lambda: served(made) == [3, 3, 3])
+        await fresh.close()
+
+    run(scene)
+
+
+def test_a_proposal_that_few_nodes_have_is_acted_on_by_none_and_does_no_harm_to_another_of_its_sequence(
+    run: Callable[[Scene], None],
+) -> None:
+    async def scene(made: list[HttpNode], bus: HttpOperatorBus) -> None:
+        claim = await bus.claim("one")
+        cut_off = Desired("www", 1, replace(R1, manifest="f" * 64))
+        made[0].shelf.propose(Proposal(0, cut_off), claim.token, time.monotonic())
+        await bus.give_up(claim)
+        await made[0].vanish()
+        assert await rolled(bus, PLAN) is Ending.LIVE
+        assert served(made) == [0, 1, 1]
+        await made[0].appear()
+        assert (await HttpOperatorBus("www", listed(made), TOKEN).desired()).release == R1
+        await met(lambda: served(made) == [1, 1, 1])
 
     run(scene)
 

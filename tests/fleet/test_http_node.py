@@ -61,6 +61,11 @@ def test_what_is_put_is_what_is_got_and_the_agent_hears_of_it(tmp_path: Path) ->
         assert (await ask("GET", "www/claim")).status == 204
         assert (await ask("PUT", "www/claim", claim())).status == 204
         assert json.loads((await ask("GET", "www/claim")).body)["holder"] == "r1"
+        assert (await ask("GET", "www/proposed")).status == 204
+        proposed = Desired("www", 1, numbered(3))
+        assert (await ask("PUT", "www/proposed", proposed.dump(), claim=1, after=0)).status == 204
+        assert await ask("GET", "www/proposed") == Answer(200, proposed.dump(), (("Zcserve-After", "0"),))
+        assert (await bus.read_desired()).edition == 0
         hearing = bus.desired()
         first, second = Desired("www", 1, numbered(1)), Desired("www", 2, numbered(2))
         assert (await ask("PUT", "www/desired", first.dump(), claim=1)).status == 204
@@ -94,6 +99,8 @@ def test_what_is_put_is_what_is_got_and_the_agent_hears_of_it(tmp_path: Path) ->
         ("PUT", "www/claim", b'{"holder": "a", "token": "b", "lasts_s": "c"}', {}, 400, "form"),
         ("PUT", "www/desired", b"{}", {"claim": "1"}, 400, "form"),
         ("PUT", "www/desired", Desired("www", 1).dump(), {"claim": "2"}, 409, "held"),
+        ("PUT", "www/proposed", Desired("www", 1).dump(), {"claim": "2", "after": 0}, 409, "held"),
+        ("PUT", "www/proposed", Desired("www", 1).dump(), {"claim": "1"}, 400, "form"),
     ],
 )
 def test_what_is_refused_has_a_word(

@@ -12,6 +12,7 @@ from tests.support.fleet import numbered
 from zcserve.fleet import http_shelf
 from zcserve.fleet.bus import ClaimHeldError, ConflictError, MissingError
 from zcserve.fleet.forms import FormError
+from zcserve.fleet.http_proposals import Proposal
 from zcserve.fleet.http_shelf import FullError, Shelf
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.messages import Command, Desired, Trial
@@ -67,6 +68,24 @@ def test_what_is_desired_is_the_last_claims_and_goes_up(kept: Kept) -> None:
     with pytest.raises(FormError, match="this node is of www"):
         shelf.put_desired(Desired("blog", 9), "2", 100.0)
     assert Shelf(kept, "www", 0.0).desired == second
+
+
+def test_what_is_proposed_is_kept_aside_until_it_or_another_is_desired(kept: Kept) -> None:
+    shelf = Shelf(kept, "www", 0.0)
+    proposal = Proposal(0, Desired("www", 3, numbered(1)))
+    with pytest.raises(ClaimHeldError):
+        shelf.propose(proposal, "1", 0.0)
+    shelf.give("a", "1", 60.0, 0.0, renew=False)
+    shelf.propose(proposal, "1", 0.0)
+    assert (shelf.desired.edition, shelf.proposal()) == (0, proposal)
+    assert Shelf(kept, "www", 0.0).proposal() == proposal
+    shelf.put_desired(proposal.desired, "1", 0.0)
+    shelf.propose(proposal, "1", 0.0)  # it is that already
+    assert shelf.proposal() is None
+    with pytest.raises(ConflictError):
+        shelf.propose(Proposal(0, Desired("www", 2)), "1", 0.0)
+    kept.write("proposed", b"half")
+    assert Shelf(kept, "www", 0.0).proposal() is None
 
 
 def test_what_cannot_be_read_any_more_begins_anew(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,10 +10,10 @@ most of the nodes have is so.
 - **A node that was away is behind.** Whatever reads what is desired puts the newest to the nodes that have an older
   one, and its manifests; while a rollout lasts, that is done as soon as a node reports an old edition. Where no
   operator comes, agents that know the list ask each other (http_peers.py), and others go on serving what they have.
-- **A put that was cut off may be known to fewer than most nodes**, which act on it already. The next claim finds it, if
-  it reaches one of these, and spreads it. If it reaches none, another edition of the same number may be stored at most
-  of the others. So where two nodes have different values of the highest edition, what more of them have is put again
-  with a higher one.
+- **A put has two steps: it is proposed, and when most of the nodes have that on their disks, it is desired.** No node
+  acts on a proposal, and a claim ends those that it finds (http_proposals.py).
+- **Where two nodes have different values of the highest edition**, what more of them have is put again with a higher
+  one. That takes a list that was changed by more than one node, or a disk that was put back.
 - **An answer that is late is not waited for**: once most of the nodes have answered, the others have GRACE_S, and go on
   beside what comes next.
 """
@@ -27,6 +27,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from zcserve.fleet.bus import (
@@ -40,6 +41,7 @@ from zcserve.fleet.bus import (
     MissingError,
 )
 from zcserve.fleet.forms import FormError
+from zcserve.fleet.http_proposals import Proposal, right_of
 from zcserve.fleet.messages import ROLLOUT_OPS, Command, Desired, State
 from zcserve.fleet.node_list import Listed
 from zcserve.fleet.peer import Answer, Peer
@@ -215,11 +217,13 @@ class HttpOperatorBus:
     # -- what is desired
 
     async def desired(self) -> Desired:
-        """See OperatorBus. Nodes that are behind are repaired, if no other one has the site."""
+        """See OperatorBus. Nodes that are behind are repaired, and a put that was cut off is ended, if no other one has
+        the site."""
         newest = await self._read()
-        if self._behind and not self._claim:
-            await self._repair()
-        return newest
+        if self._claim or not (self._behind or await self._cut_off(newest)):
+            return newest
+        await self._repair()
+        return self._desired or newest
 
     async def _repair(self) -> None:
         try:
@@ -243,12 +247,33 @@ class HttpOperatorBus:
         newest = Desired.parse(values.most_common(1)[0][0])
         if len(values) > 1 and self._claim:
             newest = replace(newest, edition=edition + 1)
+        if self._claim and (cut_off := await self._cut_off(newest)):
+            await self._propose(cut_off)  # as its own claim has: this one may be cut off, too
+            newest = cut_off.desired
         if self._desired is None or newest.edition >= self._desired.edition:
             self._desired = newest
         self._behind = {name for name, one in found.items() if one.edition < newest.edition}
         if self._claim:
             await self._bring([node for node in self._nodes if node.name in self._behind])
         return self._desired
+
+    async def _cut_off(self, stored: Desired) -> Proposal | None:
+        """The put that was cut off after its proposal; None: there is none. Raises BusError."""
+        replies = await self._ask_all("GET", "/proposed")
+        right = replies.of(200, 204)
+        if len(right) < self._most:
+            raise self._too_few("what is proposed", right, replies)
+        full = {name: answer for name, answer in right.items() if answer.status == 200}
+        afters = {name: answer.fields.get("zcserve-after", "") for name, answer in full.items()}
+        return right_of((_parsed(partial(Proposal.of, afters[name]), name, full[name]) for name in full), stored)
+
+    async def _propose(self, proposal: Proposal) -> None:
+        """Have most of the nodes keep it. Raises BusError."""
+        assert self._claim is not None
+        target = f"/proposed?claim={self._claim.token}&after={proposal.after}"
+        replies = await self._ask_all("PUT", target, proposal.desired.dump())
+        if len(taken := replies.of(204)) < self._most:
+            raise self._too_few("what is to be desired", taken, replies)
 
     async def _bring(self, nodes: Collection[Node]) -> None:
         """What is desired, to nodes that are behind, and what they need for it. Those that fail stay behind."""
@@ -280,18 +305,27 @@ class HttpOperatorBus:
             return
         claim = self._claim
         for is_last in (False, True):
-            stored = await self._read()
-            if stored != desired and (stored.edition != after or desired.edition <= after):
-                raise ConflictError(stored)
-            replies = await self._ask_all("PUT", f"/desired?claim={claim.token}", desired.dump())
-            taken = replies.of(200, 204)
-            if len(taken) >= self._most:
-                self._desired = desired
-                self._behind = {node.name for node in self._nodes} - taken.keys()
+            try:
+                await self._put(claim, desired, after)
                 return
-            if is_last:
-                raise self._too_few("what is desired", taken, replies)
+            except (ConflictError, ClaimHeldError):
+                raise
+            except BusError:
+                if is_last:
+                    raise
             await self.renew(claim)  # nodes that were away when it was taken do not know it
+
+    async def _put(self, claim: Claim, desired: Desired, after: int) -> None:
+        stored = await self._read()
+        if stored != desired and (stored.edition != after or desired.edition <= after):
+            raise ConflictError(stored)
+        await self._propose(Proposal(after, desired))
+        replies = await self._ask_all("PUT", f"/desired?claim={claim.token}", desired.dump())
+        taken = replies.of(200, 204)
+        if len(taken) < self._most:
+            raise self._too_few("what is desired", taken, replies)
+        self._desired = desired
+        self._behind = {node.name for node in self._nodes} - taken.keys()
 
     # -- manifests and commands
 

@@ -28,6 +28,7 @@ from zcserve.fleet.bus import (
 )
 from zcserve.fleet.forms import MESSAGE_BYTES_MAX, FormError
 from zcserve.fleet.http_listener import Answer, RefusedError, Request, json_answer
+from zcserve.fleet.http_proposals import Proposal
 from zcserve.fleet.http_shelf import FullError, Shelf
 from zcserve.fleet.manifest import MANIFEST_BYTES_MAX
 from zcserve.fleet.messages import Desired, State
@@ -205,6 +206,8 @@ class Desk:
                 return await self._one_of(request, GET=self._state)
             case ("v1", _, "desired"):
                 return await self._one_of(request, GET=self._desired, PUT=self._put_desired)
+            case ("v1", _, "proposed"):
+                return await self._one_of(request, GET=self._proposed, PUT=self._propose)
             case ("v1", _, "claim"):
                 return await self._one_of(request, GET=self._holder, PUT=self._give, DELETE=self._take_back)
             case ("v1", _, "manifests", _):
@@ -251,6 +254,18 @@ class Desk:
 
     async def _put_desired(self, request: Request) -> Answer:
         await self._bus.put_desired(Desired.parse(request.body), request.query.get("claim", ""))
+        return Answer()
+
+    async def _proposed(self, request: Request) -> Answer:
+        found = await self._bus.with_shelf(lambda shelf: shelf.proposal())
+        if found is None:
+            return Answer()
+        return Answer(200, found.desired.dump(), (("Zcserve-After", str(found.after)),))
+
+    async def _propose(self, request: Request) -> Answer:
+        proposal = Proposal.of(request.query.get("after", ""), request.body)
+        token = request.query.get("claim", "")
+        await self._bus.with_shelf(lambda shelf: shelf.propose(proposal, token, time.monotonic()))
         return Answer()
 
     async def _holder(self, request: Request) -> Answer:

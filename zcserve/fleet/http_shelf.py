@@ -3,6 +3,7 @@ done. All of it is on the disk before it is answered.
 
     .agent/claim.json                the last claim that was given
     .agent/desired.json              a Desired
+    .agent/proposed                  one that is to follow it (http_proposals.py)
     .agent/manifests/DIGEST          a manifest, as it came
     .agent/commands/NUMBER           a command, as it came
     .agent/aside/NUMBER              one that was set aside: {"name", "reason", "message"}
@@ -26,6 +27,7 @@ from zcserve.errors import ZcserveError
 from zcserve.fleet import forms
 from zcserve.fleet.bus import ClaimHeldError, ConflictError, MissingError
 from zcserve.fleet.forms import FormError
+from zcserve.fleet.http_proposals import Proposal
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.messages import Desired, Message, Poisoned, parse_command
 from zcserve.log import Log
@@ -72,6 +74,7 @@ class Shelf:
         self._site = site
         self._claim = self._read_claim(now_s)
         self.desired = self._read_desired()
+        self._proposal = self._read_proposal()
         self.waiting: OrderedDict[str, Message] = OrderedDict()
         self._files: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
@@ -129,17 +132,34 @@ class Shelf:
 
     def put_desired(self, desired: Desired, token: str, now_s: float) -> None:
         """Replace it. Raises ClaimHeldError, ConflictError, FormError, OSError."""
+        if self._is_news(desired, token, now_s):
+            self._kept.write("desired.json", desired.dump())
+            self.desired = desired
+
+    def propose(self, proposal: Proposal, token: str, now_s: float) -> None:
+        """Keep it aside, instead of the one before: this node does not act on it. Raises ClaimHeldError, ConflictError,
+        FormError, OSError."""
+        if self._is_news(proposal.desired, token, now_s) and proposal != self._proposal:
+            self._kept.write("proposed", proposal.dump())
+            self._proposal = proposal
+
+    def proposal(self) -> Proposal | None:
+        """The last one, if nothing of its edition, or of a higher one, is desired here."""
+        found = self._proposal
+        return found if found and found.desired.edition > self.desired.edition else None
+
+    def _is_news(self, desired: Desired, token: str, now_s: float) -> bool:
+        """Whether it may replace what is desired; False: it is that."""
         if desired.site != self._site:
             raise FormError(f"site: {desired.site}, and this node is of {self._site}")
         if desired == self.desired:
-            return
+            return False
         claim = self._claim
         if claim is None or claim.token != token:
             raise ClaimHeldError(*self.holder(now_s))
         if desired.edition <= self.desired.edition:
             raise ConflictError(self.desired)
-        self._kept.write("desired.json", desired.dump())
-        self.desired = desired
+        return True
 
     def adopt(self, desired: Desired) -> None:
         """Take what most of the nodes have: that is never undone, so no claim is asked for. Raises FormError,
@@ -158,6 +178,14 @@ class Shelf:
         except FormError as error:
             _log.warning("what was desired is not known any more: %s", error)
         return Desired(self._site)
+
+    def _read_proposal(self) -> Proposal | None:
+        data = self._kept.read("proposed")
+        try:
+            return Proposal.parse(data) if data is not None else None
+        except FormError as error:
+            _log.warning("what was proposed is not known any more: %s", error)
+        return None
 
     def put_manifest(self, digest: str, data: bytes) -> None:
         """Keep it; the oldest that is of no use goes. Raises FormError, OSError."""
