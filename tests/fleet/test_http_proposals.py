@@ -109,7 +109,7 @@ async def _put_one(number: int) -> Desired | None:
     return None
 
 
-@pytest.mark.parametrize("seed", (30, 32, 41, 49, 52, 58, 62))
+@pytest.mark.parametrize("seed", [30, 32, 41, 49, 52, 58, 62])
 def test_whatever_is_cut_off_no_put_is_undone_and_of_one_edition_one_value_is_acted_on(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -200,8 +200,7 @@ class HttpOperatorBus:
     async def renew(self, claim: Claim, lasts_s: float = CLAIM_LASTS_S) -> None:
         """See OperatorBus."""
         replies = await self._put_claim(claim, lasts_s, renews=True)
-        given = replies.of(200, 204)
-        if len(given) >= self._most:
+        if len(given := replies.of(200, 204)) >= self._most:
             return
         if held := replies.of(409):
             self._claim = None
@@ -238,8 +237,7 @@ class HttpOperatorBus:
     async def _read(self) -> Desired:
         """The newest that most of the nodes know; under a claim the others are brought to it. Raises BusError."""
         replies = await self._ask_all("GET", "/desired")
-        right = replies.of(200)
-        if len(right) < self._most:
+        if len(right := replies.of(200)) < self._most:
             raise self._too_few("what is desired", right, replies)
         found = {name: _parsed(Desired.parse, name, answer) for name, answer in right.items()}
         edition = max(one.edition for one in found.values())
@@ -260,12 +258,9 @@ class HttpOperatorBus:
     async def _cut_off(self, stored: Desired) -> Proposal | None:
         """The put that was cut off after its proposal; None: there is none. Raises BusError."""
         replies = await self._ask_all("GET", "/proposed")
-        right = replies.of(200, 204)
-        if len(right) < self._most:
+        if len(right := replies.of(200, 204)) < self._most:
             raise self._too_few("what is proposed", right, replies)
-        full = {name: answer for name, answer in right.items() if answer.status == 200}
-        afters = {name: answer.fields.get("zcserve-after", "") for name, answer in full.items()}
-        return right_of((_parsed(partial(Proposal.of, afters[name]), name, full[name]) for name in full), stored)
+        return right_of(_proposals(right), stored)
 
     async def _propose(self, proposal: Proposal) -> None:
         """Have most of the nodes keep it. Raises BusError."""
@@ -321,8 +316,7 @@ class HttpOperatorBus:
             raise ConflictError(stored)
         await self._propose(Proposal(after, desired))
         replies = await self._ask_all("PUT", f"/desired?claim={claim.token}", desired.dump())
-        taken = replies.of(200, 204)
-        if len(taken) < self._most:
+        if len(taken := replies.of(200, 204)) < self._most:
             raise self._too_few("what is desired", taken, replies)
         self._desired = desired
         self._behind = {node.name for node in self._nodes} - taken.keys()
@@ -483,6 +477,12 @@ def _parsed(parse: Callable[[bytes], _T], name: str, answer: Answer) -> _T:
         return parse(answer.content)
     except FormError as error:
         raise BusError(f"{name}: {error}") from None
+
+
+def _proposals(answers: Mapping[str, Answer]) -> list[Proposal]:
+    full = {name: answer for name, answer in answers.items() if answer.status == 200}
+    afters = {name: answer.fields.get("zcserve-after", "") for name, answer in full.items()}
+    return [_parsed(partial(Proposal.of, afters[name]), name, full[name]) for name in full]
 
 
 def _age_s(answer: Answer) -> float:
