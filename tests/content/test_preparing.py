@@ -208,15 +208,24 @@ def test_memory_comes_back_when_it_is_dropped_and_when_another_one_is_prepared(n
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
-    [("nothing", "does not exist"), ("1/page", "is not a directory"), ("", "is no absolute path")],
+    ("name", "why", "status"),
+    [
+        ("nothing", "does not exist", 503),
+        ("1/page", "is not a directory", 503),
+        ("", "is no absolute path", 400),
+        ("3", "_redirects:1", 400),
+    ],
 )
-def test_what_is_no_directory_is_refused_and_what_was_prepared_stays(node: Node, name: str, why: str) -> None:
+def test_what_cannot_be_prepared_is_refused_for_now_or_for_good_and_what_was_prepared_stays(
+    node: Node, name: str, why: str, status: int
+) -> None:
     second = node.second()
     node.prepare(second)
+    (node.at / "3").mkdir()
+    (node.at / "3" / "_redirects").write_text("/drafts/* / 403! Nope=1\n")
     told = node.prepare(node.at / name if name else "2")
     assert why in told.why
-    assert told.status == 400
+    assert told.status == status
     assert node.found(b"/b.2.js") is node.shown.site.prepared is not None
 
 

@@ -243,13 +243,13 @@ def test_an_agent_that_is_killed_at_any_stage_goes_on(node: FleetNode, tmp_path:
 def test_a_flip_that_is_refused_is_put_back_and_a_server_that_is_away_serves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release whose rules the server cannot read passes no preparation; one that a reload refuses goes back."""
+    """And one that it refuses to prepare is given up, in its words."""
     monkeypatch.setattr(lookout, "AWAY_S", 0.0)
     monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.02)
     monkeypatch.setattr(lookout, "LOOK_SOON_S", 0.02)
     fake = FakeServer()
     releases = tmp_path / "releases"
-    first, second = (build(tmp_path / str(number), contents(number), number) for number in (1, 2))
+    first, second, third = (build(tmp_path / str(number), contents(number), number) for number in (1, 2, 3))
     paths = [str(releases.resolve() / manifest.tree) for manifest in (first, second)]
 
     def reload(words: Any) -> tuple[int, Any]:
@@ -292,6 +292,8 @@ def test_a_flip_that_is_refused_is_put_back_and_a_server_that_is_away_serves_not
             await told(lambda state: state.live is None)
             fake.answers["/stats"] = served
             await told(is_live_beside(1))
+            fake.answers["/prepare"] = (400, {"error": "_redirects:1: not served"})
+            await desire(3, third, lambda state: state.stage == "failed" and "_redirects:1" in state.error)
             task.cancel()
             await asyncio.wait((task,))
         kept.close()

@@ -41,7 +41,7 @@ from zcserve.content.merging import difference
 from zcserve.content.told import report_problems, resident
 from zcserve.errors import NotNowError, UsageError
 from zcserve.log import Log
-from zcserve.rules.book import Rulebook
+from zcserve.rules.book import RefusedRootError, Rulebook
 
 _log = Log(__name__)
 
@@ -55,6 +55,14 @@ _ANEW = "the site is built anew, or gone: ask again"
 _UPGRADE = "an upgrade is under way: ask again when the new process serves"
 
 
+class RelativeError(UsageError):
+    """The path of a directory that depends on where the server was started."""
+
+
+# What a directory would be refused for again, as long as nothing is written there.
+_LASTING = (RefusedRootError, RelativeError)
+
+
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """What came of a preparation.
@@ -65,7 +73,8 @@ class Preparation:
     shared    files that it has in common with what is served besides
     problems  the first PROBLEMS_NAMED_MAX of `problems_total` files that are not served as they lie there
     why       it failed, and nothing has changed; "" where it did not
-    status    of HTTP, where it failed: 400, the directory is why
+    status    of HTTP, where it failed: 400, this directory would be refused again; 503, it cannot be read, which may be
+              over soon; 409, something else is under way
     """
 
     root: str | None = None
@@ -214,7 +223,7 @@ class Preparing:
             found = None
         except (UsageError, OSError) as error:
             _log.error("%s%s is not prepared: %s", self._site.label, wish.path, error)
-            found = Preparation(why=str(error), status=400)
+            found = Preparation(why=str(error), status=400 if isinstance(error, _LASTING) else 503)
         except PausedError:
             found = Preparation(why=self._why_paused(), status=409)
         except ClosingError:
@@ -235,7 +244,7 @@ class Preparing:
     def _prepare(self, path: str) -> Preparation:
         before, site = self.held, self._site
         if not os.path.isabs(path):
-            raise UsageError(f"{path!r} is no absolute path")
+            raise RelativeError(f"{path!r} is no absolute path")
         if (watcher := self._live.watcher) is not None:
             read_all(watcher)  # else what its own watcher is told first is how the directory came to be
         book = copy(self._builder.book)  # which has the rules of the live release, and finds the same again

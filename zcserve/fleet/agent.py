@@ -215,7 +215,7 @@ class Agent:
             with self._lookout.step():
                 share = await in_thread(partial(self._server.prepare, directory), "prepare")
         except ServerError as error:
-            self._undone(release, str(error))
+            self._undone(release, str(error), is_final=error.is_final)
             self._lookout.doubt()
         except Exception as error:
             self._surprise(release, error)

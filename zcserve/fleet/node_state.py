@@ -15,8 +15,9 @@ Going back from a trial is no replay: a trial was never desired of all. A rollba
 older release's: its folder and its content are there already, and if they are just what is served, nothing is loaded.
 
 **Failures.** What may go away by itself is tried again, later each time (backoff.py), for as long as it is wanted. What
-will not (`is_final`: a signature that is wrong) is given up until what is desired changes, or the agent starts anew. A
-flip that failed goes by Prepare again: the server may have lost what it had prepared.
+will not (`is_final`: a signature that is wrong, rules that the server refuses) is given up until what is desired
+changes, or the agent starts anew. A flip that failed goes by Prepare again: the server may have lost what it had
+prepared.
 
 **The state that is reported** is sent when it changes, REPORT_GAP_S after the last one at the least, and every
 REPORT_EVERY_S in any case.

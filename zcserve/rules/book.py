@@ -31,6 +31,11 @@ from zcserve.rules.where import Problem
 FILES = (headers_file.FILE_NAME.encode(), redirects_file.FILE_NAME.encode())
 
 
+class RefusedRootError(UsageError):
+    """A file of the root's own hides something, and cannot be read as it is: until it is another one, nothing of that
+    root is served."""
+
+
 class Rulebook:
     """What is configured. Any one thread at a time. Files of users are read with the root's own: `rules` looks at them.
 
@@ -55,7 +60,8 @@ class Rulebook:
 
     def rules(self, headers: bytes | None = None, redirects: bytes | None = None) -> Rules:
         """The rules of a root with these contents of `_headers` and `_redirects`; None: there is no such file. The same
-        object while nothing is another. Raises UsageError where a file hides something and cannot be read as it is."""
+        object while nothing is another. Raises RefusedRootError where a file hides something and cannot be
+        read as it is; UsageError where the file of users cannot."""
         users = [one.text() for one in self._auth]
         if (headers, redirects) == self.files and users == self._users:
             return self._last
@@ -75,7 +81,7 @@ class Rulebook:
             led, found = read_redirects(redirects, dialect=self._dialect)
             problems += found
         if grave := next((problem for problem in problems if problem.is_grave), None):
-            raise UsageError(f"{self._config.directory}/{grave}")
+            raise RefusedRootError(f"{self._config.directory}/{grave}")
         index = self._config.index
         of_file = tuple(
             HeaderRule(one.globs(index), one.remove, one.set, one.add, one.content_type, written=one.where)
