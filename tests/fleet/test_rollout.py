@@ -415,3 +415,40 @@ def test_a_rollback_is_a_new_sequence_of_an_old_tree() -> None:
 def test_a_plan_that_cannot_be_is_wrong_use(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Plan(R8, **wrong)  # type: ignore[arg-type]
+
+
+BACK = Plan(R8, takes_back=True)
+TRIED = Desired("www", 5, R7, Trial(R8, frozenset(("n1",))))
+
+
+def test_what_was_left_in_the_middle_is_taken_back_even_where_all_have_it_prepared() -> None:
+    run = Run(BACK, TRIED, live=None)
+    assert run.end.ending is Ending.ABORTED  # no node has reported, and none serves it
+    assert (run.puts, run.published) == ([Desired("www", 6, R7)], ["abort"])
+
+
+def test_what_is_not_in_the_middle_any_more_is_not_taken_back() -> None:
+    for stored, ending in (
+        (Desired("www", 6, R8, None, (R7,)), Ending.REFUSED),
+        (Desired("www", 6, R7, Trial(R9)), Ending.SUPERSEDED),
+        (Desired("www", 6, R9), Ending.SUPERSEDED),
+        (Desired("www", 6, R7), Ending.ABORTED),
+    ):
+        run = Run(BACK, stored)
+        assert (run.end.ending, run.puts) == (ending, []), stored
+
+
+def test_of_a_commit_and_a_taking_back_at_once_one_is_done() -> None:
+    def asked() -> Rollout:
+        machine = Rollout("www", BACK)
+        for event in (Begin(), Claimed(), TRIED, Caught()):
+            actions = machine.on(event, 1.0)
+        assert actions == [PutDesired(Desired("www", 6, R7), 5)]
+        return machine
+
+    machine = asked()
+    machine.on(Conflict(Desired("www", 6, R8, None, (R7,))), 1.0)
+    assert machine.end is not None
+    assert (machine.end.ending, "rollback" in machine.end.why) == (Ending.REFUSED, True)
+    machine = asked()  # its canaries were chosen meanwhile
+    assert machine.on(Conflict(replace(TRIED, edition=8)), 1.0) == [PutDesired(Desired("www", 9, R7), 8)]

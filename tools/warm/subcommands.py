@@ -33,6 +33,7 @@ SUBCOMMANDS = {
     "heat": Subcommand("heat", "the order in which files are worth to be in memory"),
     "release": Subcommand("release", "bring a release to all nodes of a site"),
     "rollback": Subcommand("rollback", "go back to an earlier release"),
+    "abort": Subcommand("abort", "take back a rollout that was left in the middle"),
     "purge": Subcommand("purge", "have all nodes drop or compare content, by tag, path, prefix or pattern"),
     "status": Subcommand("status", "what each node serves"),
     "nodes": Subcommand("forgetting", "forget a node that is gone"),

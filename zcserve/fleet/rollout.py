@@ -86,6 +86,7 @@ class Phase(Enum):
 # Of nodes that are known, where a plan names another one.
 NODES_NAMED_MAX = 10
 
+COMMITTED_WORDS = "it is what all nodes are to serve, which is not taken back: `rollback` goes to an earlier release"
 COMMITTED = (Phase.FLIPPING, Phase.CONVERGING)
 
 
@@ -221,7 +222,9 @@ class Rollout:
         """What is desired is not what this rollout has put there."""
         self._desired = stored
         if self._release.is_same(stored.release):
-            if self.phase not in COMMITTED:
+            if self._plan.takes_back:
+                self._finish(Ending.REFUSED, COMMITTED_WORDS, now)
+            elif self.phase not in COMMITTED:
                 self._committed(now)
         elif self.phase in COMMITTED:
             self._finish_committed(f"sequence {stored.release.sequence if stored.release else 0} came after it", now)
@@ -271,7 +274,9 @@ class Rollout:
         assert self._desired is not None
         self._census.settle(now, self._plan.known_s)
         node, newest = self._census.newest()
-        if why := why_not(self._plan, self._desired, self._census.counted):
+        if self._plan.takes_back:
+            self._abort("it is taken back")
+        elif why := why_not(self._plan, self._desired, self._census.counted):
             self._finish(Ending.REFUSED, why, now)
         elif newest > self._release.sequence:
             why = f"{node} serves sequence {newest}, and {self._release.sequence} is older"
@@ -395,7 +400,7 @@ class Rollout:
         old = self._desired
         assert old is not None
         if self.phase is Phase.ABORTING and (old.trial is None or not old.trial.release.is_same(self._release)):
-            self._return(now)
+            self._on_stored(old, now)
             return
         edition = 1 + max(old.edition, self._census.edition)
         if self.phase is Phase.COMMITTING:

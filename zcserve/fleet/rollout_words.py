@@ -34,6 +34,7 @@ class Plan:
     canary_share  or how many do, of the known ones: the machine chooses
     canary_s      they have so long for their flip, and for a restart in the bake
     bake_s        they must serve it well for so long
+    takes_back    the rollout, which another run has left in the middle, is to be aborted
     nodes         those that are known, where a list says so; empty: those that have reported within `known_s`
     """
 
@@ -48,6 +49,7 @@ class Plan:
     nodes: frozenset[str] = frozenset()
     known_s: float = 3600.0
     claim_lasts_s: float = CLAIM_LASTS_S
+    takes_back: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.quorum <= 1:
