@@ -87,6 +87,13 @@ class Fleet(RuleBasedStateMachine):
         self.world.operate(data.draw(st.sampled_from(self.plans)))
         self.wait(seconds)
 
+    @precondition(lambda self: self.plans)
+    @rule(data=st.data(), seconds=WAIT)
+    def take_back(self, data: st.DataObject, seconds: float) -> None:
+        """A rollout is taken back, wherever it is."""
+        self.world.operate(replace(data.draw(st.sampled_from(self.plans)), takes_back=True))
+        self.wait(seconds)
+
     @precondition(lambda self: self.world.operators)
     @rule(data=st.data(), kills=st.booleans())
     def end(self, data: st.DataObject, kills: bool) -> None:
