@@ -12,13 +12,13 @@ import pytest
 from tests.support.fleet import numbered
 from zcserve.config.addresses import TcpAddress
 from zcserve.fleet import http_peers
-from zcserve.fleet.bus import MissingError
+from zcserve.fleet.bus import Gap, MissingError
 from zcserve.fleet.http_listener import Listener
 from zcserve.fleet.http_node import Desk, HttpNodeBus
 from zcserve.fleet.http_peers import Peers
 from zcserve.fleet.http_shelf import Shelf
 from zcserve.fleet.keeping import Kept
-from zcserve.fleet.messages import Desired
+from zcserve.fleet.messages import Command, Desired
 from zcserve.fleet.node_list import Listed
 
 TOKEN = "a token of some length"
@@ -117,3 +117,53 @@ def test_a_node_that_was_away_catches_up_and_has_the_manifest_from_another(
     run(tmp_path, talk)
     kept = Kept(str(tmp_path / "n3"))
     assert Shelf(kept, "www", 0.0).desired == SECOND
+
+
+def purge(name: str) -> bytes:
+    return Command(name, "purge", "www", prefix="/").dump()
+
+
+def test_a_purge_that_others_have_had_and_this_node_has_not_is_a_gap_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_peers, "PEERS_EVERY_S", 0.01)
+
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        for node in nodes:
+            await node.bus.append(purge("all"))
+            await node.bus.append(Command("warming", "warm", "www", paths=("/",)).dump())
+        assert await peers.missed() == []
+        await nodes[0].bus.append(purge("missed"))
+        await nodes[1].bus.append(purge("missed"))
+        await nodes[2].bus.append(purge("own"))
+        told = nodes[2].bus.deliveries()
+        start, *commands = [await anext(told) for _ in range(4)]
+        assert isinstance(start, Gap)
+        following = asyncio.create_task(peers.follow())
+        gap = await anext(told)
+        assert [one.id for one in commands if isinstance(one, Command)] == ["all", "warming", "own"]
+        assert isinstance(gap, Gap)
+        assert gap.reason.endswith(": missed")
+        await nodes[1].bus.append(purge("missed.too"))
+        assert isinstance(gap := await anext(told), Gap)
+        assert gap.reason.endswith(": missed.too")
+        assert await peers.missed() == []
+        await nodes[2].bus.append(purge("missed"))  # it is given again, and is done
+        assert isinstance(late := await anext(told), Command)
+        assert late.id == "missed"
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    run(tmp_path, talk)
+
+
+def test_what_a_node_says_that_is_not_understood_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        await nodes[1].bus.append(purge("missed"))
+        monkeypatch.setattr(nodes[0].bus, "purges", lambda: ["", 3])
+        assert await peers.missed() == ["missed"]
+
+    run(tmp_path, talk)

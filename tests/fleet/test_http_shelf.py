@@ -175,3 +175,13 @@ def test_manifests_are_kept_and_the_oldest_go(kept: Kept, monkeypatch: pytest.Mo
             shelf.manifest(name)
     with pytest.raises(FormError):
         shelf.manifest("../../token")
+
+
+def test_the_last_purges_are_known_by_their_ids(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zcserve.fleet.http_shelf.PURGES_MAX", 2)
+    shelf = Shelf(kept, "www", 0.0)
+    for name in ("a", "b", "c"):
+        shelf.append(Command(name, "purge", "www", prefix="/").dump())
+    shelf.settle("c")
+    assert [*shelf.purges] == ["b", "c"]
+    assert [*Shelf(kept, "www", 0.0).purges] == ["a", "b"]  # those that wait; what is over is not known any more

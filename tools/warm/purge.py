@@ -2,7 +2,7 @@
 
 Softly, content is compared with its file and made anew while it serves; --hard drops it at once. Given again with its
 --id, a purge that was done is not done again. A node whose agent was off compares all content when it comes back; one
-whose link was down alone needs the same purge again.
+whose link alone was down does so, too, over NATS or where its agent has --nodes, and else needs the same purge again.
 
 Exit codes: 0 all nodes have done it; 1 nodes refuse it; 3 nodes have not said that they did, and are named; 2 wrong
 use; 130 interrupted: nodes that have heard of it do it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from zcserve.fleet.bus import (
 from zcserve.fleet.forms import MESSAGE_BYTES_MAX, FormError
 from zcserve.fleet.http_listener import Answer, RefusedError, Request, json_answer
 from zcserve.fleet.http_proposals import Proposal
-from zcserve.fleet.http_shelf import FullError, Shelf
+from zcserve.fleet.http_shelf import PURGES_TOLD_MAX, FullError, Shelf
 from zcserve.fleet.manifest import MANIFEST_BYTES_MAX
 from zcserve.fleet.messages import Desired, State
 
@@ -73,6 +73,7 @@ class HttpNodeBus:
         self._has_commands = Bell()
         self._has_desired = Bell()
         self._sent: set[str] = set()
+        self._gaps = [_GAP]
         self.state: State | None = None
         self.said_at = 0.0
         self.has_state = Bell()
@@ -103,9 +104,11 @@ class HttpNodeBus:
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         self._sent.clear()
-        yield _GAP
+        self._gaps = [_GAP]
         while True:
             news = self._has_commands.next
+            while self._gaps:
+                yield self._gaps.pop()
             for name, message in await self.with_shelf(lambda shelf: [*shelf.waiting.items()]):
                 if name in self._sent:
                     continue
@@ -128,6 +131,16 @@ class HttpNodeBus:
             raise BusError(f"command {name} is not noted as over: {reason_of(error)}") from None
         self._sent.discard(name)
         self._has_commands.ring()
+
+    def miss(self, ids: Iterable[str]) -> None:
+        """Other nodes have these purges, and some are not known here: that is a gap."""
+        if unknown := [name for name in ids if name not in self._shelf.purges]:
+            self._gaps = [Gap(f"other nodes have had purges that have not come here: {unknown[-1]}")]
+            self._has_commands.ring()
+
+    def purges(self) -> list[str]:
+        """The ids of the last purges that have come, the newest last."""
+        return list(self._shelf.purges)[-PURGES_TOLD_MAX:]
 
     async def desired(self) -> AsyncIterator[Desired]:
         edition = 0
@@ -213,7 +226,7 @@ class Desk:
             case ("v1", _, "manifests", _):
                 return await self._one_of(request, GET=self._manifest, PUT=self._put_manifest)
             case ("v1", _, "commands"):
-                return await self._one_of(request, POST=self._append)
+                return await self._one_of(request, GET=self._purges, POST=self._append)
             case ("v1", _, "aside"):
                 return await self._one_of(request, GET=self._aside)
             case _:
@@ -294,6 +307,9 @@ class Desk:
     async def _append(self, request: Request) -> Answer:
         await self._bus.append(request.body)
         return Answer()
+
+    async def _purges(self, request: Request) -> Answer:
+        return json_answer({"purges": self._bus.purges()})
 
     async def _aside(self, request: Request) -> Answer:
         return json_answer({"aside": await self._bus.with_shelf(lambda shelf: shelf.aside())})

@@ -29,7 +29,7 @@ from zcserve.fleet.bus import ClaimHeldError, ConflictError, MissingError
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.http_proposals import Proposal
 from zcserve.fleet.keeping import Kept
-from zcserve.fleet.messages import Desired, Message, Poisoned, parse_command
+from zcserve.fleet.messages import Command, Desired, Message, Poisoned, parse_command
 from zcserve.log import Log
 
 _log = Log(__name__)
@@ -43,6 +43,10 @@ COMMANDS_MAX = 1000
 ASIDE_MAX = 64
 # Ids of commands that are over, which come again where an answer was lost.
 OVER_MAX = 1024
+# Of purges that have come, in memory: so many ids are known, and the last ones are told to other nodes, 17 KB at most.
+# More are known than told, so that a node that is ahead of another one has not forgotten what that one tells.
+PURGES_MAX = 1024
+PURGES_TOLD_MAX = 128
 # A claim lasts so long at most, in seconds: a holder that was killed blocks the next for no longer.
 LASTS_S_MAX = 600.0
 
@@ -66,6 +70,7 @@ class Shelf:
 
     desired   what is desired, as this node was told
     waiting   commands that are not over, by their names, in their order
+    purges    ids of the purges that have come since the agent was started, the newest last
     """
 
     def __init__(self, kept: Kept, site: str, now_s: float) -> None:
@@ -76,6 +81,7 @@ class Shelf:
         self.desired = self._read_desired()
         self._proposal = self._read_proposal()
         self.waiting: OrderedDict[str, Message] = OrderedDict()
+        self.purges: OrderedDict[str, None] = OrderedDict()
         self._files: dict[str, str] = {}
         self._over: OrderedDict[str, None] = OrderedDict()
         self._number = 0
@@ -221,6 +227,10 @@ class Shelf:
         self.waiting[name] = message
         self._kept.write(file, data)
         self._files[name] = file
+        if isinstance(message, Command) and message.op == "purge":
+            self.purges[name] = None
+            while len(self.purges) > PURGES_MAX:
+                self.purges.popitem(last=False)
 
     def settle(self, name: str) -> None:
         """It is over. Raises OSError."""
