@@ -86,6 +86,7 @@ STARTS = {"pid": 1, "process": {"start_time": 5.0}, "ready": {"share": None}, "s
         ((409, {"error": "an upgrade is under way"}), "says to /stats?survey=0: an upgrade is under way", True, False),
         ((401, {"error": "a token is wanted"}), "wanted (the agent's --server-token-file)", False, False),
         ((400, {"error": "the path is none"}), "the path is none", False, True),
+        ((503, {"error": "it cannot be read"}), "it cannot be read", False, False),
         ((500, {"error": "the old content goes on"}), "the old content goes on", False, False),
     ],
 )
