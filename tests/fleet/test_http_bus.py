@@ -194,8 +194,8 @@ def test_a_put_that_was_cut_off_as_it_ended_is_ended_by_the_next_look_and_no_nod
         assert await fresh.desired() == cut_off  # so that the next sequence is above it
         assert await rolled(fresh, replace(PLAN, release=release(3))) is Ending.LIVE
         await made[0].appear()
-        await fresh.desired()
-        await met(lambda: served(made) == [3, 3, 3])
+        while served(made) != [3, 3, 3]:
+            await fresh.desired()  # whichever nodes answer in time
         await fresh.close()
 
     run(scene)
@@ -213,8 +213,8 @@ def test_a_proposal_that_few_nodes_have_is_acted_on_by_none_and_does_no_harm_to_
         assert await rolled(bus, PLAN) is Ending.LIVE
         assert served(made) == [0, 1, 1]
         await made[0].appear()
-        assert (await HttpOperatorBus("www", listed(made), TOKEN).desired()).release == R1
-        await met(lambda: served(made) == [1, 1, 1])
+        while served(made) != [1, 1, 1]:
+            assert (await bus.desired()).release == R1
 
     run(scene)
 
