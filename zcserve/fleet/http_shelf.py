@@ -94,7 +94,8 @@ class Shelf:
                 self._number = max(self._number, int(number))
                 if folder == "commands" and (data := kept.read(file)) is not None:
                     message = parse_command(data)
-                    self.waiting[_name_of(message)], self._files[_name_of(message)] = message, file
+                    self._take(_name_of(message), message)
+                    self._files[_name_of(message)] = file
 
     # --- the claim ------------------------------------------------------------------------------------------------
 
@@ -224,9 +225,12 @@ class Shelf:
             raise FullError(f"{COMMANDS_MAX:,} commands wait: the server beside this agent does none of them")
         self._number += 1
         file = f"commands/{self._number:012}"
-        self.waiting[name] = message
+        self._take(name, message)
         self._kept.write(file, data)
         self._files[name] = file
+
+    def _take(self, name: str, message: Message) -> None:
+        self.waiting[name] = message
         if isinstance(message, Command) and message.op == "purge":
             self.purges[name] = None
             while len(self.purges) > PURGES_MAX:
