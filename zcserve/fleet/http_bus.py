@@ -216,12 +216,10 @@ class HttpOperatorBus:
     # -- what is desired
 
     async def desired(self) -> Desired:
-        """See OperatorBus. Nodes that are behind are repaired, and a put that was cut off is ended, if no other one has
-        the site."""
+        """See OperatorBus. What is behind is repaired, and what was cut off is ended, if no other one has the site."""
         newest = await self._read()
-        if self._claim or not (self._behind or await self._cut_off(newest)):
-            return newest
-        await self._repair()
+        if not self._claim and (self._behind or await self._cut_off(newest)):
+            await self._repair()
         return self._desired or newest
 
     async def _repair(self) -> None:
@@ -303,10 +301,8 @@ class HttpOperatorBus:
             try:
                 await self._put(claim, desired, after)
                 return
-            except (ConflictError, ClaimHeldError):
-                raise
-            except BusError:
-                if is_last:
+            except BusError as error:
+                if is_last or isinstance(error, (ConflictError, ClaimHeldError)):
                     raise
             await self.renew(claim)  # nodes that were away when it was taken do not know it
 
