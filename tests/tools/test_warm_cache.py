@@ -45,6 +45,23 @@ def run_program(*command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_command_is_not_looked_through_for_circles_while_it_is_imported_and_when_it_ends() -> None:
+    code = """\
+import gc, json, runpy, sys
+thresholds = []
+gc.callbacks.append(lambda phase, info: thresholds.append(gc.get_threshold()[0]) if phase == "start" else None)
+sys.argv = ["tools/warm_cache.py", "diff", "absent.json", "absent.json"]
+try:
+    runpy.run_path("tools/warm_cache.py", run_name="__main__")
+except SystemExit as end:
+    print(json.dumps([end.code, sum(one < 10_000 for one in thresholds), gc.get_freeze_count() > 10_000]))
+"""
+    ran = run_program("-c", code)
+    exit_code, often, is_frozen = json.loads(ran.stdout)
+    assert (exit_code, is_frozen) == (2, True), ran.stderr
+    assert often < 20  # by what runs it, before its first line: else there are some hundred
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -25,7 +25,7 @@ from zcserve.config.units import counted, size_text
 from zcserve.errors import NoThreadError, ZcserveError, reason_of
 from zcserve.fleet.below import Below, Segments, UnsafeNameError, check_names, path_of, segments_of
 from zcserve.fleet.folders import Folders, Listed, Release
-from zcserve.fleet.manifest import Manifest
+from zcserve.fleet.kept_listing import read_kept
 from zcserve.fleet.names import base_of
 from zcserve.fleet.part import Content, Part, holds
 from zcserve.fleet.receiving import CancelledError, ObjectError, Pace, Receiver
@@ -111,13 +111,13 @@ class Fetch:
         source: Source,
         folders: Folders,
         *,
-        read: Callable[[bytes], Listed] = Manifest.parse,
+        read: Callable[[bytes], Listed] = read_kept,
         pace: Pace | None = None,
         parallel: int = PARALLEL,
         on_progress: Callable[[Progress], object] = lambda _: None,
     ) -> None:
-        """`read` makes the manifest of a complete release of its bytes. `on_progress` is called by one thread at a
-        time, and must be quick."""
+        """`read` says what a complete release holds, of the bytes of its manifest; nothing is taken from there where
+        the tree is another than the folder's. `on_progress` is called by one thread at a time, and must be quick."""
         self._manifest = manifest
         self._source = source
         self._folders = folders
@@ -160,7 +160,7 @@ class Fetch:
                 part.remove()
                 self._have(listed.values())
                 return release
-            self._make(part, {segments[name]: content for name, content in listed.items()})
+            self._make(part, {place: listed[name] for name, place in segments.items()}, segments)
             self._pace.go_on()
             return self._folders.publish(part, self._manifest)
         finally:
@@ -171,14 +171,14 @@ class Fetch:
             self._tell("waiting")
         self._pace.go_on()
 
-    def _make(self, part: Part, wanted: dict[Segments, Content]) -> None:
+    def _make(self, part: Part, wanted: dict[Segments, Content], segments: dict[str, Segments]) -> None:
         """Have the part's tree hold all of it. Raises FetchError, CancelledError, OSError."""
         kept = part.keep(wanted)
         if kept:
             self._have([wanted[place] for place in kept])
             self._tell("kept")
         left = {place: content for place, content in wanted.items() if place not in kept}
-        self._share_unchanged(part, left)
+        self._share_unchanged(part, left, segments)
         self._repeat_within(part, wanted, left)
         self._part_with_unpaired(part, wanted, left)
         missing: dict[Content, list[Segments]] = {}
@@ -191,31 +191,37 @@ class Fetch:
 
     # --- what did not change ----------------------------------------------------------------------------------------
 
-    def _share_unchanged(self, part: Part, left: dict[Segments, Content]) -> None:
+    def _share_unchanged(self, part: Part, left: dict[Segments, Content], segments: dict[str, Segments]) -> None:
         """Take out of `left` what a complete release has, and give it its names here."""
         before = dict(self._shared)
         for release in self._folders.complete()[:RELEASES_SEARCHED]:
             if left:
-                self._share_from(release, part, left)
+                self._share_from(release, part, left, segments)
         if self._shared != before:
             self._tell("shared", reason=", ".join(f"{count} {how}" for how, count in self._shared.items()))
 
-    def _share_from(self, release: Release, part: Part, left: dict[Segments, Content]) -> None:
+    def _share_from(
+        self, release: Release, part: Part, left: dict[Segments, Content], segments: dict[str, Segments]
+    ) -> None:
         with ExitStack() as stack:
             try:
-                listed = contents_of(self._read(self._folders.manifest(release.tree)))
+                there = self._read(self._folders.manifest(release.tree))
+                if there.tree != release.tree:
+                    return  # it is not the manifest of what lies there
+                listed = contents_of(there)
                 below = self._folders.open(release.tree)
             except (ZcserveError, FileNotFoundError):
                 return  # it was removed, or its manifest is one of a later version: then all of it is fetched
             stack.callback(below.close)
             by_content = {content: name for name, content in listed.items()}
             shared = []
-            for place, content in [*left.items()]:
-                self._pace.go_on()
-                if (name := by_content.get(content)) is None:
+            for name, place in segments.items():
+                content = left.get(place)
+                if content is None or (source := by_content.get(content)) is None:
                     continue
-                is_own = listed.get(os.fsdecode(b"/".join(place))) == content
-                how = self._share(part, release, below, place if is_own else segments_of(name), place, content)
+                self._pace.go_on()
+                own = place if listed.get(name) == content else segments_of(source)
+                how = self._share(part, release, below, own, place, content)
                 if how:
                     del left[place]
                     self._shared[how] = self._shared.get(how, 0) + 1

@@ -124,7 +124,7 @@ class Obtaining:
         try:
             source = source_of(address or self._folders.path, parallel=PARALLEL)
             try:
-                done = Fetch(manifest, source, self._folders, read=Manifest.parse, pace=pace, on_progress=tell).run()
+                done = Fetch(manifest, source, self._folders, pace=pace, on_progress=tell).run()
             except FetchError as error:
                 raise ObtainError(f"release {release.sequence} is not fetched from {source.name}: {error}") from None
             finally:
