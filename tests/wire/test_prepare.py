@@ -135,7 +135,7 @@ def test_what_live_lacks_comes_with_the_prepared_release_and_goes_with_it(
             assert stats(server)["sites"][0]["prepared"] is None
         for root, why in ((releases.path / "nothing", "does not exist"), (second / "kept", "is not a directory")):
             status, told = tell(server, "prepare", root=str(root))
-            assert (status, why in told["error"]) == (400, True)
+            assert (status, why in told["error"]) == (503, True)
         assert tell(server, "prepare", root="release-2")[0] == tell(server, "prepare")[0] == 400
         prepare(server, second)
         flip(server, releases, 2)
@@ -285,7 +285,7 @@ def test_what_is_prepared_goes_with_its_directory_and_not_before(
     with Client(server.port) as client:
         assert checked(client.get("/assets/0.2.js")).body == releases.asset(2, 0)
         status, told = tell(server, "prepare", root=str(second))
-        assert (status, "does not exist" in told["error"]) == (400, True)
+        assert (status, "does not exist" in told["error"]) == (503, True)
         assert checked(client.get("/assets/0.2.js")).body == releases.asset(2, 0)
         prepare(server, None)
         assert client.get("/assets/0.2.js").status == 404
