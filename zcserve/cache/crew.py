@@ -15,7 +15,7 @@ Jobs that nobody waits for give way (`gives_way`): a burst of work, and as long 
 the one that the kernel stops for others, in the middle of holding the GIL, and the loop waits until it goes on. With
 rests it is not stopped, and a core is free for the loop: beside a purge of 100,000 paths, on two busy cores, a client
 waits 4 ms at most with them, and 8 without (tests/wire/test_purges.py). Rests of a fifth of the burst did nothing. The
-first RUSH_S of work go without: a change of some files, or a purge of 10,000 paths, is not to take twice as long.
+first RUSH_S of work go without: a change of some hundred files is not to take twice as long.
 
 All threads that a crew needs while nothing hangs are started with it: later the process may get no more.
 """
@@ -40,8 +40,9 @@ STALL_S = 1.0
 # A job that gives way works so long, less than the kernel gives a thread at a time, and rests so long.
 BURST_S = 0.001
 REST_S = 0.001
-# A thread may have worked so much longer than it has rested before it must: the work of a purge of 10,000 paths.
-RUSH_S = 0.5
+# A thread may have worked so much longer than it has rested before it must: the work of a purge of 3,000 paths. With 0.5
+# a client waited 5.1 ms once (Python engine).
+RUSH_S = 0.1
 # Threads at most, as a multiple of those at work: enough for three devices that hang at the same time.
 STAND_INS = 3
 # `close` waits so long for jobs at hand.
