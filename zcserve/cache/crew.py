@@ -40,8 +40,8 @@ STALL_S = 1.0
 # A job that gives way works so long, less than the kernel gives a thread at a time, and rests so long.
 BURST_S = 0.001
 REST_S = 0.001
-# A thread may have worked so much longer than it has rested before it must: the work of a purge of 3,000 paths. With 0.5
-# a client waited 5.1 ms once (Python engine).
+# A thread may have worked so much longer than it has rested before it must: the work of a purge of 3,000 paths. With
+# 0.5 a client waited 5.1 ms once (engine in Python).
 RUSH_S = 0.1
 # Threads at most, as a multiple of those at work: enough for three devices that hang at the same time.
 STAND_INS = 3
