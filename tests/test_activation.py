@@ -21,6 +21,7 @@ from tests.support.engines import ENGINES
 from tests.support.site import Site
 from tests.support.upgrades import Line
 from tests.support.waiting import WaitUntil
+from tools.ports import free_port
 from zcserve import Config
 from zcserve.activation import UNNAMED, listening, passed
 from zcserve.errors import UsageError
@@ -224,7 +225,7 @@ def test_the_operators_is_not_listened_on_by_the_others(
 @pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="no systemd-socket-activate")
 def test_systemd_passes_its_sockets(site: Site, tmp_path: Path, wait_until: WaitUntil) -> None:
     site.write("page", b"a page")
-    path, port = str(tmp_path / "s"), _free_port()
+    path, port = str(tmp_path / "s"), free_port()
     activate = ("systemd-socket-activate", f"--listen={path}", f"--listen={port}", "--fdname=local:web", "-E", "PATH")
     server = Command(
         ("--root", str(site.root)), {}, tmp_path / "stdout",
@@ -239,8 +240,3 @@ def test_systemd_passes_its_sockets(site: Site, tmp_path: Path, wait_until: Wait
             assert client.get("/page").body == b"a page"
     finally:
         server.end()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])

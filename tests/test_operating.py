@@ -7,7 +7,6 @@ import ast
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 import zcserve
 from tests.support import typed
+from tools.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(zcserve.__file__).parent
@@ -145,18 +145,11 @@ def test_each_alert_and_each_setting_of_the_kernel_stands_in_the_page() -> None:
 # --- the first hour -------------------------------------------------------------------------------------------
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_first_hour_goes_as_the_page_says(tmp_path: Path) -> None:
     typed.programs(tmp_path / "bin", zcserve="-m zcserve")
     shutil.copytree(ROOT / "www", tmp_path / "www")
-    port = str(_free_port())
+    port = str(free_port())
     environ = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "ZCSERVE_PORT": port}
     hour = typed.commands_of(PAGE)
     assert typed.astray(hour, tmp_path, {"8080": port}, environ, HOUR_WITHIN_S) == []

@@ -15,8 +15,9 @@ import pytest
 pytest.importorskip("nats")
 
 from tests.support.bus_promises import desired, eventually, gaps, has, hearing, names, purge, state
-from tests.support.nats_server import NatsServer, free_port
+from tests.support.nats_server import NatsServer
 from tests.support.nats_wiring import NatsWiring
+from tools.ports import free_port
 from zcserve.fleet import nats_link, nats_streams
 from zcserve.fleet.bus import Heard
 from zcserve.fleet.jetstream import JetStream

@@ -5,22 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 READY_WITHIN_S = 60.0
-
-
-def free_port() -> int:
-    """One that nothing listens on at the moment: nats-server is started anew on the port that it had."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class NatsServer:

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from tests.support.command import CHECKOUT, READY_WITHIN_S, Command
 from tests.support.site import Site
 from tests.support.upgrades import Line, Load
 from tests.support.waiting import wait_until
+from tools.ports import free_port
 
 pytestmark = [
     pytest.mark.peer,
@@ -44,20 +44,6 @@ LAYOUTS = {
     "2 lanes": ("--engine", "native", "--lanes", "2"),
 }
 Stats: TypeAlias = dict[str, str]
-
-
-def free_port(*hosts: str) -> int:
-    """A port that is free at each of these addresses."""
-    while True:
-        with ExitStack() as stack:
-            port = 0
-            try:
-                for host in hosts:
-                    sock = stack.enter_context(socket.create_server((host, port)))
-                    port = int(sock.getsockname()[1])
-            except OSError:
-                continue
-            return port
 
 
 class Haproxy:

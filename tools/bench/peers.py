@@ -16,7 +16,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 from tools.bench.content import PAGE, SITE
 from tools.bench.errors import BenchError
 from tools.bench.proc import session_members
+from tools.ports import free_port
 
 INSTALL = "apt-get install nginx h2o lighttpd caddy wrk apache2-utils gcc"
 START_TIMEOUT_S = 30.0
@@ -342,14 +342,6 @@ def versions(peers: Mapping[str, Peer]) -> dict[str, str]:
         elif not name.startswith("zcserve-"):
             found["cc" if peer.program == "cc" else name] = version(peer.program, *peer.version_option)
     return found
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def prepare(core: int | None, *, lowest: bool = False) -> None:

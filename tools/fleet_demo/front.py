@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.fleet_demo.node import Node
-from tools.fleet_demo.processes import CHECKOUT, Process, StageError, free_port, program, wait_until
+from tools.fleet_demo.processes import CHECKOUT, Process, StageError, program, wait_until
+from tools.ports import free_port
 
 HOST = "127.0.0.1"
 SAMPLE = CHECKOUT / "deploy" / "haproxy.cfg"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tools.fleet_demo.processes import Process, free_port, program, wait_until
+from tools.fleet_demo.processes import Process, program, wait_until
+from tools.ports import free_port
 
 HOST = "127.0.0.10"
 _CONFIG = """\

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
@@ -32,20 +31,6 @@ def program(name: str, package: str = "") -> str:
     if found is None:
         raise StageError(f"{name} is missing: apt-get install {package or name}")
     return found
-
-
-def free_port(*hosts: str) -> int:
-    """A port that is free at each of these addresses."""
-    while True:
-        with ExitStack() as stack:
-            port = 0
-            try:
-                for host in hosts:
-                    sock = stack.enter_context(socket.create_server((host, port)))
-                    port = int(sock.getsockname()[1])
-            except OSError:
-                continue
-            return port
 
 
 def wait_until(what: str, is_so: Callable[[], object], within_s: float = READY_WITHIN_S) -> None:

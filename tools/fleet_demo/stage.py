@@ -19,10 +19,11 @@ from tools.fleet_demo.judge import Judge
 from tools.fleet_demo.load import Court, Load
 from tools.fleet_demo.node import KEPT, SITE, TOKEN, Node
 from tools.fleet_demo.origin import Origin
-from tools.fleet_demo.processes import Process, StageError, free_port, program, wait_until
+from tools.fleet_demo.processes import Process, StageError, program, wait_until
 from tools.fleet_demo.record import Record
 from tools.fleet_demo.relay import Relay
 from tools.fleet_demo.watch import Watch
+from tools.ports import free_port
 from zcserve.config.sources import load as load_config
 from zcserve.fleet.making import config_of, make_manifest
 from zcserve.fleet.manifest import Manifest

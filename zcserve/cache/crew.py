@@ -74,7 +74,7 @@ def beat() -> None:
 
 class Job:
     """Something to do in a thread. `device` is what it may hang on; `since` when it was last seen to go on, and
-    `burst_since` when it last rested: never, where it does not have to."""
+    `burst_since` when its burst began: never, where it need not rest."""
 
     __slots__ = ("burst_since", "device", "since", "withdrawn", "work")
 

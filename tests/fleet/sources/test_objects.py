@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.listed import Listing, on_disk, read_files
+from tools.ports import free_port
 from zcserve.fleet.fetching import Fetch
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.sources.source import SourceError
@@ -23,13 +24,6 @@ from zcserve.fleet.sources.source import SourceError
 nats = pytest.importorskip("nats")
 
 from zcserve.fleet.sources.objects import ObjectsSource  # noqa: E402
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_a_server_that_is_not_there_may_come_and_no_thread_is_left() -> None:
