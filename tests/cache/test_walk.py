@@ -9,12 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.trees import Tree, as_nobody, date, descriptors, entry_of, keys, problems, publish, rewrite
+from tests.support.trees import (
+    Tree,
+    as_nobody,
+    date,
+    descriptors,
+    entry_of,
+    keys,
+    noise,
+    problems,
+    publish,
+    renew_ctime,
+    rewrite,
+    rewrite_unseen,
+)
+from zcserve.cache import pairing
 from zcserve.cache import walk as walk_module
-from zcserve.cache.entry import Body, Entry, Redirect
+from zcserve.cache.doubt import confirm
+from zcserve.cache.entry import Body, Entry, Redirect, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.listing import Listing, Resource
 from zcserve.cache.root import Root
+from zcserve.cache.tags import PIECE_BYTES, identity_tag, tag_of
 from zcserve.cache.walk import Changes, walk, walk_again
 from zcserve.errors import UsageError
 
@@ -469,6 +485,79 @@ def test_what_none_of_the_first_generation_is_may_be_of_another(tree: Tree, tmp_
     assert shared(second, both) == {b"/a.css"}
     assert facts(both) == facts(tree.walk())
     assert shared(second, walk(Root(other.path), index=(), known=(first, second))) == keys(second) - {b"/a.css"}
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys of files that Python compares with what is known of them."""
+    told: list[bytes] = []
+
+    def tell(root: Root, directory: int, name: bytes, entry: Entry) -> bool:
+        told.append(entry.key)
+        return confirm(root, directory, name, entry)
+
+    monkeypatch.setattr(pairing, "confirm", tell)
+    return told
+
+
+def read(generation: Generation, tree: Tree) -> None:
+    """Have each entry know what it would, were it in memory."""
+    for entry in generation.entries():
+        entry.etag, entry.body = tag_of((tree.path / entry.key[1:].decode()).read_bytes()), Body(entry.size)
+
+
+def test_a_file_of_which_ctime_alone_is_another_is_what_it_was_where_its_content_is(
+    tree: Tree, engine: str, compared: list[bytes]
+) -> None:
+    sizes = (0, 1, 15, 16, 17, 31, 32, 1000, PIECE_BYTES, PIECE_BYTES + 1)
+    tree.plant({f"{size}": noise(size) for size in sizes})
+    last = tree.walk()
+    read(last, tree)
+    for size in sizes:
+        renew_ctime(tree.path / f"{size}")
+    now = tree.walk(last=last)
+    assert shared(last, now) == keys(now)
+    assert facts(now) == facts(tree.walk())  # the new ctimes among them
+    assert set(compared) == ({b"/%d" % (PIECE_BYTES + 1)} if engine == "native" else keys(now))
+    for size in sizes[1:]:
+        content = noise(size)
+        rewrite_unseen(tree.path / f"{size}", content[:-1] + bytes((content[-1] ^ 1,)))
+    before = facts(now)
+    again = tree.walk(last=now)
+    assert shared(now, again) == {b"/0"}
+    assert facts(now) == before  # it says what it said: it may be served
+    assert facts(again) == facts(tree.walk())
+
+
+def test_many_files_with_new_ctimes_are_all_compared(tree: Tree, engine: str) -> None:
+    """More than are compared at once, by number and by bytes."""
+    large, files = 50_000, 300
+    tree.plant({f"{number}": noise(large if number % 10 == 0 else 100) for number in range(files)})
+    last = tree.walk()
+    read(last, tree)
+    for number in range(files):
+        (renew_ctime if number % 50 else lambda path: rewrite_unseen(path, b"x" * large))(tree.path / f"{number}")
+    now = tree.walk(last=last)
+    assert keys(now) - shared(last, now) == {b"/%d" % number for number in range(0, files, 50)}
+    assert facts(now) == facts(tree.walk())
+
+
+def test_what_cannot_be_compared_by_its_etag_is_as_python_says(tree: Tree, engine: str, compared: list[bytes]) -> None:
+    tree.plant(dict.fromkeys(("away", "closed", "large", "read", "unread"), b"content"))
+    last = tree.walk()
+    read(last, tree)
+    entry_of(last, b"/away").body = None  # it is compared when it is loaded
+    entry_of(last, b"/large").etag = identity_tag(b"any")  # which says nothing of its content
+    entry_of(last, b"/unread").etag, entry_of(last, b"/unread").body = b"", None
+    for name in ("away", "large", "read", "unread"):
+        renew_ctime(tree.path / name)
+    (tree.path / "closed").chmod(0)
+    root = Root(tree.path)
+    with as_nobody():
+        now = walk(root, index=(), known=(last,))
+    assert keys(now) - shared(last, now) == {b"/closed"}
+    assert entry_of(now, b"/away").identity != identity_of((tree.path / "away").stat())
+    assert set(compared) == keys(now) - ({b"/read"} if engine == "native" else set())
 
 
 def test_many_names_in_one_directory_are_all_looked_at(tree: Tree, engine: str) -> None:

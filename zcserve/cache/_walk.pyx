@@ -7,15 +7,24 @@
 `look` lists one directory and asks for each name's status without holding the GIL, a few hundred names at a time, and
 finds the entries of files that are plainly the same. It makes no entry and judges nothing: every name about which
 anything is to be decided comes back for walk.py, which comes to the same result without this module, in twice the time.
+
+Where ctime alone is another, as of each file that a release has hard-linked, the file is read here, and is the same if
+its hash is its entry's ETag. That is what doubt.py does, at a sixth of the price; large files, and those that differ,
+are left to it.
 """
 
 import os
 
+import mmh3
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy, strlen
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset, strlen
 
+from zcserve.cache.crew import beat
+from zcserve.cache.doubt import know
 from zcserve.cache.naming import SIBLING_ENDINGS
 from zcserve.http import encode_path
 
@@ -43,24 +52,41 @@ cdef extern from "<sys/stat.h>" nogil:
         timespec st_mtim
         timespec st_ctim
     int fstatat(int directory, const char *name, stat_t *status, int flags)
+    int fstat(int fd, stat_t *status)
     bint S_ISREG(unsigned int mode)
 
 cdef extern from "<fcntl.h>" nogil:
-    int AT_SYMLINK_NOFOLLOW, F_DUPFD_CLOEXEC
+    int AT_SYMLINK_NOFOLLOW, F_DUPFD_CLOEXEC, O_RDONLY, O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY
     int fcntl(int fd, int command, ...)
+    int openat(int directory, const char *name, int flags, ...)
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
+    ssize_t pread(int fd, void *buffer, size_t count, int64_t offset)
 
 cdef enum:
     BATCH = 256          # names looked at between two takings of the GIL
     YIELD_EVERY = 1024   # entries, then another thread may have the GIL: half a millisecond
     NAME_BYTES_MAX = 255  # NAME_MAX of Linux
     KEY_BYTES_MAX = 8192  # longer keys are Python's: the path of a directory is at most PATH_MAX, thrice that encoded
+    READ_BYTES_MAX = 1 << 18  # larger files are Python's: it reads them in pieces of this size (tags.py)
+    BURST_BYTES = 1 << 20     # so much is read between two takings of the GIL: a millisecond, from memory
+    DIGEST_BYTES = 16
+    TAG_BYTES = 2 + 2 * DIGEST_BYTES  # of an ETag that is a digest: hex digits, in quotes
 
-# entry.py's `identity_of`: five packed words.
+cdef enum State:
+    OTHER     # Python must look
+    SAME      # as its entry says
+    DOUBTFUL  # but for ctime; what it must hold has this digest
+
+# entry.py's `identity_of`: five packed words, of which ctime is the last.
+cdef enum:
+    CONTENT_WORDS = 4
+
 cdef struct Look:
-    uint64_t identity[5]
+    uint64_t identity[CONTENT_WORDS + 1]
+    uint8_t digest[DIGEST_BYTES]
+    State state
     bint is_file
     int length
     char name[NAME_BYTES_MAX + 1]
@@ -113,13 +139,17 @@ cdef int _fill(DIR *listing, int fd, Look *looks) noexcept nogil:
         if item.d_type == DT_REG or item.d_type == DT_UNKNOWN:
             if fstatat(fd, item.d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 and S_ISREG(status.st_mode):
                 look.is_file = True
-                look.identity[0] = status.st_dev
-                look.identity[1] = status.st_ino
-                look.identity[2] = status.st_size
-                look.identity[3] = <uint64_t> status.st_mtim.tv_sec * 1000000000 + <uint64_t> status.st_mtim.tv_nsec
-                look.identity[4] = <uint64_t> status.st_ctim.tv_sec * 1000000000 + <uint64_t> status.st_ctim.tv_nsec
+                _identify(&status, look.identity)
         count += 1
     return count
+
+
+cdef void _identify(const stat_t *status, uint64_t *identity) noexcept nogil:
+    identity[0] = status.st_dev
+    identity[1] = status.st_ino
+    identity[2] = status.st_size
+    identity[3] = <uint64_t> status.st_mtim.tv_sec * 1000000000 + <uint64_t> status.st_mtim.tv_nsec
+    identity[4] = <uint64_t> status.st_ctim.tv_sec * 1000000000 + <uint64_t> status.st_ctim.tv_nsec
 
 
 cdef bint _is_sibling(const char *name, int length) noexcept nogil:
@@ -134,11 +164,12 @@ cdef bint _is_sibling(const char *name, int length) noexcept nogil:
 
 
 cdef object _entry_of(Look *look, bytes prefix, known, type kind):
-    """The entry of a file that is what it was; None: Python must look."""
+    """The entry of a file that is what it was, or seems to be: `look.state` says which. None: Python must look."""
     cdef char key[KEY_BYTES_MAX]
     cdef Py_ssize_t before = PyBytes_GET_SIZE(prefix)
     cdef int place
     cdef bytes identity
+    look.state = OTHER
     if not look.is_file or before + look.length > KEY_BYTES_MAX or look.name[0] == b".":
         return None
     for place in range(look.length):
@@ -152,12 +183,165 @@ cdef object _entry_of(Look *look, bytes prefix, known, type kind):
     identity = entry.identity
     if PyBytes_GET_SIZE(identity) != sizeof(look.identity):
         return None
-    if memcmp(PyBytes_AS_STRING(identity), look.identity, sizeof(look.identity)) != 0:
+    if memcmp(PyBytes_AS_STRING(identity), look.identity, CONTENT_WORDS * sizeof(uint64_t)) != 0:
         return None
     for variant in <tuple> entry.variants:
         if not variant.made:
             return None
-    return entry
+    if memcmp(PyBytes_AS_STRING(identity), look.identity, sizeof(look.identity)) == 0:
+        look.state = SAME
+    elif entry.body is not None and look.identity[2] <= READ_BYTES_MAX and _read_tag(entry.etag, look.digest):
+        look.state = DOUBTFUL
+    return entry if look.state != OTHER else None
+
+
+cdef bint _read_tag(bytes etag, uint8_t *digest) noexcept:
+    """The digest that an ETag is made of; False where it is made of no content (tags.py)."""
+    cdef const char *text = PyBytes_AS_STRING(etag)
+    cdef int place, digit
+    if PyBytes_GET_SIZE(etag) != TAG_BYTES:
+        return False
+    memset(digest, 0, DIGEST_BYTES)
+    for place in range(2 * DIGEST_BYTES):
+        digit = text[1 + place]
+        if c"0" <= digit <= c"9":
+            digit -= c"0"
+        elif c"a" <= digit <= c"f":
+            digit -= c"a" - 10
+        else:
+            return False
+        digest[place // 2] = <uint8_t> (digest[place // 2] << 4 | digit)
+    return True
+
+
+# --- what a file holds ------------------------------------------------------------------------------------------------
+
+
+cdef inline uint64_t _rotated(uint64_t word, int bits) noexcept nogil:
+    return (word << bits) | (word >> (64 - bits))
+
+
+cdef inline uint64_t _mixed(uint64_t word) noexcept nogil:
+    word ^= word >> 33
+    word *= 0xff51afd7ed558ccdu
+    word ^= word >> 33
+    word *= 0xc4ceb9fe1a85ec53u
+    return word ^ (word >> 33)
+
+
+cdef void _digest(const uint8_t *content, size_t length, uint8_t *digest) noexcept nogil:
+    """MurmurHash3 x64 128 with seed 0, equal to mmh3.mmh3_x64_128_digest."""
+    cdef uint64_t words[2]
+    cdef uint64_t one = 0, other = 0, first, second
+    cdef uint8_t rest[DIGEST_BYTES]
+    cdef size_t at = 0
+    while True:
+        if length - at >= DIGEST_BYTES:
+            memcpy(words, content + at, DIGEST_BYTES)
+        else:
+            memset(rest, 0, DIGEST_BYTES)
+            memcpy(rest, content + at, length - at)
+            memcpy(words, rest, DIGEST_BYTES)
+        first = _rotated(words[0] * 0x87c37b91114253d5u, 31) * 0x4cf5ad432745937fu
+        second = _rotated(words[1] * 0x4cf5ad432745937fu, 33) * 0x87c37b91114253d5u
+        one ^= first
+        if length - at < DIGEST_BYTES:
+            other ^= second
+            break
+        one = (_rotated(one, 27) + other) * 5 + 0x52dce729
+        other = (_rotated(other ^ second, 31) + one) * 5 + 0x38495ab5
+        at += DIGEST_BYTES
+    one ^= length
+    other ^= length
+    one += other
+    other += one
+    one = _mixed(one)
+    other = _mixed(other)
+    one += other
+    other += one
+    memcpy(digest, &one, 8)
+    memcpy(digest + 8, &other, 8)
+
+
+cdef bytes _digest_of(bytes content):
+    cdef uint8_t digest[DIGEST_BYTES]
+    _digest(<const uint8_t *> PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content), digest)
+    return PyBytes_FromStringAndSize(<char *> digest, DIGEST_BYTES)
+
+
+for _length in range(3 * DIGEST_BYTES):
+    if _digest_of(bytes(range(200, 200 + _length))) != mmh3.mmh3_x64_128_digest(bytes(range(200, 200 + _length))):
+        raise ImportError("_walk.pyx hashes otherwise than mmh3 on this machine: its words are big-endian")
+
+
+cdef bint _holds(int directory, const Look *look, uint8_t *buffer) noexcept nogil:
+    """Whether a file holds what it must, before and after which its status is what was seen. `buffer` has room for
+    READ_BYTES_MAX and one byte more."""
+    cdef uint64_t identity[CONTENT_WORDS + 1]
+    cdef uint8_t digest[DIGEST_BYTES]
+    cdef stat_t status
+    cdef size_t length = 0
+    cdef ssize_t count = -1
+    cdef int fd = openat(directory, look.name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+    if fd < 0:
+        return False
+    while length <= look.identity[2]:
+        count = pread(fd, buffer + length, look.identity[2] + 1 - length, length)
+        if count <= 0:
+            break
+        length += count
+    if count == 0 and length == look.identity[2] and fstat(fd, &status) == 0:
+        _identify(&status, identity)
+        if memcmp(identity, look.identity, sizeof(identity)) == 0:
+            _digest(buffer, length, digest)
+            count = memcmp(digest, look.digest, DIGEST_BYTES)
+        else:
+            count = -1
+    else:
+        count = -1
+    close(fd)
+    return count == 0
+
+
+cdef int _compare(int directory, Look *looks, int at, int count, uint8_t *buffer) noexcept nogil:
+    """Have each doubtful file from `at` on read, until that was BURST_BYTES; where to go on. What holds what it must is
+    doubtful still; the others are not what they were."""
+    cdef uint64_t read = 0
+    while at < count and read < BURST_BYTES:
+        if looks[at].state == DOUBTFUL:
+            if not _holds(directory, &looks[at], buffer):
+                looks[at].state = OTHER
+            read += looks[at].identity[2]
+        at += 1
+    return at
+
+
+cdef int _settle(int directory, Look *looks, list entries) except -1:
+    """Have each doubtful file compared, and its entry know of its new ctime; the place in `entries` of what is not what
+    it was is None then."""
+    cdef int at = 0, count = <int> len(entries)
+    cdef uint8_t *buffer
+    for at in range(count):
+        if looks[at].state == DOUBTFUL:
+            break
+    else:
+        return 0
+    buffer = <uint8_t *> malloc(READ_BYTES_MAX + 1)
+    if buffer == NULL:
+        raise MemoryError
+    try:
+        while at < count:
+            with nogil:
+                at = _compare(directory, looks, at, count, buffer)
+            beat()
+    finally:
+        free(buffer)
+    for at in range(count):
+        if looks[at].state == OTHER:
+            entries[at] = None
+        elif looks[at].state == DOUBTFUL:
+            know(entries[at], PyBytes_FromStringAndSize(<char *> looks[at].identity, sizeof(looks[at].identity)))
+    return 0
 
 
 def look(int fd, bytes prefix not None, known not None, stock, type kind not None):
@@ -174,6 +358,7 @@ def look(int fd, bytes prefix not None, known not None, stock, type kind not Non
     cdef bint siblings = False
     cdef list same = []
     cdef list rest = []
+    cdef list entries
     if own >= 0:
         listing = fdopendir(own)
     if listing == NULL:
@@ -188,9 +373,11 @@ def look(int fd, bytes prefix not None, known not None, stock, type kind not Non
                 count = _fill(listing, fd, looks)
             if count <= 0:
                 break
+            entries = [_entry_of(&looks[at], prefix, known, kind) for at in range(count)]
+            _settle(fd, looks, entries)
             for at in range(count):
                 siblings = siblings or _is_sibling(looks[at].name, looks[at].length)
-                entry = _entry_of(&looks[at], prefix, known, kind)
+                entry = entries[at]
                 if entry is None:
                     rest.append(PyBytes_FromStringAndSize(looks[at].name, looks[at].length))
                 else:
