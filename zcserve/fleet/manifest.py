@@ -28,13 +28,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from zcserve import collector
-from zcserve.cache.naming import SIBLING_CODINGS
+from zcserve.cache.counted_names import SIBLING_CODINGS
 from zcserve.errors import ZcserveError
 from zcserve.fleet import strict_json
 from zcserve.fleet.names import RULES, NameRefusedError, check_path, check_together, file_of, sibling_path
 from zcserve.fleet.strict_json import JsonError
-from zcserve.rules.rule import PRIORITY_MAX, PRIORITY_MIN
-from zcserve.rules.tagged import TAG_CHARACTERS_MAX
+from zcserve.rules.bounds import PRIORITY_MAX, PRIORITY_MIN, TAG_CHARACTERS_MAX
 
 FORMAT = 1
 # Of a manifest, in bytes: some 250,000 files. JSON of this size that is made to hurt takes 1 GB while it is parsed.
