@@ -137,7 +137,7 @@ class Manifest:
         _check_release(site, sequence)
         with collector.paused():
             made = cls(site, sequence, "", _checked(files, _in_order))
-            if len(made._files_canonical) > MANIFEST_BYTES_MAX - BESIDE_BYTES_MAX:
+            if len(made.files_text) > MANIFEST_BYTES_MAX - BESIDE_BYTES_MAX:
                 raise ManifestError(f"files: {len(files):,} files take more than {MANIFEST_BYTES_MAX:,} bytes")
             return replace(made, tree=made.tree_of_files)
 
@@ -161,7 +161,7 @@ class Manifest:
         files = _of_scanned_files(scanned.files)
         check_together({path: file.encodings for path, file in files.items()})
         made = cls._made(members, files)
-        made.__dict__["_files_canonical"] = scanned.text  # what the property would write
+        made.__dict__["files_text"] = scanned.text  # what the property would write
         return _with_right_tree(made)
 
     @classmethod
@@ -226,10 +226,11 @@ class Manifest:
     @property
     def tree_of_files(self) -> str:
         """What `tree` is to be."""
-        return sha256(self._files_canonical).hexdigest()
+        return sha256(self.files_text).hexdigest()
 
     @cached_property
-    def _files_canonical(self) -> bytes:
+    def files_text(self) -> bytes:
+        """The member "files" in canonical form."""
         with collector.paused():  # many objects, and no circle among them
             texts = [f"{quoted(path)}:{_file_text(file)}" for path, file in sorted(self.files.items())]
             return f"{{{','.join(texts)}}}".encode("ascii")
@@ -237,7 +238,7 @@ class Manifest:
     def _with_files(self, **more: object) -> bytes:
         """The canonical form, with these members besides. "files" stands first in it."""
         rest = {"format": FORMAT, "site": self.site, "sequence": self.sequence, "tree": self.tree, **more}
-        return b'{"files":%b,%b' % (self._files_canonical, canonical(rest)[1:])
+        return b'{"files":%b,%b' % (self.files_text, canonical(rest)[1:])
 
 
 def canonical(value: object) -> bytes:
