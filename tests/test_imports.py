@@ -54,7 +54,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # The same inside of a package, for those whose modules have an order.
 FLOORS_WITHIN = {
     "config": (
-        ("refusal",),
+        ("refusal", "site_names"),
         ("units", "addresses", "hosts", "globs", "log_fields", "places"),
         ("checks", "site"),
         ("option",),

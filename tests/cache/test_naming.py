@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from zcserve.cache.counted_names import SIBLING_CODINGS
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.naming import (
-    SIBLING_CODINGS,
     base_of,
     coding_of,
     directory_of,

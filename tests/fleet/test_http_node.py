@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -77,12 +78,20 @@ def test_what_is_put_is_what_is_got_and_the_agent_hears_of_it(tmp_path: Path) ->
         assert (await ask("PUT", f"www/manifests/{numbered(2).manifest}", b"a" * (1 << 19))).status == 204
         got = await ask("GET", f"www/manifests/{numbered(2).manifest}")
         assert got.body == await bus.manifest(numbered(2).manifest) == b"a" * (1 << 19)
+        packed = await ask("GET", f"www/manifests/{numbered(2).manifest}.gz")
+        assert gzip.decompress(packed.body) == got.body
+        assert (await ask("PUT", f"www/manifests/{numbered(2).manifest}.gz", gzip.compress(b"b" * 9))).status == 204
+        assert await bus.manifest(numbered(2).manifest) == b"b" * 9
         with pytest.raises(MissingError):
             await bus.manifest(numbered(3).manifest)
         assert (await ask("DELETE", "www/claim", claim=1)).status == 204
         assert (await ask("GET", "www/claim")).status == 204
 
     run(tmp_path, talk)
+
+
+# It says that it is small.
+BOMB = gzip.compress(bytes(1 << 20))[:-4] + bytes(4)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +104,9 @@ def test_what_is_put_is_what_is_got_and_the_agent_hears_of_it(tmp_path: Path) ->
         ("GET", "www/state", b"", {"wait": 61}, 400, "form"),
         ("GET", "www/manifests/..", b"", {}, 400, "form"),
         ("GET", f"www/manifests/{5:064x}", b"", {}, 404, "missing"),
+        ("GET", f"www/manifests/{5:064x}.gz", b"", {}, 404, "missing"),
+        ("PUT", f"www/manifests/{5:064x}.gz", b"{}", {}, 400, "form"),
+        ("PUT", f"www/manifests/{5:064x}.gz", BOMB, {}, 400, "form"),
         ("PUT", "www/claim", b"{}", {}, 400, "form"),
         ("PUT", "www/claim", b'{"holder": "a", "token": "b", "lasts_s": "c"}', {}, 400, "form"),
         ("PUT", "www/desired", b"{}", {"claim": "1"}, 400, "form"),

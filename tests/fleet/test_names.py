@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from zcserve.cache.walk import DEPTH_MAX
+from zcserve.cache.counted_names import DEPTH_MAX
 from zcserve.fleet.names import NameRefusedError, base_of, check_path, check_together, file_of, sibling_path
 
 LONG = "n" * 255

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from zcserve.fleet.bus import Gap
-from zcserve.fleet.messages import Command, Desired, Poisoned, Release, State, Trial
+from zcserve.fleet.messages import REPORT_EVERY_S, Command, Desired, Poisoned, Release, State, Trial
 from zcserve.fleet.node_memory import Memory
-from zcserve.fleet.node_state import REPORT_EVERY_S, REPORT_GAP_S, NodeState
+from zcserve.fleet.node_state import REPORT_GAP_S, NodeState
 from zcserve.fleet.node_words import (
     Acknowledge,
     Action,

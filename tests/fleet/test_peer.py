@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from zcserve.fleet.bus import BusError
+from zcserve.fleet.packed import both, pack
 from zcserve.fleet.peer import Peer
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -134,3 +135,38 @@ def test_a_port_that_is_closed_is_not_reached() -> None:
                 await Peer(f"http://127.0.0.1:{bound.getsockname()[1]}").ask("GET", "/", within_s=5)
 
     asyncio.run(scene())
+
+
+def test_what_is_packed_goes_compressed_and_as_it_is_where_the_server_knows_no_such_name() -> None:
+    refused = b"HTTP/1.1 %d No\r\nContent-Length: 2\r\n\r\n{}"
+    serve, requests = answering(OK, refused % 400, OK, refused % 503)
+
+    async def scene(peer: Peer) -> None:
+        assert (await peer.ask("PUT", "/m/1", both(b"{}"), within_s=5)).status == 200
+        assert (await peer.ask("PUT", "/m/2", both(b"{}"), within_s=5)).status == 200
+        assert (await peer.ask("PUT", "/m/3", both(b"{}"), within_s=5)).status == 503
+
+    run(serve, scene)
+    assert [request.split()[1] for request in requests] == [b"/m/1.gz", b"/m/2.gz", b"/m/2", b"/m/3.gz"]
+    assert [request.partition(b"\r\n\r\n")[2] for request in requests[1:3]] == [pack(b"{}"), b"{}"]
+
+
+def test_what_comes_packed_is_what_it_was_and_comes_as_it_is_from_a_server_that_knows_no_such_name() -> None:
+    packed = pack(b"{}" * 100)
+    serve, requests = answering(
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed),
+        b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n",
+        OK,
+        b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n",
+        OK,
+    )
+
+    async def scene(peer: Peer) -> None:
+        assert (await peer.get_packed("/m/1", within_s=5)).content == b"{}" * 100
+        assert (await peer.get_packed("/m/2", within_s=5)).content == b"hi"
+        assert (await peer.get_packed("/m/3", within_s=5)).status == 404
+        with pytest.raises(BusError, match=r"/m/4\.gz is no gzip|is no whole gzip"):
+            await peer.get_packed("/m/4", within_s=5)
+
+    run(serve, scene)
+    assert [request.split()[1] for request in requests] == [b"/m/1.gz", b"/m/2.gz", b"/m/2", b"/m/3.gz", b"/m/4.gz"]

@@ -11,7 +11,7 @@ import pytest
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.config.table import Config
 from zcserve.net.bodies import Allowance
 from zcserve.net.front import Front

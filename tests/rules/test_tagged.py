@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from zcserve.errors import UsageError
+from zcserve.rules.bounds import TAG_CHARACTERS_MAX
 from zcserve.rules.rule import HeaderRule
-from zcserve.rules.tagged import COMPARED_MAX, TAG_CHARACTERS_MAX, Tags, check_tag
+from zcserve.rules.tagged import COMPARED_MAX, Tags, check_tag
 
 RULES = (
     HeaderRule(("*.css",), tags=("css", "assets")),

@@ -10,7 +10,7 @@ from zcserve import Config
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.config.hosts import parse_site_host
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.errors import UsageError
 from zcserve.http import host_name, is_host
 from zcserve.net.fastlane import judge

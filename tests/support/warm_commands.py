@@ -26,13 +26,15 @@ class Command:
         self.hub, self.root, self.capsys = Hub(), root, capsys
         self.names = ["n1", "n2", "n3"]
         self.before: Callable[[], object] = lambda: None
+        self.listed: frozenset[str] = frozenset()
+        self.trouble: dict[str, str] = {}
 
     async def opened(self, arguments: argparse.Namespace) -> Fleet:
         self.hub.add(*(name for name in self.names if name not in self.hub.nodes))
         for node in self.hub.nodes.values():
             node.restart()
         self.before()
-        return Fleet(MemoryBus(self.hub), "www", frozenset(), {})
+        return Fleet(MemoryBus(self.hub), "www", self.listed, {}, self.trouble)
 
     def __call__(self, *words: object) -> Said:
         code = main([*map(str, words), "--site", "www", "--nats", "nats://memory", "--json"])

@@ -53,6 +53,25 @@ def test_canaries_go_back_and_nodes_let_go_of_what_they_have_prepared(command: C
     assert command.served() == [2, 2, 2]
 
 
+def test_of_one_id_it_is_done_once_and_leaves_every_other_rollout_alone(command: Command) -> None:
+    _, events = command.release("one")
+    first = events[0]["rollout"]
+    leave(command, lambda: command.served() == [1, 2, 1], "--canary", "n2")
+    trial = command.hub.desired.trial
+    assert trial
+    code, events = command("abort", "--id", first)
+    assert (code, ending(events)["ending"]) == (1, "refused")  # it is committed
+    assert command.hub.desired.trial == trial
+    for _ in range(2):
+        code, events = command("abort", "--id", trial.release.rollout)
+        assert (code, ending(events)["ending"], ending(events)["late"]) == (0, "aborted", {})
+        assert command.served() == [1, 1, 1]
+    assert ending(events)["why"] == "it was taken back, or was never begun"
+    leave(command, lambda: command.served() == [1, 2, 1], "--canary", "n2", "--quorum", "0.5")
+    assert command("abort", "--id", "www.9.another")[0] == 0
+    assert command.hub.desired.trial
+
+
 def test_canaries_that_do_not_go_back_are_named(command: Command) -> None:
     command.release("one")
     leave(command, lambda: command.served() == [1, 2, 1], "--canary", "n2")

@@ -66,6 +66,20 @@ def test_a_release_that_no_node_can_prepare_is_aborted_and_the_next_one_comes(co
     assert command.served() == [2, 2, 2]  # what was aborted was never desired of all
 
 
+def test_why_a_node_tells_nothing_stands_in_the_table_of_a_release_as_of_status(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command.listed, command.trouble = frozenset(("n1", "n2", "n3", "n4")), {"n4": "http://n4 is not reached"}
+    monkeypatch.setattr("tools.warm.rolling.LIVE_S", 0.1)
+    code, events = command.release("one", "--quorum", "0.7")
+    assert (code, command.served()) == (3, [1, 1, 1])
+    rows = [event for event in events if event["event"] == "node"]
+    assert {row["error"] for row in rows if row["node"] == "n4"} == {"http://n4 is not reached"}
+    assert ending(events)["late"] == {"n4": "unknown: http://n4 is not reached"}
+    code, (status,) = command("status")
+    assert (code, status["nodes"][3]["error"]) == (3, "http://n4 is not reached")
+
+
 def test_a_node_that_is_away_is_late_and_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     command.release("one")
     command.before = lambda: command.hub.nodes["n3"].stop()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from tools.warm.subcommands import SUBCOMMANDS
 from tools.warm_cache import main
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
@@ -42,3 +47,14 @@ def test_the_help_of_all_names_them(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_word_that_is_none_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["manifset"]) == 2
     assert "'manifset' is no subcommand; the nearest known is manifest" in capsys.readouterr().err
+
+
+def test_a_command_of_a_fleet_does_not_wait_for_the_import_of_what_loads_a_root() -> None:
+    """The import of that takes longer than a purge, and as long as a third of a release."""
+    program = (
+        "import sys, tools.warm.purge, tools.warm.status, tools.warm.release, tools.warm.rollback, tools.warm.abort\n"
+        "print([name for name in sys.modules if name in ('mmh3', 'zcserve.rules.compiled', 'zcserve.config.table')\n"
+        "    or name.startswith(('zcserve.cache.', 'nats', 'cryptography')) and name != 'zcserve.cache.counted_names'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "[]\n"

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.errors import UsageError
 from zcserve.fleet import forms
 from zcserve.fleet.bus import Heard, OperatorBus
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.messages import Desired, State
 from zcserve.fleet.node_list import Listed, read_nodes, read_token
+
+if TYPE_CHECKING:
+    from zcserve.fleet.census import Row
 
 _NATS = ("nats_creds", "nats_password_file", "nats_ca", "nats_cert", "nats_key")
 # For the states that a bus has already, in seconds.
@@ -36,6 +39,14 @@ class Fleet(NamedTuple):
     names: frozenset[str]
     public: dict[str, str]
     trouble: Mapping[str, str] = MappingProxyType({})
+
+    def with_trouble(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows of a table; a node that says nothing of itself has what is known of it here."""
+        return [row._replace(error=row.error or self.trouble.get(row.node, "")) for row in rows]
+
+    def whys(self, late: Mapping[str, str]) -> dict[str, str]:
+        """Why nodes are late: what is known of each, and why it tells nothing."""
+        return {node: f"{why}: {self.trouble[node]}" if node in self.trouble else why for node, why in late.items()}
 
 
 class Look(NamedTuple):

@@ -7,15 +7,17 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.warm.progress import shown
 from tools.warm.words import printable
-from zcserve.config.site import DEFAULT_NAME
-from zcserve.config.sources import load
-from zcserve.config.table import Config
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.errors import UsageError, reason_of
-from zcserve.fleet.making import Made, config_of, make_manifest
 from zcserve.fleet.manifest import Manifest, ManifestError
+
+if TYPE_CHECKING:
+    from zcserve.config.table import Config
+    from zcserve.fleet.making import Made
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +28,17 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 def configured(root: str | Path, arguments: argparse.Namespace) -> Config:
     """The configuration of a server of `root`. Raises UsageError."""
+    from zcserve.config.sources import load  # late: where a manifest is a file, no directory is looked at
+    from zcserve.fleet.making import config_of
+
     return config_of(load({"root": str(root)}, os.environ, arguments.config), arguments.site)
 
 
 def manifest_at(path: Path, arguments: argparse.Namespace) -> Manifest:
     """The manifest in a file, or of a directory. Raises UsageError and ManifestError."""
     if path.is_dir():
+        from zcserve.fleet.making import make_manifest  # late: as in `configured`
+
         with shown(f"reading {path}") as progress:
             made = make_manifest(configured(path, arguments), arguments.site, 1, progress=progress)
         tell_made(made)

@@ -13,7 +13,7 @@ from tools.warm import rolling
 from tools.warm.buses import Fleet, Look
 from tools.warm.planning import PREVIOUS, goes_back_to
 from tools.warm.rolling import Goal
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.errors import UsageError
 from zcserve.fleet.bus import MissingError
 from zcserve.fleet.manifest import Manifest

@@ -147,14 +147,14 @@ async def _roll(
     )
     await fleet.bus.put_manifest(release.manifest, manifest.to_bytes())
     machine = Rollout(fleet.site, plan)
-    watch = Watch(machine, view)
+    watch = Watch(machine, fleet, view)
     driver = Driver(machine, fleet.bus, doctor.ask, lambda now: watch.look(now, driver.trouble))
     try:
         end = await driver.run()
     except asyncio.CancelledError:
         view.event("left", f"left as it is, {machine.phase.value}: the same command goes on", phase=machine.phase.value)
         raise
-    code = _told(view, end, driver.holder)
+    code = _told(fleet, view, end, driver.holder)
     if end.ending not in (Ending.LIVE, Ending.COMMITTED):
         return code
     public = {name: url for name, url in fleet.public.items() if name not in end.late}
@@ -167,15 +167,15 @@ async def _roll(
 class Watch:
     """Tells a view what has changed of a rollout."""
 
-    def __init__(self, machine: Rollout, view: Lines) -> None:
-        self._machine, self._view = machine, view
+    def __init__(self, machine: Rollout, fleet: Fleet, view: Lines) -> None:
+        self._machine, self._fleet, self._view = machine, fleet, view
         self._phase, self._trouble = "", ""
 
     def look(self, now: float, trouble: str) -> None:
         """What is now, and why the bus could not do what was asked of it last."""
         machine, view = self._machine, self._view
         if machine.phase not in (Phase.CLAIMING, Phase.READING):  # else not all nodes have been heard of
-            view.table(machine.rows(now), now)
+            view.table(self._fleet.with_trouble(machine.rows(now)), now)
         if trouble != self._trouble:
             self._trouble = trouble
             view.event("bus", trouble or "the bus is back", trouble=trouble)
@@ -195,11 +195,12 @@ _WORDS = {
 }
 
 
-def _told(view: Lines, end: End, holder: str) -> int:
+def _told(fleet: Fleet, view: Lines, end: End, holder: str) -> int:
     """Say how it ended; the exit code."""
-    late = "".join(f"; {node}: {why}" for node, why in end.late.items())
+    all_late = fleet.whys(end.late)
+    late = "".join(f"; {node}: {why}" for node, why in all_late.items())
     why = f": {end.why}" if end.why else ""
-    fields = {"ending": end.ending.value, "why": end.why, "late": end.late, "holder": holder}
+    fields = {"ending": end.ending.value, "why": end.why, "late": all_late, "holder": holder}
     view.event("end", f"{_WORDS[end.ending]}{why}{late}", **fields)
     if end.ending in (Ending.LIVE, Ending.COMMITTED):
         return EXIT_RIGHT if not end.late else EXIT_LATE

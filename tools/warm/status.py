@@ -49,8 +49,7 @@ async def _run(arguments: argparse.Namespace) -> int:
             finally:
                 view.close()
         look, trouble = await _look(fleet)
-        rows = _census(fleet, look).rows(_now())
-        rows = [row._replace(error=row.error or fleet.trouble.get(row.node, "")) for row in rows]
+        rows = fleet.with_trouble(_census(fleet, look).rows(_now()))
         late = late_of(look, rows)
         if arguments.json:
             desired = None if trouble else json.loads(look.desired.dump())
@@ -137,4 +136,4 @@ async def _watch(fleet: Fleet, view: Lines) -> None:
                     known = text
                     view.event("desired", text)
             if is_caught:  # else not all that are there have been heard of
-                view.table(census.rows(_now()), _now())
+                view.table(fleet.with_trouble(census.rows(_now())), _now())

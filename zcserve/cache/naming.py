@@ -14,11 +14,9 @@ from collections.abc import Container
 from typing import TypeGuard
 from urllib.parse import unquote_to_bytes
 
+from zcserve.cache.counted_names import SIBLING_CODINGS, SIBLING_ENDINGS
 from zcserve.cache.entry import Entry
 
-# A file's variants lie beside it under these endings, the one that is preferred first. _walk.pyx has them from here.
-SIBLING_CODINGS = {b".br": b"br", b".zst": b"zstd", b".gz": b"gzip"}
-SIBLING_ENDINGS = tuple(SIBLING_CODINGS)
 _ENDING_OF = {coding: ending for ending, coding in SIBLING_CODINGS.items()}
 
 

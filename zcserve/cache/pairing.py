@@ -16,11 +16,12 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
+from zcserve.cache.counted_names import SIBLING_ENDINGS
 from zcserve.cache.crew import beat
 from zcserve.cache.doubt import confirm, name_anew
 from zcserve.cache.entry import Entry, Sibling, SiblingVariant, identity_of, is_same_file
 from zcserve.cache.index import Problem
-from zcserve.cache.naming import SIBLING_ENDINGS, base_of, is_as_new, sibling_of, siblings_of
+from zcserve.cache.naming import base_of, is_as_new, sibling_of, siblings_of
 from zcserve.cache.root import NO_NEWS, Root
 from zcserve.cache.sharing import Known
 from zcserve.cache.slab import shared

@@ -9,7 +9,8 @@ import os
 
 from zcserve.cache.root import Root
 from zcserve.errors import UsageError, reason_of
-from zcserve.rules.book import FILES, Rulebook
+from zcserve.rules.book import Rulebook
+from zcserve.rules.bounds import FILES
 from zcserve.rules.lines import FILE_BYTES_MAX
 
 

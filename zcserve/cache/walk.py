@@ -40,6 +40,7 @@ from operator import attrgetter
 from typing import Protocol
 
 from zcserve.cache.burial import empty, let_go
+from zcserve.cache.counted_names import DEPTH_MAX, is_hidden
 from zcserve.cache.crew import beat
 from zcserve.cache.entry import Entry, Redirect
 from zcserve.cache.index import Generation, Problem, Stock
@@ -54,7 +55,7 @@ from zcserve.cache.sharing import Known, sharable
 from zcserve.cache.unseen import hide
 from zcserve.errors import UsageError, reason_of
 from zcserve.http import encode_path
-from zcserve.rules.book import FILES
+from zcserve.rules.bounds import FILES
 
 try:
     from zcserve.cache import _walk as native
@@ -63,9 +64,6 @@ except ImportError:  # not built here: the same in Python, in twice the time
 
 # As `os.fsencode` does it, in a third of its time.
 _FILE_NAMES = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
-
-# Directories below directories; a bound for symlinks that lead back up by other names. Linux stops at 40 links a path.
-DEPTH_MAX = 100
 
 _key_of = attrgetter("key")
 
@@ -225,11 +223,6 @@ def _lies_in(path: bytes, trees: Collection[bytes]) -> bool:
             return True
         slash = path.find(b"/", slash + 1)
     return False
-
-
-def is_hidden(directory: bytes, name: bytes) -> bool:
-    """Whether nothing that has to do with this name in this directory matters."""
-    return name.startswith(b".") and (name != b".well-known" or directory != b"")
 
 
 def _is_passed_over(directory: bytes, name: bytes) -> bool:

@@ -37,9 +37,10 @@ from itertools import islice
 from threading import Lock
 
 from zcserve.cache import inotify
+from zcserve.cache.counted_names import is_hidden
 from zcserve.cache.instance import Instance, Told
 from zcserve.cache.root import OutsideRootError, Root
-from zcserve.cache.walk import Changes, is_hidden
+from zcserve.cache.walk import Changes
 from zcserve.cache.watches import Rights, Watched, Watches, rights_of
 from zcserve.cache.ways import way_of
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from zcserve.config.hosts import parse_site_host
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.config.units import PIB, Share, show_memory, size_text
 from zcserve.errors import UsageError
 
 ROOT_ACCEPTED = "accepted: a directory that is there; a relative path starts at the working directory"
-# What the site at the top of the file is called in the log, in figures and by an operator.
-DEFAULT_NAME = "default"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 
 # Keys that a site has from the server where it does not say them, and those that are its own.

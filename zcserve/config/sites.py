@@ -14,7 +14,8 @@ from zcserve.config.checks import check_outside, each, real_roots
 from zcserve.config.hosts import parse_site_host
 from zcserve.config.keys import BY_WORD, Key
 from zcserve.config.option import MEMORY, TEXTS, Option
-from zcserve.config.site import DEFAULT_NAME, INHERITED, NO_LOG, OWN, SITES_OWN, SiteTable
+from zcserve.config.site import INHERITED, NO_LOG, OWN, SITES_OWN, SiteTable
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.config.table import TABLES, Config
 from zcserve.config.tables import Source, follow, leave, tables_of
 from zcserve.config.units import PIB

@@ -37,7 +37,8 @@ from zcserve.errors import reason_of
 from zcserve.events import Event
 from zcserve.log import Log
 from zcserve.progress import Meter
-from zcserve.rules.book import FILES, Rulebook
+from zcserve.rules.book import Rulebook
+from zcserve.rules.bounds import FILES
 from zcserve.site.site import Site
 
 _log = Log(__name__)

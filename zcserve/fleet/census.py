@@ -12,8 +12,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from zcserve.fleet.bus import Heard
-from zcserve.fleet.messages import Release, State
-from zcserve.fleet.node_state import REPORT_EVERY_S
+from zcserve.fleet.messages import REPORT_EVERY_S, Release, State
 
 # A node that was not heard of for so long is silent, in seconds.
 SILENT_S = 3 * REPORT_EVERY_S

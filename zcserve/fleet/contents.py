@@ -26,7 +26,8 @@ from zcserve.cache.walk import walk
 from zcserve.config.table import Config
 from zcserve.errors import reason_of
 from zcserve.fleet.manifest import Encoding, ManifestError
-from zcserve.rules.book import FILES, Rulebook
+from zcserve.rules.book import Rulebook
+from zcserve.rules.bounds import FILES
 
 T = TypeVar("T")
 R = TypeVar("R")

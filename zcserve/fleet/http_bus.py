@@ -44,6 +44,7 @@ from zcserve.fleet.forms import FormError
 from zcserve.fleet.http_proposals import Proposal, right_of
 from zcserve.fleet.messages import ROLLOUT_OPS, Command, Desired, State
 from zcserve.fleet.node_list import Listed
+from zcserve.fleet.packed import Packed, both
 from zcserve.fleet.peer import Answer, Peer
 
 _T = TypeVar("_T")
@@ -113,7 +114,7 @@ class HttpOperatorBus:
         self,
         method: str,
         target: str,
-        content: bytes | None = None,
+        content: bytes | Packed | None = None,
         *,
         within_s: float = ANSWER_S,
         waits_for_all: bool = False,
@@ -278,7 +279,7 @@ class HttpOperatorBus:
             if release is None:
                 continue
             try:
-                data = await self.manifest(release.manifest)
+                data = both(await self.manifest(release.manifest))
             except BusError:
                 continue  # a node asks for it again, and says that it has none
             await self._ask_all(
@@ -322,7 +323,7 @@ class HttpOperatorBus:
     async def put_manifest(self, digest: str, data: bytes) -> None:
         """See OperatorBus."""
         replies = await self._ask_all(
-            "PUT", f"/manifests/{digest}", data, within_s=MANIFEST_S, grace_s=MANIFEST_GRACE_S
+            "PUT", f"/manifests/{digest}", both(data), within_s=MANIFEST_S, grace_s=MANIFEST_GRACE_S
         )
         if len(kept := replies.of(200, 204)) < self._most:
             raise self._too_few("manifest", kept, replies)
@@ -335,7 +336,7 @@ class HttpOperatorBus:
         lacking, failed = 0, []
         for node in self._nodes:
             try:
-                answer = await node.peer.ask("GET", f"{self._base}/manifests/{digest}", within_s=MANIFEST_S)
+                answer = await node.peer.get_packed(f"{self._base}/manifests/{digest}", within_s=MANIFEST_S)
             except BusError as error:
                 failed.append(str(error))
                 continue

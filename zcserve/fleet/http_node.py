@@ -32,6 +32,7 @@ from zcserve.fleet.http_proposals import Proposal
 from zcserve.fleet.http_shelf import PURGES_TOLD_MAX, FullError, Shelf
 from zcserve.fleet.manifest import MANIFEST_BYTES_MAX
 from zcserve.fleet.messages import Desired, State
+from zcserve.fleet.packed import ENDING, PackedError, pack, unpack
 
 T = TypeVar("T")
 
@@ -298,10 +299,26 @@ class Desk:
         return Answer()
 
     async def _manifest(self, request: Request) -> Answer:
-        return Answer(200, await self._bus.with_shelf(lambda shelf: shelf.manifest(request.segments[3])))
+        called = request.segments[3]
+        digest = called.removesuffix(ENDING)
+
+        def read(shelf: Shelf) -> bytes:
+            data = shelf.manifest(digest)
+            return pack(data) if called != digest else data
+
+        return Answer(200, await self._bus.with_shelf(read))
 
     async def _put_manifest(self, request: Request) -> Answer:
-        await self._bus.with_shelf(lambda shelf: shelf.put_manifest(request.segments[3], request.body))
+        called = request.segments[3]
+        digest = called.removesuffix(ENDING)
+
+        def put(shelf: Shelf) -> None:
+            shelf.put_manifest(digest, unpack(request.body) if called != digest else request.body)
+
+        try:
+            await self._bus.with_shelf(put)
+        except PackedError as error:
+            raise RefusedError(400, "form", f"{called}: {error}") from None
         return Answer()
 
     async def _append(self, request: Request) -> Answer:

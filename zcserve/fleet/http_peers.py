@@ -106,8 +106,13 @@ class Peers:
     async def manifest(self, digest: str) -> bytes | None:
         """From the first that has it."""
         for peer in self._peers:
-            if (found := await self._ask(peer, f"manifests/{digest}", MANIFEST_S)) is not None:
-                return found
+            try:
+                answer = await peer.get_packed(f"/v1/{self._site}/manifests/{digest}", within_s=MANIFEST_S)
+            except BusError as error:
+                _log.debug("%s", error)
+                continue
+            if answer.status == 200:
+                return answer.content
         return None
 
     async def _ask(self, peer: Peer, path: str, within_s: float) -> bytes | None:

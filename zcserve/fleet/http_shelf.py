@@ -4,7 +4,7 @@ done. All of it is on the disk before it is answered.
     .agent/claim.json                the last claim that was given
     .agent/desired.json              a Desired
     .agent/proposed                  one that is to follow it (http_proposals.py)
-    .agent/manifests/DIGEST          a manifest, as it came
+    .agent/manifests/DIGEST          a manifest
     .agent/commands/NUMBER           a command, as it came
     .agent/aside/NUMBER              one that was set aside: {"name", "reason", "message"}
 

@@ -2,7 +2,7 @@
 
 A release's folder is called by its tree, which is the digest of the files of its manifest in canonical form
 (manifest.py). Those were judged when the release came. So what has that digest is what was judged, and anything else is
-not: to read it takes a quarter of the time of `Manifest.parse`, which a node would spend at each release for the one
+not: to read it takes half the time of `Manifest.parse`, which a node would spend at each release for the one
 before.
 """
 

@@ -17,7 +17,7 @@ from zcserve.cache import heads
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Problem
 from zcserve.cache.naming import name_of
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
 from zcserve.errors import UsageError, known_instead

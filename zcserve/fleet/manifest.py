@@ -20,21 +20,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from zcserve import collector
-from zcserve.cache.naming import SIBLING_CODINGS
+from zcserve.cache.counted_names import SIBLING_CODINGS
 from zcserve.errors import ZcserveError
-from zcserve.fleet import strict_json
+from zcserve.fleet import manifest_scan, strict_json
+from zcserve.fleet.manifest_scan import Scanned, ScannedFile
 from zcserve.fleet.names import RULES, NameRefusedError, check_path, check_together, file_of, sibling_path
 from zcserve.fleet.strict_json import JsonError
-from zcserve.rules.rule import PRIORITY_MAX, PRIORITY_MIN
-from zcserve.rules.tagged import TAG_CHARACTERS_MAX
+from zcserve.rules.bounds import PRIORITY_MAX, PRIORITY_MIN, TAG_CHARACTERS_MAX
+
+T = TypeVar("T")
 
 FORMAT = 1
 # Of a manifest, in bytes: some 250,000 files. JSON of this size that is made to hurt takes 1 GB while it is parsed.
@@ -134,14 +137,17 @@ class Manifest:
         _check_release(site, sequence)
         with collector.paused():
             made = cls(site, sequence, "", _checked(files, _in_order))
-            if len(made._files_canonical) > MANIFEST_BYTES_MAX - BESIDE_BYTES_MAX:
+            if len(made.files_text) > MANIFEST_BYTES_MAX - BESIDE_BYTES_MAX:
                 raise ManifestError(f"files: {len(files):,} files take more than {MANIFEST_BYTES_MAX:,} bytes")
-            return replace(made, tree=made._tree_of_files)
+            return replace(made, tree=made.tree_of_files)
 
     @classmethod
     def parse(cls, data: bytes) -> Manifest:
         """What these bytes say. Raises ManifestError."""
         with collector.paused():  # many objects, and no circle among them
+            if len(data) <= MANIFEST_BYTES_MAX and (scanned := manifest_scan.scan(data)):
+                with suppress(JsonError, ManifestError, NameRefusedError):  # the general way says what is wrong
+                    return cls._of_scanned(scanned)
             try:
                 members = strict_json.read(data, MANIFEST_BYTES_MAX)
             except JsonError as error:
@@ -149,20 +155,26 @@ class Manifest:
             return cls._of_members(members)
 
     @classmethod
+    def _of_scanned(cls, scanned: Scanned) -> Manifest:
+        """Raises JsonError, ManifestError, NameRefusedError."""
+        members = _members(strict_json.read(scanned.rest, BESIDE_BYTES_MAX), _MEMBERS - {"files"})
+        files = _of_scanned_files(scanned.files)
+        check_together({path: file.encodings for path, file in files.items()})
+        made = cls._made(members, files)
+        made.__dict__["files_text"] = scanned.text  # what the property would write
+        return _with_right_tree(made)
+
+    @classmethod
     def _of_members(cls, members: Any) -> Manifest:
-        if not isinstance(members, dict):
-            raise ManifestError("is no object of JSON")
-        if members.get("format") != FORMAT or type(members["format"]) is not int:
-            raise ManifestError(f"format: {_shown(members.get('format'))} is not known here; accepted: {FORMAT}")
-        _check_members(members, _MEMBERS)
-        _check_release(members["site"], members["sequence"])
+        members = _members(members, _MEMBERS)
         if not isinstance(members["files"], dict):
             _fail("files", members["files"], "an object of files by path")
-        files, signatures = _checked(members["files"], _read_file), _read_signatures(members["signatures"])
-        made = cls(members["site"], members["sequence"], members["tree"], files, signatures)
-        if made.tree != (tree := made._tree_of_files):
-            _fail("tree", made.tree, f"{tree}, which the files have")
-        return made
+        return _with_right_tree(cls._made(members, _checked(members["files"], _read_file)))
+
+    @classmethod
+    def _made(cls, members: dict[str, Any], files: dict[str, File]) -> Manifest:
+        signatures = _read_signatures(members["signatures"])
+        return cls(members["site"], members["sequence"], members["tree"], files, signatures)
 
     @classmethod
     def read(cls, path: str | Path) -> Manifest:
@@ -174,7 +186,7 @@ class Manifest:
         """All of it in canonical form."""
         return self._with_files(signatures=[one._asdict() for one in self.signatures])
 
-    @cached_property
+    @property
     def signed_bytes(self) -> bytes:
         """What a signature is of."""
         return SIGNED_PREFIX + self._with_files()
@@ -182,7 +194,7 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """Which release this is: of all but the signatures."""
-        return sha256(self.signed_bytes.removeprefix(SIGNED_PREFIX)).hexdigest()
+        return sha256(self._with_files()).hexdigest()
 
     def with_sequence(self, sequence: int) -> Manifest:
         """The same files as another release, unsigned: so a rollback has a higher sequence than what it takes back.
@@ -197,10 +209,14 @@ class Manifest:
     def fetches(self) -> Iterator[tuple[str, int, str]]:
         """Every file of the release, siblings as well: its name relative to the release (as `os.fsdecode` gives it),
         its size in bytes, its sha-256. A file comes before its siblings."""
-        for path, file in self.files.items():
-            yield file_of(path), file.size, file.sha256
-            for coding, encoding in file.encodings.items():
-                yield file_of(sibling_path(path, coding)), encoding.size, encoding.sha256
+        return _fetches(self.files)
+
+    @property
+    def digests(self) -> set[str]:
+        """The contents of all files, siblings as well."""
+        found = {file.sha256 for file in self.files.values()}
+        found.update(one.sha256 for file in self.files.values() for one in file.encodings.values())
+        return found
 
     @property
     def size(self) -> int:
@@ -208,11 +224,13 @@ class Manifest:
         return sum(size for _, size, _ in self.fetches())
 
     @property
-    def _tree_of_files(self) -> str:
-        return sha256(self._files_canonical).hexdigest()
+    def tree_of_files(self) -> str:
+        """What `tree` is to be."""
+        return sha256(self.files_text).hexdigest()
 
     @cached_property
-    def _files_canonical(self) -> bytes:
+    def files_text(self) -> bytes:
+        """The member "files" in canonical form."""
         with collector.paused():  # many objects, and no circle among them
             texts = [f"{quoted(path)}:{_file_text(file)}" for path, file in sorted(self.files.items())]
             return f"{{{','.join(texts)}}}".encode("ascii")
@@ -220,7 +238,7 @@ class Manifest:
     def _with_files(self, **more: object) -> bytes:
         """The canonical form, with these members besides. "files" stands first in it."""
         rest = {"format": FORMAT, "site": self.site, "sequence": self.sequence, "tree": self.tree, **more}
-        return b'{"files":%b,%b' % (self._files_canonical, canonical(rest)[1:])
+        return b'{"files":%b,%b' % (self.files_text, canonical(rest)[1:])
 
 
 def canonical(value: object) -> bytes:
@@ -256,6 +274,23 @@ def _shown(value: object) -> str:
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     return json.dumps(value)[:100]
+
+
+def _with_right_tree(manifest: Manifest) -> Manifest:
+    if manifest.tree != (tree := manifest.tree_of_files):
+        _fail("tree", manifest.tree, f"{tree}, which the files have")
+    return manifest
+
+
+def _members(value: Any, members: frozenset[str]) -> dict[str, Any]:
+    """An object with these members, of which site and sequence are right."""
+    if not isinstance(value, dict):
+        raise ManifestError("is no object of JSON")
+    if value.get("format") != FORMAT or type(value["format"]) is not int:
+        raise ManifestError(f"format: {_shown(value.get('format'))} is not known here; accepted: {FORMAT}")
+    _check_members(value, members)
+    _check_release(value["site"], value["sequence"])
+    return value
 
 
 def _check_release(site: object, sequence: object) -> None:
@@ -360,6 +395,40 @@ def _check_tags(tags: tuple[Any, ...]) -> None:
         raise ManifestError("tags: they stand in order, each once")
 
 
+def _of_scanned_files(scanned: list[ScannedFile]) -> dict[str, File]:
+    """The files of a manifest in canonical form. Raises ManifestError, NameRefusedError. Texts that many files have are
+    read once, and are one object."""
+    made: dict[str, File] = {}
+    texts = cache(lambda text: tuple(_in_form(manifest_scan.texts_in(text))))
+    right: set[tuple[str, str, str]] = set()  # type, tags and priority that were right before: the rest is in form
+    for path, encodings, etag, priority, digest, size, tags, media_type, _ in scanned:
+        check_path(path)
+        coded = _read_encodings(encodings) if encodings else {}
+        file = File(int(size), digest, _in_quotes(etag), texts(media_type)[0], coded, texts(tags), int(priority))
+        common = (media_type, tags, priority)
+        if common not in right or coded or file.size > FILE_BYTES_MAX or not file.type or path in RULES:
+            _check_file(file, is_served=path not in RULES)
+            right.add(common)
+        made[path] = file
+    return made
+
+
+def _read_encodings(text: str) -> dict[str, Encoding]:
+    found = _in_form(manifest_scan.encodings_in(text))
+    return {coding: Encoding(size, digest, _in_quotes(etag)) for coding, etag, digest, size in found}
+
+
+def _in_form(found: list[T] | None) -> list[T]:
+    """Raises ManifestError where there is nothing."""
+    if found is None:
+        raise ManifestError("is not in canonical form")
+    return found
+
+
+def _in_quotes(digits: str | None) -> str:
+    return f'"{digits}"' if digits else ""
+
+
 def _read_signatures(value: object) -> tuple[Signature, ...]:
     if not isinstance(value, list) or len(value) > SIGNATURES_MAX:
         _fail("signatures", value, f"a list of {SIGNATURES_MAX} at most")
@@ -403,15 +472,24 @@ class Difference:
 def diff(old: Manifest, new: Manifest) -> Difference:
     """What `new` has that `old` has not."""
     before, after = old.files, new.files
-    known = {digest for _, _, digest in old.fetches()}
-    fetched = {}
-    for name, size, digest in new.fetches():
+    changed = [path for path, file in after.items() if before.get(path) != file]
+    known = old.digests if changed else set()
+    fetched = []
+    for name, size, digest in _fetches({path: after[path] for path in changed}):
         if digest not in known:
             known.add(digest)
-            fetched[name] = (name, size, digest)
+            fetched.append((name, size, digest))
     return Difference(
         added=tuple(sorted(after.keys() - before.keys())),
         removed=tuple(sorted(before.keys() - after.keys())),
-        changed=tuple(sorted(path for path in after.keys() & before.keys() if after[path] != before[path])),
-        fetched=tuple(fetched.values()),
+        changed=tuple(sorted(path for path in changed if path in before)),
+        fetched=tuple(fetched),
     )
+
+
+def _fetches(files: Mapping[str, File]) -> Iterator[tuple[str, int, str]]:
+    """See Manifest.fetches."""
+    for path, file in files.items():
+        yield file_of(path), file.size, file.sha256
+        for coding, encoding in file.encodings.items():
+            yield file_of(sibling_path(path, coding)), encoding.size, encoding.sha256

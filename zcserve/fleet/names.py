@@ -15,11 +15,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote_to_bytes
 
-from zcserve.cache.naming import SIBLING_CODINGS
-from zcserve.cache.walk import DEPTH_MAX, is_hidden
+from zcserve.cache.counted_names import DEPTH_MAX, SIBLING_CODINGS, is_hidden
 from zcserve.errors import HttpError
 from zcserve.http import canonical_path, encode_path
-from zcserve.rules.book import FILES
+from zcserve.rules.bounds import FILES
 
 # Of one name on disk, in bytes: NAME_MAX of Linux.
 NAME_BYTES_MAX = 255

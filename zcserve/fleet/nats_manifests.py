@@ -3,20 +3,26 @@
 A put writes all chunks under a new name first, then the record that says which chunks an object is, then it drops the
 old ones. So a reader finds the old object or the new one, and what is cut short is found by nobody. What is read is
 what was written: its length and its SHA-256 are looked at.
+
+Each manifest lies there twice: as it is, and compressed (packed.py), which is what nodes ask for.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
 import secrets
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from zcserve.fleet import nats_streams
+from zcserve.fleet.background import in_thread
 from zcserve.fleet.bus import BusError, MissingError
 from zcserve.fleet.jetstream import ALL, JetStream
+from zcserve.fleet.packed import ENDING, PackedError, pack, unpack
 
 # Of one chunk, in bytes: a message of NATS has a megabyte at most unless told else.
 CHUNK_BYTES = 512 * 1024
@@ -38,16 +44,28 @@ class Manifests:
 
     async def put(self, digest: str, data: bytes) -> None:
         """Keep one, in place of what was kept by this digest. Raises BusError."""
-        old = await self._about(digest)
+        packed = asyncio.create_task(self._put_packed(digest, data))
+        try:
+            await self._put(digest, data)
+            await packed
+        finally:
+            packed.cancel()
+            await asyncio.gather(packed, return_exceptions=True)
+
+    async def _put_packed(self, digest: str, data: bytes) -> None:
+        await self._put(digest + ENDING, await in_thread(partial(pack, data), "pack"))
+
+    async def _put(self, called: str, data: bytes) -> None:
+        old = await self._about(called)
         name = secrets.token_hex(11)
         chunks = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
         try:
             for chunk in chunks:
                 await self._jetstream.append(self._stream, self._chunks(name), chunk, within_s=CHUNK_WITHIN_S)
-            about = {"name": digest, "bucket": self._bucket, "nuid": name, "size": len(data), "chunks": len(chunks)}
+            about = {"name": called, "bucket": self._bucket, "nuid": name, "size": len(data), "chunks": len(chunks)}
             text = json.dumps(about | {"digest": _digest(data), "options": {"max_chunk_size": CHUNK_BYTES}})
             rolled = {"Nats-Rollup": "sub"}
-            await self._jetstream.append(self._stream, self._place(digest), text.encode(), headers=rolled)
+            await self._jetstream.append(self._stream, self._place(called), text.encode(), headers=rolled)
         except BaseException:
             with suppress(BusError):
                 await self._jetstream.drop(self._stream, self._chunks(name))
@@ -58,17 +76,28 @@ class Manifests:
 
     async def get(self, digest: str) -> bytes:
         """One that is kept. Raises MissingError, BusError."""
+        with suppress(PackedError):
+            packed = await self._get(digest + ENDING)
+            if packed is not None:
+                return unpack(packed)
+        data = await self._get(digest)  # an earlier version has put it, or writes over the other one
+        if data is None:
+            raise MissingError(f"NATS has no manifest {digest[:12]}, or not all of it")
+        return data
+
+    async def _get(self, called: str) -> bytes | None:
+        """Raises BusError."""
         for _ in range(TRIES_MAX):
-            about = await self._about(digest)
+            about = await self._about(called)
             if about is None:
                 break
             data = await self._read(about)
             if data is not None and _digest(data) == about["digest"]:
                 return data
-        raise MissingError(f"NATS has no manifest {digest[:12]}, or not all of it")
+        return None
 
-    async def _about(self, digest: str) -> dict[str, Any] | None:
-        record = await self._jetstream.last(self._stream, self._place(digest))
+    async def _about(self, called: str) -> dict[str, Any] | None:
+        record = await self._jetstream.last(self._stream, self._place(called))
         if record is None:
             return None
         try:
@@ -97,8 +126,8 @@ class Manifests:
     def _chunks(self, name: str) -> str:
         return f"$O.{self._bucket}.C.{name}"
 
-    def _place(self, digest: str) -> str:
-        return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(digest.encode()).decode()}"
+    def _place(self, called: str) -> str:
+        return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(called.encode()).decode()}"
 
 
 def _digest(data: bytes) -> str:

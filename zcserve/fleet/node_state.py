@@ -34,7 +34,16 @@ from typing import assert_never
 from zcserve.fleet import backoff
 from zcserve.fleet.bus import Gap
 from zcserve.fleet.errands import Errands
-from zcserve.fleet.messages import ROLLOUT_OPS, Command, Desired, Poisoned, Release, State, reason
+from zcserve.fleet.messages import (
+    REPORT_EVERY_S,
+    ROLLOUT_OPS,
+    Command,
+    Desired,
+    Poisoned,
+    Release,
+    State,
+    reason,
+)
 from zcserve.fleet.node_memory import Memory
 from zcserve.fleet.node_words import (
     Acknowledge,
@@ -61,9 +70,6 @@ from zcserve.fleet.node_words import (
 # Between two reports, in seconds. Ten a second show a table that moves, and of a flood of purges each report tells of
 # DONE_MAX.
 REPORT_GAP_S = 0.1
-# An operator tells a node that is silent from one that has nothing to say after three of these. 1,000 nodes make 33
-# reports a second.
-REPORT_EVERY_S = 30.0
 
 
 class _Step(Enum):

@@ -22,10 +22,13 @@ from urllib.parse import urlsplit
 
 from zcserve.errors import reason_of
 from zcserve.fleet.bus import BusError
+from zcserve.fleet.packed import ENDING, Packed, PackedError, unpack
 
 # In seconds. A connection on one continent takes 0.1.
 CONNECT_S = 3.0
 AWAY_S = 2.0
+# What an agent that knows no compressed manifests answers to such a name.
+_UNKNOWN = (400, 404)
 # Of an answer's head, in bytes, and of its content: a manifest is the largest (manifest.py).
 HEAD_BYTES_MAX = 16 << 10
 CONTENT_BYTES_MAX = 64 << 20
@@ -63,8 +66,27 @@ class Peer:
         self._away_until = 0.0
         self._away_why = ""
 
-    async def ask(self, method: str, target: str, content: bytes | None = None, *, within_s: float) -> Answer:
-        """The answer, whatever its status. Raises BusError where there is none in time."""
+    async def ask(self, method: str, target: str, content: bytes | Packed | None = None, *, within_s: float) -> Answer:
+        """The answer, whatever its status. Raises BusError where there is none in time. What is packed goes compressed,
+        and as it is where the server knows no such thing."""
+        if isinstance(content, Packed):
+            answer = await self._ask(method, target + ENDING, content.packed, within_s)
+            if answer.status not in _UNKNOWN:
+                return answer
+            content = content.plain
+        return await self._ask(method, target, content, within_s)
+
+    async def get_packed(self, target: str, *, within_s: float) -> Answer:
+        """What is there, compressed on its way where the server knows how. Raises BusError."""
+        answer = await self._ask("GET", target + ENDING, None, within_s)
+        if answer.status == 200:
+            try:
+                return answer._replace(content=unpack(answer.content))
+            except PackedError as error:
+                raise BusError(f"{self.url}{target}{ENDING} {error}") from None
+        return await self._ask("GET", target, None, within_s) if answer.status == 400 else answer
+
+    async def _ask(self, method: str, target: str, content: bytes | None, within_s: float) -> Answer:
         clock = asyncio.get_running_loop().time
         if clock() < self._away_until:
             raise BusError(self._away_why)

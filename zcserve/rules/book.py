@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from zcserve.config.table import Config
 from zcserve.config.tables import tables_of
 from zcserve.errors import UsageError
-from zcserve.rules import headers_file, redirects_file
 from zcserve.rules.compiled import Rules
 from zcserve.rules.cors import ALLOW_ORIGIN
 from zcserve.rules.error_pages import ErrorPages
@@ -26,9 +25,6 @@ from zcserve.rules.redirects import Redirect
 from zcserve.rules.redirects_file import read_redirects
 from zcserve.rules.rule import HeaderRule, check_name, check_value
 from zcserve.rules.where import Problem
-
-# Files of a root that hold rules, and are not served.
-FILES = (headers_file.FILE_NAME.encode(), redirects_file.FILE_NAME.encode())
 
 
 class RefusedRootError(UsageError):

@@ -24,11 +24,10 @@ from zcserve import http
 from zcserve.config.globs import GLOB_CHARACTERS_MAX
 from zcserve.errors import UsageError
 from zcserve.media_types import check_type
+from zcserve.rules.bounds import HEADERS_FILE
 from zcserve.rules.lines import NETLIFY, RULES_MAX, Dialect, Line, lines_of, words_of
 from zcserve.rules.patterns import PLACEHOLDER, Pattern, parse_pattern
 from zcserve.rules.where import Problem, RuleError, Where
-
-FILE_NAME = "_headers"
 
 _PATH = re.compile(r"/(?!/\s)|\S+://")
 # A field without its colon, or in quotes; and what a removal may look like.
@@ -96,7 +95,9 @@ class _Open:
     has_lines: bool = False
 
 
-def read_headers(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIFY, check: Check = _allow) -> HeadersFile:
+def read_headers(
+    data: bytes, file: str = HEADERS_FILE, dialect: Dialect = NETLIFY, check: Check = _allow
+) -> HeadersFile:
     """The blocks of `data`, in their order, and what is wrong in it. `check` raises UsageError for fields that no rule
     may touch."""
     problems: list[Problem] = []

@@ -36,9 +36,10 @@ from zcserve.config.tables import Table
 from zcserve.errors import UsageError
 from zcserve.http import FieldLines
 from zcserve.media_types import MEDIA_TYPES, check_charset, check_type
+from zcserve.rules.bounds import PRIORITY_MAX, PRIORITY_MIN
 from zcserve.rules.cors import ALLOW_ORIGIN, read_cors
 from zcserve.rules.redirects import Redirect, parse_redirect
-from zcserve.rules.rule import PRIORITY_MAX, PRIORITY_MIN, HeaderRule, check_length, check_name, check_value
+from zcserve.rules.rule import HeaderRule, check_length, check_name, check_value
 from zcserve.rules.tagged import TAGS_MAX, check_tag
 from zcserve.rules.where import RuleError, Where
 

@@ -17,12 +17,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from zcserve.errors import alike
+from zcserve.rules.bounds import REDIRECTS_FILE
 from zcserve.rules.lines import NETLIFY, RULES_MAX, Dialect, Line, Word, lines_of, words_of
 from zcserve.rules.redirects import ERRORS, Redirect, parse_redirect, too_many_shapes
 from zcserve.rules.trie import Shapes
 from zcserve.rules.where import Part, Problem, RuleError, Where
-
-FILE_NAME = "_redirects"
 
 _STATUS = re.compile(r"(\d{3})(!?)")
 _TARGET = re.compile(r"/|https?:", re.IGNORECASE)
@@ -62,7 +61,7 @@ class _Parts(NamedTuple):
     conditions: list[Word]
 
 
-def read_redirects(data: bytes, file: str = FILE_NAME, dialect: Dialect = NETLIFY) -> RedirectsFile:
+def read_redirects(data: bytes, file: str = REDIRECTS_FILE, dialect: Dialect = NETLIFY) -> RedirectsFile:
     """The rules of `data`, in their order, and what is wrong in it."""
     rules: list[Redirect] = []
     problems: list[Problem] = []

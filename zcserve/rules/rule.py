@@ -20,8 +20,6 @@ VALUE_BYTES_MAX = 4096
 # Of one rule's lines together: a head is kept with each file, and proxies refuse long ones (nginx takes 4 or 8 KiB).
 LINES_BYTES_MAX = 8192
 NAME_BYTES_MAX = 100
-# Of what is loaded first. Files that no rule says it of have 0.
-PRIORITY_MIN, PRIORITY_MAX = -100, 100
 
 _FRAMING = "it says how a message is framed or a connection is kept, which is the protocol's (RFC 9110 section 7.6.1)"
 _OF_CONTENT = "it is made of the file itself, so that caches and conditions can rely on it"

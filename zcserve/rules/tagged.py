@@ -16,10 +16,9 @@ from collections.abc import Iterable, Sequence
 from zcserve.config.refusal import refusal
 from zcserve.errors import nearest
 from zcserve.http import FieldLines
+from zcserve.rules.bounds import TAG_CHARACTERS_MAX
 from zcserve.rules.rule import HeaderRule
 
-# CDNs take 1,024 characters a tag, and names so long are of no use to people.
-TAG_CHARACTERS_MAX = 100
 # Of one rule. A file has those of all rules that match it, and CDNs take 16 KiB of them (Fastly, Cloudflare).
 TAGS_MAX = 32
 # To compare a word with so many takes some milliseconds.

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from zcserve.cache.entry import Entry
 from zcserve.cache.heads import encode_fields
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.config.table import Config
 from zcserve.errors import HttpError
 from zcserve.events import together

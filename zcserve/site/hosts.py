@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from zcserve.cache.index import Generation
 from zcserve.cache.root import Root
 from zcserve.config.hosts import WILDCARD
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.site.site import Site
 
 _BELOW = WILDCARD.encode()

@@ -15,7 +15,7 @@ from zcserve.cache.index import Generation
 from zcserve.cache.listing import STANDS_BACK, Resource
 from zcserve.cache.pinned import Pinned
 from zcserve.cache.root import Root
-from zcserve.config.site import DEFAULT_NAME
+from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.http import FieldLines
 from zcserve.rules.protected import Protection
 from zcserve.site.accounts import NONE_NUMBER
