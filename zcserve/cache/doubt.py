@@ -154,6 +154,11 @@ def put_in_doubt(entry: Entry) -> None:
         entry.judged = b""
 
 
+def is_in_doubt(entry: Entry) -> bool:
+    """Whether an entry was put in doubt, and has not been compared since."""
+    return entry.identity.endswith(_NO_CTIME)
+
+
 def name_anew(fresh: Entry, old: Entry) -> None:
     """Two contents of one identity, ctime aside, must not have the same ETag: where that is made of the identity, ctime
     and the last ETag go into it."""

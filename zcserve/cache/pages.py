@@ -79,7 +79,7 @@ class Pages:
             self.condemned -= round_up(extent.length)
 
     def reclaim(self, extents_max: int = sys.maxsize) -> None:
-        """Punch out what has died, or some of it, the oldest first: bytes that are still in a socket stay as they were."""
+        """Punch out what has died, or some of it, the oldest first: bytes in a socket stay as they were."""
         for _ in range(min(extents_max, len(self.released))):
             offset, length, condemned = self.released[0]
             size = round_up(length)
