@@ -219,7 +219,7 @@ def lists_of_keys() -> int:
 
 @pytest.mark.parametrize("hard", [True, False])
 def test_the_collector_does_not_see_the_keys_that_wait(show: Show, monkeypatch: pytest.MonkeyPatch, hard: bool) -> None:
-    monkeypatch.setattr(module, "DOUBTED_AT_ONCE", PURGED_AT_ONCE)
+    monkeypatch.setattr(module, "COMPARED_AT_ONCE", PURGED_AT_ONCE)
     shown = show({f"{i}": b"1" for i in range(4 * PURGED_AT_ONCE)})
     know = shown.patches.when_known
     before, seen = lists_of_keys(), list[int]()

@@ -22,6 +22,7 @@ import mmh3
 from zcserve.cache.crew import beat
 from zcserve.cache.entry import (
     CONTENT_BYTES,
+    CTIME_BYTES,
     Body,
     Entry,
     Look,
@@ -41,6 +42,8 @@ from zcserve.cache.tags import PIECE_BYTES, content_tag, identity_tag, is_identi
 CONFIRMED_MAX = 256
 # How often a file may get a new ctime while it is compared.
 TRIES = 3
+# What an identity in doubt has for ctime: no file has it.
+_NO_CTIME = bytes(CTIME_BYTES)
 
 _confirmed: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
@@ -141,13 +144,19 @@ def know(entry: Entry, identity: bytes) -> None:
 def put_in_doubt(entry: Entry) -> None:
     """The content of an entry's file is another, and its status does not tell: have the file looked at as one whose
     ctime alone has changed, and nothing that was found under its identity believed."""
-    _confirmed.pop((entry.identity, entry.etag), None)
+    if _confirmed:
+        _confirmed.pop((entry.identity, entry.etag), None)
     body = entry.body
     if isinstance(body, Paged) and isinstance(body.keeper, Extent):
         body.keeper.etag = b""  # its pages are not shared with the file's other name any more
-    know(entry, entry.identity[:CONTENT_BYTES].ljust(len(entry.identity), b"\0"))
+    know(entry, entry.identity[:CONTENT_BYTES] + _NO_CTIME)
     if isinstance(entry, SiblingVariant):
         entry.judged = b""
+
+
+def is_in_doubt(entry: Entry) -> bool:
+    """Whether an entry was put in doubt, and has not been compared since."""
+    return entry.identity.endswith(_NO_CTIME)
 
 
 def name_anew(fresh: Entry, old: Entry) -> None:

@@ -32,6 +32,7 @@ from zcserve.http import FieldLines
 _IDENTITY = struct.Struct("=QQQqq")
 # So many bytes of an identity say what the content depends on; the rest is ctime.
 CONTENT_BYTES = struct.calcsize("=QQQq")
+CTIME_BYTES = _IDENTITY.size - CONTENT_BYTES
 _TIME_MASK = (1 << 63) - 1
 
 # One for all entries: it is held for a microsecond.

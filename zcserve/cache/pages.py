@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 from collections import deque
 
 from zcserve.cache.ledger import Ledger
@@ -77,9 +78,9 @@ class Pages:
             extent.condemned = False
             self.condemned -= round_up(extent.length)
 
-    def reclaim(self) -> None:
-        """Punch out what died since the last call: bytes that are still in a socket stay as they were."""
-        while self.released:
+    def reclaim(self, extents_max: int = sys.maxsize) -> None:
+        """Punch out what has died, or some of it, the oldest first: bytes in a socket stay as they were."""
+        for _ in range(min(extents_max, len(self.released))):
             offset, length, condemned = self.released[0]
             size = round_up(length)
             if self._ledger is not None and offset < self._ledger.end:

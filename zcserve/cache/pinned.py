@@ -133,7 +133,7 @@ class Held:
 def memory_of(body: Body | None) -> int:
     """Bytes of the budget that a body holds; of pages that it shares with others, its part."""
     if isinstance(body, Packed):
-        return round_up(body.block.length, BLOCK_ALIGN)
+        return -(-(body.head_bytes + body.size) // BLOCK_ALIGN) * BLOCK_ALIGN  # `round_up`, where each drop comes by
     if isinstance(body, Paged) and isinstance(body.keeper, Extent):
         return round_up(body.keeper.length)
     return 0

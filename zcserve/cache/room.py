@@ -11,12 +11,21 @@ vain, the lane is sending them, and they count.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from threading import Lock
+
 from zcserve.cache.memfd import PAGE_BYTES, round_up
 from zcserve.cache.pages import Pages
 from zcserve.cache.slab import Slabs
 
 # Room to move bodies is at most this share of what slabs take, and else for one body of the largest size.
 ROOM_TO_MOVE_SHARE = 1 / 16
+# While the lane is waited for, it is looked so often whether it has let go.
+LET_GO_LOOK_S = 0.0002
+# So many blocks, and so many extents, are taken back in one step: 0.2 ms where they lie side by side, 2 ms where each
+# has pages of its own.
+TAKEN_BACK_AT_ONCE = 256
 
 
 class Room:
@@ -70,14 +79,33 @@ class Room:
         """Whether the fast lane is about to let go of something."""
         return self.condemned > self._sent_by_lane
 
+    def await_lane(self, length: int, deadline: float, lock: Lock, reclaim: Callable[[], object]) -> None:
+        """Until `length` bytes fit, let the loop tell the fast lane what was evicted. Meanwhile the store's lock is
+        free, so all may have changed afterwards."""
+        while not self.fits(length) and self.awaits_lane:
+            if time.monotonic() > deadline:
+                self.give_up_on_lane()
+                return
+            lock.release()
+            try:
+                time.sleep(LET_GO_LOOK_S)
+            finally:
+                lock.acquire()
+            reclaim()
+
     def give_up_on_lane(self) -> None:
         """The fast lane was waited for in vain: what it has not let go of, it is sending."""
         self._sent_by_lane = self.condemned
 
+    @property
+    def has_dead(self) -> bool:
+        """Whether something has died, and was not taken back."""
+        return bool(self._slabs.released or self._pages.released)
+
     def reclaim(self) -> None:
-        """Take back what has died since the last call."""
+        """Take back some of what has died, what died first: no step of it is long."""
         if self._slabs.released:
-            self._slabs.reclaim()
+            self._slabs.reclaim(TAKEN_BACK_AT_ONCE)
         if self._pages.released:
-            self._pages.reclaim()
+            self._pages.reclaim(TAKEN_BACK_AT_ONCE)
         self._sent_by_lane = min(self._sent_by_lane, self.condemned)

@@ -168,10 +168,13 @@ class Shares:
         return share
 
     def _change(self, share: Share, more: int) -> None:
+        if not self._own:
+            share.bytes += more
+            return
         self._owed -= _lacks(share)
         share.bytes += more
         self._owed += _lacks(share)
-        if more > 0 and self._own:
+        if more > 0:
             self._rank(share)
 
     def _rank(self, share: Share) -> None:

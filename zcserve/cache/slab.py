@@ -20,9 +20,10 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import sys
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedList
@@ -54,6 +55,20 @@ def _write_run(slab: Slab | None, run: list[bytes], offset: int) -> None:
     """Write buffers behind each other; a memfd takes all or fails (ENOSPC: the machine is out of memory)."""
     if slab is not None and run:
         os.pwritev(slab.fd, run, offset)
+
+
+def _runs(blocks: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Blocks (offset, length) in order, as lists of those that lie behind each other without a gap."""
+    run: list[tuple[int, int]] = []
+    end = -1
+    for offset, length in blocks:
+        if offset != end and run:
+            yield run
+            run = []
+        run.append((offset, length))
+        end = offset + length
+    if run:
+        yield run
 
 
 class Block:
@@ -153,13 +168,15 @@ class Slab:
         self.live += length
         return fresh
 
-    def vacate(self, offset: int, length: int) -> int:
-        """Count a block out and give the pages that no block touches back to the kernel; returns how many."""
+    def vacate(self, blocks: Sequence[tuple[int, int]]) -> int:
+        """Count blocks (offset, length) out that lie behind each other, and give the pages that no block touches back
+        to the kernel, at once; returns how many."""
         use = self.page_use
-        first, last = offset // PAGE_BYTES, (offset + length - 1) // PAGE_BYTES
-        for page in range(first, last + 1):
-            use[page] -= 1
-        self.live -= length
+        for offset, length in blocks:
+            for page in range(offset // PAGE_BYTES, (offset + length - 1) // PAGE_BYTES + 1):
+                use[page] -= 1
+            self.live -= length
+        first, last = blocks[0][0] // PAGE_BYTES, (offset + length - 1) // PAGE_BYTES
         # Only the outer two can still be in use by a neighbour.
         if use[first]:
             first += 1
@@ -276,21 +293,32 @@ class Slabs:
         block.condemned = True
         self.condemned += round_up(block.length, BLOCK_ALIGN)
 
-    def reclaim(self) -> None:
-        """Take back what died since the last call."""
-        while self.released:
+    def reclaim(self, blocks_max: int = sys.maxsize) -> None:
+        """Take back what has died, or some of it, the oldest first. What lay side by side is one hole: its pages are
+        given back at once."""
+        dead: dict[Slab, list[tuple[int, int]]] = {}
+        while self.released and blocks_max > 0:
             slab, offset, length, condemned = self.released.popleft()
+            blocks_max -= 1
             need = round_up(length, BLOCK_ALIGN)
             if condemned:
                 self.condemned -= need
             if slab.ledger is not None:
                 slab.ledger.dead.append((offset, length))
-                continue
-            self.live -= need
-            self.committed -= slab.vacate(offset, need) * PAGE_BYTES
-            self._merge(slab.number, offset, need)
+            else:
+                dead.setdefault(slab, []).append((offset, need))
+        for slab, blocks in dead.items():
+            for run in _runs(sorted(blocks)):
+                self._take_back(slab, run)
             if not slab.live:
                 self._clear(slab)
+
+    def _take_back(self, slab: Slab, run: list[tuple[int, int]]) -> None:
+        """Blocks that died, side by side."""
+        (start, _), (last, length) = run[0], run[-1]
+        self.live -= last + length - start
+        self.committed -= slab.vacate(run) * PAGE_BYTES
+        self._merge(slab.number, start, last + length - start)
 
     def _merge(self, number: int, offset: int, length: int) -> None:
         slab = self.slabs[number]

@@ -29,7 +29,7 @@ import errno
 import resource
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 
 from zcserve.cache import closing
@@ -63,7 +63,6 @@ LARGEST_SHARE = 0.5
 DESCRIPTOR_SHARE = 0.5
 # What the fast lane has not let go of within this time, a turn of the loop many times over, it is sending.
 LET_GO_S = 0.05
-LET_GO_LOOK_S = 0.0002
 # Slabs are at most this share of the budget, so that a small budget is not one slab.
 SLAB_SHARE = 1 / 16
 # Bodies are moved so many bytes at a time: some hundred, in half a millisecond or less.
@@ -189,14 +188,15 @@ class Store:
 
     @property
     def committed(self) -> int:
-        """Bytes of memory that bodies and heads take now, in whole pages."""
-        with self._lock:
-            self._reclaim()
-            return self._room.committed
+        """Bytes of memory that bodies and heads take now, in whole pages. Not in the loop's thread: what has died is
+        taken back first."""
+        while self.take_back():
+            pass
+        return self._room.committed
 
     @property
     def taken(self) -> int:
-        """As `committed`, as it was when somebody last looked: this waits for no lock."""
+        """As `committed`, with what has died and was not taken back: this waits for no lock."""
         return self._room.committed
 
     @property
@@ -320,13 +320,14 @@ class Store:
     def _forget(self, entry: Entry) -> None:
         """A body is not resident any more. Nothing else makes it so."""
         body, entry.body = entry.body, None
-        self._holders -= _holds_descriptor(body)
         last = True
         if isinstance(body, Packed):
             self._compactor.left(body.slab)
-        elif isinstance(body, Paged) and isinstance(body.keeper, Extent):
-            body.keeper.sharers -= 1
-            last = not body.keeper.sharers
+        elif isinstance(body, Paged):
+            self._holders -= body.holds_descriptor
+            if isinstance(body.keeper, Extent):
+                body.keeper.sharers -= 1
+                last = not body.keeper.sharers
         self.shares.give_back(entry, body).pinned -= self.held.discard(entry)
         if self.evicted(entry) and last:
             if isinstance(body, Packed):
@@ -336,11 +337,18 @@ class Store:
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry's body: the entry left the index."""
-        self.opened.drop(entry)
+        self.drop_all((entry,))
+
+    def drop_all(self, entries: Collection[Entry]) -> None:
+        """As `drop`, some hundred entries at most, for the lock is held meanwhile. Their memory is not taken back."""
+        for entry in entries:
+            self.opened.drop(entry)
+        of_entry = self.shares.of_entry
         with self._lock:
-            if entry.body is not None:
-                self.shares.of_entry(entry).policy.discard(entry)
-                self._forget(entry)
+            for entry in entries:
+                if entry.body is not None:
+                    of_entry(entry).policy.discard(entry)
+                    self._forget(entry)
 
     def may_hold_descriptor(self, *, evict: bool) -> bool:
         """Whether one more body may hold a descriptor of its own, or another is evicted for it (`evict`)."""
@@ -374,10 +382,12 @@ class Store:
         deadline = 0.0
         self._reclaim()
         while not self._room.fits(length):
+            if self._room.has_dead and self._reclaim():
+                continue  # before anything is evicted
             if not self._room.will_fit(length) and not self._sweep(length, evict, share):
                 return False
             deadline = deadline or time.monotonic() + LET_GO_S
-            self._await_lane(length, deadline)
+            self._room.await_lane(length, deadline, self._lock, self._reclaim)
         return True
 
     def _keep_within(self, share: Share, length: int, evict: bool) -> bool:
@@ -415,7 +425,8 @@ class Store:
         """Move some bodies together, where that is worth it; whether any were."""
         if not self._compactor.due:
             return False
-        self._await_lane(0, time.monotonic() + LET_GO_S)  # for room to move, should it still hold what was moved before
+        # For room to move, should it still hold what was moved before.
+        self._room.await_lane(0, time.monotonic() + LET_GO_S, self._lock, self._reclaim)
         if self._fixed:
             return False
         committed_max = self._room.limit - self._pages.committed
@@ -426,28 +437,17 @@ class Store:
         """Whether nothing may be given back, since another process has the memory, too."""
         return self._frozen or self._slabs.has_adopted
 
-    def _await_lane(self, length: int, deadline: float) -> None:
-        """Until `length` bytes fit, let the loop tell the fast lane what was evicted. Meanwhile the lock is free, so
-        all may have changed afterwards."""
-        while not self._room.fits(length) and self._room.awaits_lane:
-            if time.monotonic() > deadline:
-                self._room.give_up_on_lane()
-                return
-            self._lock.release()
-            try:
-                time.sleep(LET_GO_LOOK_S)
-            finally:
-                self._lock.acquire()
-            self._reclaim()
-
-    def take_back(self) -> None:
-        """Take back memory that was dropped and is referred to no more; else the next body that comes does."""
+    def take_back(self) -> bool:
+        """Take back some of the memory that was dropped and is referred to no more; whether there is more of it. Each
+        body that comes takes some back, too, and as much as it needs."""
         with self._lock:
-            self._reclaim()
+            return self._reclaim() and self._room.has_dead
 
-    def _reclaim(self) -> None:
+    def _reclaim(self) -> bool:
+        """Whether anything may be taken back."""
         if not self._frozen:
             self._room.reclaim()
+        return not self._frozen
 
     def close(self) -> None:
         """Give everything back. No body may be sent from after this."""

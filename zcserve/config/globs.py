@@ -11,6 +11,7 @@ that of the path's length squared, and the pattern's length as a factor.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 
 from zcserve.config.refusal import refusal
@@ -38,6 +39,11 @@ def parse_glob(text: str) -> re.Pattern[str]:
         return re.compile(_regex_of(_PIECE.findall(full_glob(text))), re.DOTALL)
     except re.error as error:
         raise refusal(text, f"is not a pattern ({error.msg})", _ACCEPTED) from None
+
+
+def any_glob(texts: Iterable[str]) -> re.Pattern[str]:
+    """As `parse_glob`, of some patterns at once: what a path must match one of. Raises UsageError."""
+    return re.compile("|".join(f"(?:{parse_glob(text).pattern})" for text in texts) or "(?!)", re.DOTALL)
 
 
 def check_glob(text: str) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from zcserve.cache.crew import CLOSE_WITHIN_S
 from zcserve.content.builder import ClosingError
@@ -25,6 +25,7 @@ _log = Log(__name__)
 CLOSING_SEEN_S = 0.1
 
 Made = TypeVar("Made")
+Step: TypeAlias = Callable[[], object]
 
 
 def _nothing() -> None:
@@ -52,6 +53,11 @@ class _Step(Generic[Made]):
             self._raised = error
         finally:
             self.over.set()
+
+    def fail(self, error: Exception) -> None:
+        """It raises this, in the thread."""
+        self._raised = error
+        self.over.set()
 
     def take(self) -> Made:
         """What it gave. Raises what it raised. Once."""
@@ -128,6 +134,24 @@ class Jobs:
         """Have the loop make a step, between two turns, and wait until it has; what it gave. Raises ClosingError."""
         return self._made_by(self.call_soon, step)
 
+    def in_turns(self, steps: Iterable[Step]) -> None:
+        """Have the loop make steps, a turn for each, and wait until all are made: once, for a thread that waits has to
+        be given a core again. What one raises. Raises ClosingError."""
+        over = _Step(_nothing)
+        self.call_soon(partial(self._make_next, iter(steps), over))
+        self._await(over)
+
+    def _make_next(self, steps: Iterator[Step], over: _Step[None]) -> None:
+        try:
+            if (step := next(steps, None)) is not None:
+                step()
+                self.call_soon(partial(self._make_next, steps, over))
+                return
+        except Exception as error:
+            over.fail(error)
+            return
+        over()
+
     def when_passed(self, then: Callable[[], None]) -> None:
         """As `Front.when_passed`, of what steps have told it by now. In any thread."""
         self.call_soon(partial(self._front.when_passed, then))
@@ -153,6 +177,9 @@ class Jobs:
     def _made_by(self, submit: Callable[[Callable[[], None]], object], step: Callable[[], Made]) -> Made:
         one = _Step(step)
         submit(one)
+        return self._await(one)
+
+    def _await(self, one: _Step[Made]) -> Made:
         while not one.over.wait(CLOSING_SEEN_S) and not self._closing.is_set():
             pass
         if not one.over.is_set():  # and never will be: the threads end before the loop is closed

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
+from zcserve.cache.crew import beat
 from zcserve.cache.entry import each_coding
 from zcserve.cache.index import Generation, Problem
 from zcserve.cache.preload import Preloaded, survey
@@ -325,7 +326,8 @@ class Preparing:
         settle_all(self._live, chain.from_iterable(generation.keys_in_pieces()), self._jobs.in_loop)
         self._forget_but_for(generation, self._site.generations)
         generation.clear()
-        self._store.take_back()
+        while self._store.take_back():
+            beat()
         self._count_index()
 
     def _count_index(self) -> None:
