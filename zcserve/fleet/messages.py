@@ -322,13 +322,14 @@ class State:
     boot      tells one run of the agent from every other
     number    of the state, one more each time in a boot: of two of a boot the higher one is newer
     edition   what is desired, as the node knows it
-    stage     one of STAGES: what it does with `release`. "failed": it has given up on it, until something changes; in
+    stage     one of STAGES: what it does with `release`. "failed": it was refused, and is not tried again soon; in
               every other stage it tries again, whatever `error` says
     release   the release that it works on, or has come to: with "live" it is `live`
     live      the release that it serves; None: none, or one that it does not know
     prepared  the release that is in memory beside that, ready for a flip
     share     how much of `release` is in memory, 0 to 1
     error     what went wrong last; "" where nothing did
+    retry_s   in how many seconds it tries again; 0: it does not wait for that
     at        the node's own time, in seconds since 1970: for people
     done      ids of the last commands that it has done, the newest last
     aside     and of those that it has set aside
@@ -350,6 +351,7 @@ class State:
     at: float = 0.0
     done: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
+    retry_s: float = 0.0
 
     def check(self) -> None:
         """Raises FormError where it is no state that can be sent."""
@@ -362,6 +364,7 @@ class State:
             raise FormError(f"stage: {forms.shown(self.stage)}; accepted: {', '.join(STAGES)}")
         forms.real(self.share, "share", 1.0)
         forms.text(self.error, "error", forms.REASON_CHARACTERS_MAX)
+        forms.real(self.retry_s, "retry_s", float(forms.NUMBER_MAX))
         forms.real(self.at, "at", float(forms.NUMBER_MAX))
         for where in ("done", "aside"):
             for command in forms.texts(getattr(self, where), where, DONE_MAX, forms.ID_CHARACTERS_MAX):
@@ -381,6 +384,7 @@ class State:
             form[name] = release.form() if release else None
         form |= {"share": self.share, "error": self.error, "at": self.at}
         form |= {"done": list(self.done), "aside": list(self.aside)}
+        form |= {"retry_s": self.retry_s} if self.retry_s else {}
         return forms.dump(form)
 
     @classmethod
@@ -391,7 +395,9 @@ class State:
         release, live, prepared = (_part(form, name) for name in ("release", "live", "prepared"))
         share, error, at = form.get("share", 0.0), form.get("error", ""), form.get("at", 0.0)
         done, aside = (_ids(form, name) for name in ("done", "aside"))
-        state = cls(site, node, boot, number, edition, stage, release, live, prepared, share, error, at, done, aside)
+        retry_s = form.get("retry_s", 0.0)
+        known = (edition, stage, release, live, prepared, share, error, at, done, aside, retry_s)
+        state = cls(site, node, boot, number, *known)
         state.check()
         return state
 
