@@ -220,7 +220,7 @@ async def _run(plan: Plan) -> int:
         standby = Standby(folders, kept, server)
         memory = _memory_of(kept, plan.site)
         bus, listener = await _bus_of(plan, kept, boot)
-        beside = []
+        beside = [bus.keep()] if isinstance(bus, HttpNodeBus) else []
         if isinstance(bus, HttpNodeBus) and plan.nodes:
             peers = Peers(bus, plan.site, plan.node, plan.nodes, plan.token.decode())
             bus.others = peers.manifest
