@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.fleet import CLAIM, FakeServer, FleetNode, HeldOrigin, Operator, build, release
 from tests.support.waiting import wait_until
-from zcserve.fleet import lookout
+from zcserve.fleet import backoff, lookout
 from zcserve.fleet.agent import Agent
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.http_listener import CONNECTIONS_MAX
@@ -243,7 +243,8 @@ def test_an_agent_that_is_killed_at_any_stage_goes_on(node: FleetNode, tmp_path:
 def test_a_flip_that_is_refused_is_put_back_and_a_server_that_is_away_serves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And one that it refuses to prepare is given up, in its words."""
+    """And one that it refuses to prepare is given up, in its words, and is tried again when it may be right."""
+    monkeypatch.setattr(backoff, "REFUSED_FIRST_S", 1.0)
     monkeypatch.setattr(lookout, "AWAY_S", 0.0)
     monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.02)
     monkeypatch.setattr(lookout, "LOOK_SOON_S", 0.02)
@@ -293,7 +294,11 @@ def test_a_flip_that_is_refused_is_put_back_and_a_server_that_is_away_serves_not
             fake.answers["/stats"] = served
             await told(is_live_beside(1))
             fake.answers["/prepare"] = (400, {"error": "_redirects:1: not served"})
-            await desire(3, third, lambda state: state.stage == "failed" and "_redirects:1" in state.error)
+            assert os.path.realpath(releases / "current") == paths[0]
+            refused = await desire(3, third, lambda state: state.stage == "failed" and "_redirects:1" in state.error)
+            assert refused.retry_s > 0
+            fake.answers["/prepare"] = (200, {"share": 1.0, "problems": 0})
+            await told(is_live(3))
             task.cancel()
             await asyncio.wait((task,))
         kept.close()
@@ -309,4 +314,3 @@ def test_a_flip_that_is_refused_is_put_back_and_a_server_that_is_away_serves_not
         fake.close()
     assert "the reload failed" in state.error
     assert (state.live and state.live.sequence, state.stage) == (1, "preparing")
-    assert os.path.realpath(releases / "current") == paths[0]

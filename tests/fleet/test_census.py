@@ -48,10 +48,11 @@ def test_nodes_count_that_were_heard_of_lately_or_are_listed() -> None:
 
 def test_a_row_says_what_a_node_is_at_and_how_long_it_is_silent() -> None:
     census = Census(R7, ["n1", "n2"])
-    census.hear(Heard(state("n1", 1, stage="fetching", live=R7, share=0.5, error="slow"), 1.0), 100.0)
+    census.hear(Heard(state("n1", 1, stage="fetching", live=R7, share=0.5, error="slow", retry_s=3.0), 1.0), 100.0)
     first, second = census.rows(100.0)
-    assert first == ("n1", "fetching", 7, 0, 0.5, 1.0, "slow")
+    assert first == ("n1", "fetching", 7, 0, 0.5, 1.0, "slow", 2.0)
     assert second.stage == "unknown"
+    assert census.rows(103.0)[0].retry_s == 0
     assert census.why(["n1", "n2"], 100.0) == {"n1": "fetching: slow", "n2": "unknown"}
     assert census.rows(100.0 + SILENT_S)[0].stage == "silent"
     assert census.silent(["n1"], 99.0 + SILENT_S) == frozenset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 from collections.abc import Awaitable, Callable
@@ -197,5 +198,37 @@ def test_a_disk_that_takes_nothing_is_told(tmp_path: Path) -> None:
         with pytest.raises(RefusedError) as raised:
             await ask("POST", "www/commands", Command("p", "purge", "www", prefix="/").dump())
         assert (raised.value.status, raised.value.code) == (503, "disk")
+
+    run(tmp_path, talk)
+
+
+def test_a_node_hears_what_its_disk_does_not_take_and_keeps_it_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zcserve.fleet.http_node.KEEP_AGAIN_S", 0.01)
+    disk = Kept.write
+    has_room = False
+
+    def write(kept: Kept, name: str, data: bytes) -> None:
+        if not has_room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        disk(kept, name, data)
+
+    monkeypatch.setattr(Kept, "write", write)
+
+    async def talk(bus: HttpNodeBus, ask: Ask) -> None:
+        nonlocal has_room
+        hearing, keeping = bus.desired(), asyncio.create_task(bus.keep())
+        waiting = asyncio.ensure_future(anext(hearing))
+        wanted = Desired("www", 1, numbered(1))
+        for path, body in (("www/claim", claim()), ("www/desired", wanted.dump())):
+            with pytest.raises(RefusedError) as raised:
+                await ask("PUT", path, body, claim=1)
+            assert (raised.value.status, raised.value.code) == (503, "disk")
+        assert await waiting == wanted
+        has_room = True
+        while not (tmp_path / ".agent" / "desired.json").exists():
+            await asyncio.sleep(0.01)
+        keeping.cancel()
 
     run(tmp_path, talk)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,11 @@ from zcserve.fleet.messages import Command, Desired, Trial
 @pytest.fixture
 def kept(tmp_path: Path) -> Kept:
     return Kept(str(tmp_path))
+
+
+def full(name: str, data: bytes) -> None:
+    """A disk without room."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_claim_is_one_holders_until_it_ends(kept: Kept) -> None:
@@ -125,9 +132,6 @@ def test_commands_are_kept_until_they_are_over(kept: Kept, monkeypatch: pytest.M
 
 
 def test_a_command_waits_where_the_disk_does_not_take_it(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(name: str, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     shelf = Shelf(kept, "www", 0.0)
     purges = [Command(f"p{number}", "purge", "www", prefix="/").dump() for number in range(3)]
     with monkeypatch.context() as patch:
@@ -144,6 +148,54 @@ def test_a_command_waits_where_the_disk_does_not_take_it(kept: Kept, monkeypatch
     shelf.append(purges[2])
     assert [*shelf.waiting] == ["p2"]
     assert [*Shelf(kept, "www", 0.0).waiting] == ["p2"]
+
+
+def test_what_is_desired_holds_where_the_disk_does_not_take_it(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = numbered(1)
+    shelf, desired = Shelf(kept, "www", 0.0), Desired("www", 1, wanted)
+    others = [f"{number:064x}" for number in (10, 11)]
+
+    def put() -> None:
+        puts: list[Callable[[], None]] = [partial(shelf.give, "a", "1", 60.0, 0.0, renew=False)]
+        puts += [partial(shelf.put_manifest, name, b"old") for name in others]
+        puts += [
+            partial(shelf.put_manifest, wanted.manifest, b"manifest"),
+            partial(shelf.put_desired, desired, "1", 0.0),
+        ]
+        for what in puts:
+            with pytest.raises(OSError, match="No space"):
+                what()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "write", full)
+        put()
+        put()  # it is told again, and still not kept
+        with pytest.raises(OSError, match="No space"):
+            shelf.propose(Proposal(1, Desired("www", 2)), "1", 0.0)
+        assert shelf.proposal() is None
+        with pytest.raises(MissingError):
+            shelf.manifest(others[0])  # two are held
+        assert (shelf.desired, shelf.manifest(wanted.manifest), shelf.holder(1.0)) == (
+            desired,
+            b"manifest",
+            ("a", 59.0),
+        )
+        with pytest.raises(OSError, match="No space"):
+            shelf.keep_again()
+        assert shelf.has_unkept
+    anew = Shelf(kept, "www", 0.0)
+    assert (anew.desired.edition, anew.holder(1.0)) == (0, ("", 0.0))
+    shelf.keep_again()
+    assert not shelf.has_unkept
+    anew = Shelf(kept, "www", 0.0)
+    assert (anew.desired, anew.manifest(wanted.manifest), anew.holder(1.0)) == (desired, b"manifest", ("a", 59.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            shelf.take_back("1", 2.0)
+        with pytest.raises(OSError, match="No space"):
+            shelf.adopt(Desired("www", 3, wanted))
+        assert (shelf.holder(3.0), shelf.desired.edition) == (("", 0.0), 3)
 
 
 def test_a_file_of_another_name_is_left_alone(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:

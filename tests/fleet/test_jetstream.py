@@ -62,6 +62,26 @@ def test_a_stream_is_made_by_what_needs_it_first(run: Callable[[Test], None]) ->
     run(test)
 
 
+def test_the_first_record_from_a_number_on_is_the_same_in_both_ways(run: Callable[[Test], None]) -> None:
+    async def test(jetstream: JetStream) -> None:
+        one = stream("next")
+        for subject, data in (("next.a", b"1"), ("next.b", b"\xff"), ("next.a", b"")):
+            await jetstream.append(one, subject, data)
+        found = [await jetstream.next(one, "next.a", 2), await jetstream.next(one, "next.a", 2, is_direct=True)]
+        assert found[0] == found[1]
+        assert found[0]
+        assert (found[0].subject, found[0].data, found[0].seq) == ("next.a", b"", 3)
+        for is_direct in (False, True):
+            assert await jetstream.next(one, "next.a", 4, is_direct=is_direct) is None
+            assert await jetstream.next(one, "next.none", 1, is_direct=is_direct) is None
+        assert await jetstream.next(stream("none"), "none.a", 1) is None
+        with pytest.raises(JetStreamError) as raised:
+            await jetstream.reader(stream("none"), "none.a", ALL)
+        assert raised.value.code == module.NO_STREAM
+
+    run(test)
+
+
 def test_many_that_make_one_stream_at_once_make_one(run: Callable[[Test], None]) -> None:
     async def test(jetstream: JetStream) -> None:
         made = await asyncio.gather(*[jetstream.held(stream("many", by_subject=n % 2 + 1)) for n in range(8)])

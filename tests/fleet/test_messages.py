@@ -17,7 +17,8 @@ OLD = Release("www-7", 7, "a" * 64, "b" * 64, "https://origin.example/7/")
 NEW = Release("www-8", 8, "c" * 64, "d" * 64)
 PREPARE = Command("www-8:prepare", "prepare", "www", edition=4, release=NEW)
 PURGE = Command("p1", "purge", "www", tags=("news",))
-STATE = State("www", "n1", "boot-1", 3, 4, "prepared", NEW, OLD, NEW, 0.5, "slow", 1000.0, ("p1", "p2"), ("p0",))
+DONE, ASIDE = ("p1", "p2"), ("p0",)
+STATE = State("www", "n1", "boot-1", 3, 4, "prepared", NEW, OLD, NEW, 0.5, "slow", 1000.0, DONE, ASIDE, 2.5, 9)
 
 
 def changed(data: bytes, **members: Any) -> bytes:
@@ -61,6 +62,7 @@ def test_what_is_desired_is_read_as_it_was_written(desired: Desired) -> None:
 @pytest.mark.parametrize("state", [STATE, State("www", "n1", "b", 0)], ids=["all", "least"])
 def test_a_state_is_read_as_it_was_written(state: State) -> None:
     assert State.parse(state.dump()) == state
+    assert State.parse(state.dump()).since == state.since
 
 
 def test_members_that_are_not_known_are_passed_over() -> None:
@@ -154,6 +156,8 @@ def test_what_is_desired_is_refused_with_what_and_where(said: str, members: dict
     [
         ("stage: 'asleep'; accepted: empty, ", {"stage": "asleep"}),
         ("share: must be a number from 0 to 1, not 2", {"share": 2}),
+        ("retry_s: must be a number from 0", {"retry_s": -1}),
+        ("since: must be a whole number", {"since": -1}),
         ("live.manifest: is missing", {"live": {"rollout": "r", "sequence": 1}}),
         ("prepared: must be an object, not 1", {"prepared": 1}),
         ("done: 65, and at most 64", {"done": ["x"] * 65}),

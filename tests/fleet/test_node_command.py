@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fleet import FakeServer
 from zcserve import command
 from zcserve.config.addresses import TcpAddress, UnixAddress
 from zcserve.ctl import arguments
 from zcserve.ctl.commands import NODE
 from zcserve.errors import UsageError
+from zcserve.fleet.bus import NameTakenError
+from zcserve.fleet.http_node import HttpNodeBus
 from zcserve.fleet.keeping import Kept
-from zcserve.fleet.messages import Desired
+from zcserve.fleet.messages import Desired, State
 from zcserve.fleet.node_command import KEEP_AGE_S, Plan, main, plan_of
 from zcserve.fleet.node_memory import Memory
 
@@ -95,6 +98,23 @@ def test_what_cannot_be_begun_is_wrong_use(tmp_path: Path, capfd: pytest.Capture
     kept.write("memory.json", Memory(Desired("blog", 1)).dump())
     del kept
     assert "is of site blog, not www" in begin("--listen", "127.0.0.1:0")
+
+
+def test_an_agent_whose_name_another_one_has_ends_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def report(bus: HttpNodeBus, state: State) -> None:
+        raise NameTakenError("another agent is node n1")
+
+    monkeypatch.setattr(HttpNodeBus, "report", report)
+    fake, releases = FakeServer(), tmp_path / "r"
+    fake.serve(str(releases / "none"))
+    try:
+        argv = ("--site", "www", "--node", "n1", "--listen", "127.0.0.1:0", "--releases", str(releases))
+        assert main((*argv, "--server", f"127.0.0.1:{fake.port}")) == 2
+    finally:
+        fake.close()
+    assert "the agent ends: another agent is node n1; accepted: a --node of its own for each" in capfd.readouterr().err
 
 
 def test_importing_the_server_loads_nothing_of_the_fleet() -> None:

@@ -29,6 +29,7 @@ def test_a_list_has_a_node_a_line_with_comments_and_blank_lines(tmp_path: Path) 
         ),
         ("n/1 http://a", "line 1: name: 'n/1'; accepted: letters"),
         ("n1 http://a\nn1 http://b", "line 2: n1 is there twice"),
+        ("n1 http://a\nn2 http://b\nn3 http://a/", "line 3: http://a is the agent of n1 already"),
         ("n1 ftp://a", "line 1: 'ftp://a' is not understood; accepted: http"),
         ("n1 http://a:x", "is not understood"),
         ("n1 http://a/path", "is not understood"),

@@ -255,13 +255,54 @@ def test_a_flip_that_failed_goes_by_prepare_again() -> None:
     assert node.on(Prepared(R8)) == [Flip(R8)]
 
 
-def test_what_cannot_be_right_is_given_up_until_something_changes() -> None:
+def test_what_is_refused_is_given_up_until_something_else_is_desired() -> None:
     node = serving(R7)
     node.on(Desired("www", 2, R7, Trial(R8)))
     assert node.on(Undone(R8, "key ops: wrong signature", is_final=True)) == []
     assert (node.state.stage, node.state.release, node.state.error) == ("failed", R8, "key ops: wrong signature")
     assert node.later() == []
     assert node.on(Desired("www", 3, R7, Trial(R9))) == [Fetch(R9)]
+
+
+def test_what_was_refused_is_tried_again_after_a_long_wait_which_the_state_tells() -> None:
+    node = serving(R7)
+    node.on(Desired("www", 2, R7, Trial(R8)))
+    waits = []
+    for _ in range(6):
+        assert node.on(Undone(R8, "not signed", is_final=True)) == []
+        refused = node.now
+        assert node.state.retry_s > 100
+        while not (actions := node.later()):
+            assert (node.state.stage, node.state.error) == ("failed", "not signed")
+            assert 0 < node.state.retry_s <= 3600 - (node.now - refused)
+        assert actions == [Fetch(R8)]
+        assert (node.state.stage, node.state.error, node.state.retry_s) == ("fetching", "not signed", 0.0)
+        waits.append(node.now - refused)
+    assert all(most / 2 <= wait <= most for wait, most in zip(waits, (300, 600, 1200, 2400, 3600, 3600), strict=True))
+    assert node.on(Fetched(R8)) == [Prepare(R8)]
+    assert node.on(Prepared(R8)) == []
+    assert (node.state.stage, node.state.error) == ("prepared", "")
+
+
+def test_an_older_release_is_not_tried_again() -> None:
+    node = serving(R7)
+    node.on(Desired("www", 2, R7, Trial(R8)))
+    node.on(Desired("www", 3, None, Trial(R6)))
+    assert node.state.stage == "failed"
+    for _ in range(500):  # four hours of reports
+        assert node.later() == []
+        assert (node.state.stage, node.state.retry_s) == ("failed", 0.0)
+
+
+def test_what_fails_tells_when_it_is_tried_again() -> None:
+    node = serving(R7)
+    node.on(Desired("www", 2, R7, Trial(R8)))
+    for most in (1, 2, 4):
+        node.on(Undone(R8, "there is no room"))
+        assert most / 2 <= node.state.retry_s <= most
+        while not (actions := node.later()):
+            pass
+        assert actions == [Fetch(R8)]
 
 
 def test_a_node_that_gave_up_what_is_desired_prepares_what_is_tried() -> None:

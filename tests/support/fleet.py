@@ -244,7 +244,8 @@ class FakeServer:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.node = Node(TcpAddress("127.0.0.1", self._server.server_address[1]))
+        self.port = self._server.server_address[1]
+        self.node = Node(TcpAddress("127.0.0.1", self.port))
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def serve(self, directory: str, *, pid: int = 0, prepared: str | None = None) -> None:

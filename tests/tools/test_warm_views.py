@@ -17,7 +17,9 @@ UNKNOWN = Row("n2", "unknown", 0, 0, 0.0, math.inf, "")
 def show(view: Lines) -> None:
     view.table([ROW, UNKNOWN], 1.0)
     view.table([ROW._replace(lag_s=9.0), UNKNOWN], 2.0)  # only older: no news
-    view.table([ROW._replace(error="disk \x1b[31mfull"), UNKNOWN], 3.0)
+    full = ROW._replace(error="disk \x1b[31mfull", retry_s=32.4)
+    view.table([full, UNKNOWN], 3.0)
+    view.table([full._replace(retry_s=8.0), UNKNOWN], 4.0)
     view.event("phase", "committing", phase="committing")
     view.close()
 
@@ -27,7 +29,7 @@ def test_lines_tell_each_change_once_and_play_with_no_terminal(capsys: pytest.Ca
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["n1", "live", "7", "-", "50%", "1.2s"],
         ["n2", "unknown", "-", "-", "0%", "never"],
-        ["n1", "live", "7", "-", "50%", "1.2s", "disk", "\\x1b[31mfull"],
+        ["n1", "live", "7", "-", "50%", "1.2s", "disk", "\\x1b[31mfull", "(tried", "again", "in", "32", "s)"],
         ["committing"],
     ]
 

@@ -29,7 +29,7 @@ class Lines:
     def table(self, rows: Iterable[Row], now: float) -> None:
         """How the nodes are."""
         for row in rows:
-            if self._known.get(row.node) != (same := row._replace(lag_s=0.0)):
+            if self._known.get(row.node) != (same := row._replace(lag_s=0.0, retry_s=0.0)):
                 self._known[row.node] = same
                 self._row(row)
 
@@ -101,7 +101,8 @@ def cells(row: Row) -> tuple[str, ...]:
     """A row's words, as HEADS has them."""
     heard = "never" if math.isinf(row.lag_s) else f"{row.lag_s:.1f}s"
     serves, prepared = (str(number) if number else "-" for number in (row.sequence, row.prepared))
-    return (row.node, row.stage, serves, prepared, f"{row.share:.0%}", heard, row.error)
+    again = f" (tried again in {row.retry_s:.0f} s)" if row.retry_s else ""
+    return (row.node, row.stage, serves, prepared, f"{row.share:.0%}", heard, row.error + again)
 
 
 def view_of(is_json: bool) -> Lines:

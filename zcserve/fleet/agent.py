@@ -295,7 +295,7 @@ class Agent:
 
     def _undone(self, release: Release, why: str, *, is_final: bool = False) -> None:
         if is_final:
-            _log.error("release %d is given up, until something else is desired: %s", release.sequence, why)
+            _log.error("release %d is given up for now: %s", release.sequence, why)
         else:
             _log.warning("release %d has failed, and is tried again: %s", release.sequence, why)
         self._tell(Undone(release, why, is_final))

@@ -65,6 +65,10 @@ class ConflictError(BusError):
         self.stored = stored
 
 
+class NameTakenError(ZcserveError):
+    """Another agent has the name of this node, and had it first: to try again is of no use."""
+
+
 class MissingError(BusError):
     """There is no manifest of that digest."""
 
@@ -167,7 +171,7 @@ class NodeBus(Protocol):
         """A manifest. Whoever asked checks that it is the one of that digest. Raises MissingError."""
 
     async def report(self, state: State) -> None:
-        """Replace this node's state."""
+        """Replace this node's state. Raises NameTakenError where the bus notices another agent of this name."""
 
     async def close(self) -> None:
         """Let go of all that this side holds."""

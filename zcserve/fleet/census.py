@@ -30,6 +30,7 @@ class Row(NamedTuple):
     share     how much of the release that it is at is in memory
     lag_s     how long it was not heard of
     error     what went wrong last
+    retry_s   in how many seconds it tries again; 0: it does not wait for that
     """
 
     node: str
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     share: float
     lag_s: float
     error: str
+    retry_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -136,7 +138,8 @@ class Census:
         state = known.state
         stage = "silent" if lag_s > SILENT_S else state.stage
         live, prepared = (found.sequence if found else 0 for found in (state.live, state.prepared))
-        return Row(node, stage, live, prepared, state.share, lag_s, state.error)
+        retry_s = max(0.0, state.retry_s - lag_s)
+        return Row(node, stage, live, prepared, state.share, lag_s, state.error, retry_s)
 
     def choose(self, share: float) -> frozenset[str]:
         """So large a share of the nodes that count, of those that have it in memory: the same ones each time."""

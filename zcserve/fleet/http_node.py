@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +39,8 @@ T = TypeVar("T")
 
 # Of a wait for a state, in seconds.
 WAIT_S_MAX = 60.0
+# What the disk did not take is tried again after this, in seconds.
+KEEP_AGAIN_S = 10.0
 _GAP = Gap("the agent was started, and does not know what was published before")
 
 
@@ -99,9 +102,20 @@ class HttpNodeBus:
             self._has_commands.ring()
 
     async def put_desired(self, desired: Desired, token: str) -> None:
-        """What is desired has come. Raises ClaimHeldError, ConflictError, FormError, OSError."""
-        await self.with_shelf(lambda shelf: shelf.put_desired(desired, token, time.monotonic()))
-        self._has_desired.ring()
+        """What is desired has come; it is acted on also where it cannot be kept. Raises ClaimHeldError, ConflictError,
+        FormError, OSError."""
+        try:
+            await self.with_shelf(lambda shelf: shelf.put_desired(desired, token, time.monotonic()))
+        finally:
+            self._has_desired.ring()
+
+    async def keep(self) -> None:
+        """Have what the disk did not take kept when there is room, until it is cancelled."""
+        while True:
+            await asyncio.sleep(KEEP_AGAIN_S)
+            if self._shelf.has_unkept:
+                with suppress(OSError):  # the step that needs the room says why
+                    await self.with_shelf(lambda shelf: shelf.keep_again())
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         self._sent.clear()
@@ -156,9 +170,11 @@ class HttpNodeBus:
         return self._shelf.desired
 
     async def adopt(self, desired: Desired) -> None:
-        """Most of the nodes have this. Raises FormError, OSError."""
-        await self.with_shelf(lambda shelf: shelf.adopt(desired))
-        self._has_desired.ring()
+        """Most of the nodes have this. It is acted on also where it cannot be kept. Raises FormError, OSError."""
+        try:
+            await self.with_shelf(lambda shelf: shelf.adopt(desired))
+        finally:
+            self._has_desired.ring()
 
     async def manifest(self, digest: str) -> bytes:
         try:

@@ -11,6 +11,10 @@ done. All of it is on the disk before it is answered.
 One node's copy is not the truth; most of them together are (docs/fleet-http.md). What makes it so is here: an edition
 is replaced by a higher one alone, and by the last claim alone that this node gave.
 
+**What the disk does not take holds in memory**, and is not answered as kept: so this node counts for no majority, but
+goes where the others go, and does not wait to be told again when there is room. That is right, since what is put as
+desired is decided already: most of the nodes have it on their disks as a proposal. A proposal itself is kept or not.
+
 Its methods block for as long as the disk takes; not for several threads.
 """
 
@@ -47,9 +51,12 @@ OVER_MAX = 1024
 # More are known than told, so that a node that is ahead of another one has not forgotten what that one tells.
 PURGES_MAX = 1024
 PURGES_TOLD_MAX = 128
+# Manifests that the disk has not taken, in memory: what is desired, and what is on trial. 128 MB at most.
+MANIFESTS_UNKEPT_MAX = 2
 # A claim lasts so long at most, in seconds: a holder that was killed blocks the next for no longer.
 LASTS_S_MAX = 600.0
 
+_CLAIM, _DESIRED = "claim.json", "desired.json"
 _is_number = re.compile(r"[0-9]{12}").fullmatch
 
 
@@ -77,6 +84,7 @@ class Shelf:
         """Raises OSError. What cannot be read as it should is told in the log, and is as if it were not there."""
         self._kept = kept
         self._site = site
+        self._unkept: dict[str, bytes] = {}  # by name, what the disk has not taken
         self._claim = self._read_claim(now_s)
         self.desired = self._read_desired()
         self._proposal = self._read_proposal()
@@ -113,20 +121,19 @@ class Shelf:
         is_own = claim is not None and claim.token == token
         if claim and claim.until_s > now_s and not is_own and (renew or claim.holder != holder):
             raise ClaimHeldError(claim.holder, claim.until_s - now_s)
-        given = _Given(holder, token, lasts_s, now_s + lasts_s)
-        if not is_own or (claim and claim.lasts_s != lasts_s):
-            self._write("claim.json", {"holder": holder, "token": token, "lasts_s": lasts_s})
-        self._claim = given
+        self._claim = _Given(holder, token, lasts_s, now_s + lasts_s)
+        if not is_own or (claim and claim.lasts_s != lasts_s) or _CLAIM in self._unkept:
+            self._keep(_CLAIM, _form_of(self._claim))
 
     def take_back(self, token: str, now_s: float) -> None:
         """The claim of this token is over; it is still the last that was given. Raises OSError."""
         claim = self._claim
         if claim and claim.token == token:
-            self._write("claim.json", {"holder": claim.holder, "token": token, "lasts_s": 0.0})
             self._claim = _Given(claim.holder, token, 0.0, now_s)
+            self._keep(_CLAIM, _form_of(self._claim))
 
     def _read_claim(self, now_s: float) -> _Given | None:
-        form = self._load("claim.json")
+        form = self._load(_CLAIM)
         try:
             if form is not None:
                 lasts_s = float(form["lasts_s"])
@@ -140,8 +147,10 @@ class Shelf:
     def put_desired(self, desired: Desired, token: str, now_s: float) -> None:
         """Replace it. Raises ClaimHeldError, ConflictError, FormError, OSError."""
         if self._is_news(desired, token, now_s):
-            self._kept.write("desired.json", desired.dump())
             self.desired = desired
+            self._keep(_DESIRED, desired.dump())
+        elif _DESIRED in self._unkept:
+            self._keep(_DESIRED, desired.dump())
 
     def propose(self, proposal: Proposal, token: str, now_s: float) -> None:
         """Keep it aside, instead of the one before: this node does not act on it. Raises ClaimHeldError, ConflictError,
@@ -174,11 +183,11 @@ class Shelf:
         if desired.site != self._site:
             raise FormError(f"site: {desired.site}, and this node is of {self._site}")
         if desired.edition > self.desired.edition:
-            self._kept.write("desired.json", desired.dump())
             self.desired = desired
+            self._keep(_DESIRED, desired.dump())
 
     def _read_desired(self) -> Desired:
-        data = self._kept.read("desired.json")
+        data = self._kept.read(_DESIRED)
         try:
             if data is not None:
                 return Desired.parse(data)
@@ -196,8 +205,8 @@ class Shelf:
 
     def put_manifest(self, digest: str, data: bytes) -> None:
         """Keep it; the oldest that is of no use goes. Raises FormError, OSError."""
-        forms.digest(digest, "manifest")
-        self._kept.write(f"manifests/{digest}", data)
+        name = f"manifests/{forms.digest(digest, 'manifest')}"
+        self._keep(name, data)
         trial = self.desired.trial
         releases = (self.desired.release, trial.release if trial else None)
         needed = {digest, *(release.manifest for release in releases if release)}
@@ -207,7 +216,8 @@ class Shelf:
 
     def manifest(self, digest: str) -> bytes:
         """Raises MissingError, FormError, OSError."""
-        data = self._kept.read(f"manifests/{forms.digest(digest, 'manifest')}")
+        name = f"manifests/{forms.digest(digest, 'manifest')}"
+        data = self._unkept.get(name) or self._kept.read(name)
         if data is None:
             raise MissingError(f"there is no manifest {digest} at this node: it is put before it is desired")
         return data
@@ -266,6 +276,28 @@ class Shelf:
 
     # --- files ----------------------------------------------------------------------------------------------------
 
+    @property
+    def has_unkept(self) -> bool:
+        """Whether there is something that the disk has not taken."""
+        return bool(self._unkept)
+
+    def keep_again(self) -> None:
+        """Have the disk take it. Raises OSError."""
+        for name, data in [*self._unkept.items()]:
+            self._keep(name, data)
+
+    def _keep(self, name: str, data: bytes) -> None:
+        """Raises OSError: it is held in memory then."""
+        self._unkept.pop(name, None)
+        try:
+            self._kept.write(name, data)
+        except OSError:
+            self._unkept[name] = data
+            manifests = [one for one in self._unkept if one.startswith("manifests/")]
+            for old in manifests[:-MANIFESTS_UNKEPT_MAX]:
+                del self._unkept[old]
+            raise
+
     def _write(self, name: str, form: dict[str, Any]) -> None:
         self._kept.write(name, json.dumps(form).encode())
 
@@ -276,6 +308,10 @@ class Shelf:
         except ValueError:
             form = None
         return form if isinstance(form, dict) else None
+
+
+def _form_of(claim: _Given) -> bytes:
+    return json.dumps({"holder": claim.holder, "token": claim.token, "lasts_s": claim.lasts_s}).encode()
 
 
 def _name_of(message: Message) -> str:

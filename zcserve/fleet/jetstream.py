@@ -41,7 +41,8 @@ FORGOTTEN_S = 150.0
 BATCH = 64
 
 _NS = 10**9
-_NO_STREAM, _NO_MESSAGE, _WRONG_LAST = 10059, 10037, (10071, 10164)
+NO_STREAM = 10059
+_NO_MESSAGE, _WRONG_LAST = 10037, (10071, 10164)
 _NAME_IN_USE = 10058
 
 
@@ -129,10 +130,10 @@ class JetStream:
     def __init__(self, link: Link) -> None:
         self.link = link
 
-    async def api(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def api(self, verb: str, body: Mapping[str, Any] | None = None, within_s: float = ANSWER_S) -> dict[str, Any]:
         """One request of JetStream's API, and its answer. Raises JetStreamError, BusError."""
         data = json.dumps(body).encode() if body else b""
-        answer = await self._ask(f"$JS.API.{verb}", data)
+        answer = await self._ask(f"$JS.API.{verb}", data, within_s=within_s)
         if error := answer.get("error"):
             raise JetStreamError(verb, error)
         return answer
@@ -154,7 +155,7 @@ class JetStream:
         try:
             info = await self.api(f"STREAM.INFO.{stream.name}")
         except JetStreamError as error:
-            if error.code != _NO_STREAM:
+            if error.code != NO_STREAM:
                 raise
             info = await self._make(stream)
         state = info["state"]
@@ -200,9 +201,9 @@ class JetStream:
         By a reader: nats-server 2.9.10 has been seen to panic in STREAM.MSG.GET of a subject's last record, while a
         stream that keeps one of each subject was written."""
         try:
-            reader = await self._reader(stream, subject, LAST, 1)
+            reader = await self.reader(stream, subject, LAST, 1)
         except JetStreamError as error:
-            if error.code == _NO_STREAM:
+            if error.code == NO_STREAM:
                 return None
             raise
         try:
@@ -215,10 +216,39 @@ class JetStream:
 
     async def at(self, stream: Stream, seq: int) -> Record | None:
         """The record of this number; None where it is not there any more."""
+        return await self._got(stream, {"seq": seq})
+
+    async def next(
+        self, stream: Stream, subject: str, seq: int, *, is_direct: bool = False, within_s: float = ANSWER_S
+    ) -> Record | None:
+        """The first record of a subject from number `seq` on; None where there is none.
+
+        is_direct  ask any server that has the stream (ADR-31), which then comes as it is, and not in base64. The stream
+                   must allow it
+        """
+        asked = {"seq": seq, "next_by_subj": subject}
+        if not is_direct:
+            return await self._got(stream, asked, within_s)
+        data = json.dumps(asked).encode()
+        message = await self.link.request(f"$JS.API.DIRECT.GET.{stream.name}", data, within_s=within_s)
+        headers = message.headers or {}
+        if status := headers.get("Status"):
+            if status == "404":
+                return None
+            raise BusError(f"NATS, {stream.name}: {headers.get('Description', status)}")
+        return Record(
+            headers["Nats-Subject"],
+            message.data,
+            int(headers["Nats-Sequence"]),
+            _seconds(headers["Nats-Time-Stamp"]),
+        )
+
+    async def _got(self, stream: Stream, asked: Mapping[str, Any], within_s: float = ANSWER_S) -> Record | None:
+        """One record, or None. Not of `last_by_subj`: see `last`."""
         try:
-            message = (await self.api(f"STREAM.MSG.GET.{stream.name}", {"seq": seq}))["message"]
+            message = (await self.api(f"STREAM.MSG.GET.{stream.name}", asked, within_s))["message"]
         except JetStreamError as error:
-            if error.code in (_NO_STREAM, _NO_MESSAGE):
+            if error.code in (NO_STREAM, _NO_MESSAGE):
                 return None
             raise
         data = base64.b64decode(message.get("data", ""))
@@ -229,7 +259,7 @@ class JetStream:
         try:
             await self.api(f"STREAM.PURGE.{stream.name}", {"filter": subject})
         except JetStreamError as error:
-            if error.code != _NO_STREAM:
+            if error.code != NO_STREAM:
                 raise
 
     async def now(self, stream: Stream) -> float:
@@ -243,14 +273,15 @@ class JetStream:
         """A reader of a subject, which may hold wildcards. `start`: `deliver_policy` and what goes with it. The stream
         is made where it is missing."""
         try:
-            return await self._reader(stream, subject, start, batch)
+            return await self.reader(stream, subject, start, batch)
         except JetStreamError as error:
-            if error.code != _NO_STREAM:
+            if error.code != NO_STREAM:
                 raise
         await self._make(stream)
-        return await self._reader(stream, subject, start, batch)
+        return await self.reader(stream, subject, start, batch)
 
-    async def _reader(self, stream: Stream, subject: str, start: Mapping[str, Any], batch: int) -> Reader:
+    async def reader(self, stream: Stream, subject: str, start: Mapping[str, Any], batch: int = BATCH) -> Reader:
+        """The same, where a stream that is missing is an error (NO_STREAM). Raises JetStreamError, BusError."""
         name = secrets.token_hex(8)
         config = {
             "name": name,

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from zcserve.fleet import forms
@@ -325,13 +325,15 @@ class State:
     boot      tells one run of the agent from every other
     number    of the state, one more each time in a boot: of two of a boot the higher one is newer
     edition   what is desired, as the node knows it
-    stage     one of STAGES: what it does with `release`. "failed": it has given up on it, until something changes; in
+    stage     one of STAGES: what it does with `release`. "failed": it was refused, and is not tried again soon; in
               every other stage it tries again, whatever `error` says
     release   the release that it works on, or has come to: with "live" it is `live`
     live      the release that it serves; None: none, or one that it does not know
     prepared  the release that is in memory beside that, ready for a flip
     share     how much of `release` is in memory, 0 to 1
     error     what went wrong last; "" where nothing did
+    retry_s   in how many seconds it tries again; 0: it does not wait for that
+    since     the number of the first state of this boot, as the bus counts, which adds it; 0: it is not known
     at        the node's own time, in seconds since 1970: for people
     done      ids of the last commands that it has done, the newest last
     aside     and of those that it has set aside
@@ -353,6 +355,8 @@ class State:
     at: float = 0.0
     done: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
+    retry_s: float = 0.0
+    since: int = field(default=0, compare=False)
 
     def check(self) -> None:
         """Raises FormError where it is no state that can be sent."""
@@ -365,6 +369,8 @@ class State:
             raise FormError(f"stage: {forms.shown(self.stage)}; accepted: {', '.join(STAGES)}")
         forms.real(self.share, "share", 1.0)
         forms.text(self.error, "error", forms.REASON_CHARACTERS_MAX)
+        forms.real(self.retry_s, "retry_s", float(forms.NUMBER_MAX))
+        forms.number(self.since, "since")
         forms.real(self.at, "at", float(forms.NUMBER_MAX))
         for where in ("done", "aside"):
             for command in forms.texts(getattr(self, where), where, DONE_MAX, forms.ID_CHARACTERS_MAX):
@@ -384,6 +390,7 @@ class State:
             form[name] = release.form() if release else None
         form |= {"share": self.share, "error": self.error, "at": self.at}
         form |= {"done": list(self.done), "aside": list(self.aside)}
+        form |= {name: value for name in ("retry_s", "since") if (value := getattr(self, name))}
         return forms.dump(form)
 
     @classmethod
@@ -394,7 +401,9 @@ class State:
         release, live, prepared = (_part(form, name) for name in ("release", "live", "prepared"))
         share, error, at = form.get("share", 0.0), form.get("error", ""), form.get("at", 0.0)
         done, aside = (_ids(form, name) for name in ("done", "aside"))
-        state = cls(site, node, boot, number, edition, stage, release, live, prepared, share, error, at, done, aside)
+        retry_s, since = form.get("retry_s", 0.0), form.get("since", 0)
+        known = (edition, stage, release, live, prepared, share, error, at, done, aside, retry_s, since)
+        state = cls(site, node, boot, number, *known)
         state.check()
         return state
 

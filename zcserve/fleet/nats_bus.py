@@ -14,7 +14,8 @@
 - **Where NATS loses all it had**, streams are made anew by the first that needs one. Nodes are told a gap, and report
   within half a minute; what is desired is put again by the next rollout, with an edition above all that nodes know.
 
-nats_streams.py says what lies where, nats_link.py how the connection lasts, nats_commands.py how a node reads.
+nats_streams.py says what lies where, nats_link.py how the connection lasts, nats_commands.py how a node reads,
+nats_reports.py how it reports.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from zcserve.fleet.nats_commands import NatsCommands
 from zcserve.fleet.nats_link import Link, lasting
 from zcserve.fleet.nats_manifests import Manifests
 from zcserve.fleet.nats_place import NatsPlace
+from zcserve.fleet.nats_reports import Reports
 from zcserve.fleet.nats_streams import CLAIM, DESIRED, POSITION, STATE
 from zcserve.log import Log
 
@@ -202,7 +204,7 @@ class NatsNodeBus:
         self._manifests = Manifests(self._jetstream, site)
         self._commands = NatsCommands(self._jetstream, site, node)
         self._desired = nats_streams.key(DESIRED, site)
-        self._state = nats_streams.key(STATE, site, node)
+        self._reports = Reports(self._jetstream, site, node, self._commands.write_again)
 
     def deliveries(self) -> AsyncIterator[Delivery]:
         """See NodeBus."""
@@ -243,7 +245,7 @@ class NatsNodeBus:
 
     async def report(self, state: State) -> None:
         """See NodeBus."""
-        await self._jetstream.append(STATE, self._state, state.dump())
+        await self._reports.report(state)
 
     async def close(self) -> None:
         """See NodeBus."""

@@ -186,6 +186,12 @@ class NatsCommands:
             await self._jetstream.append(nats_streams.ASIDE, self._aside, data, headers=headers)
         await self.acknowledge(name)
 
+    async def write_again(self) -> None:
+        """The position, where another agent may have written over it. Raises BusError."""
+        if self._position:
+            self._version += 1
+            await self._save()
+
     async def _save(self) -> None:
         """Write the position as it is now, unless it is written."""
         version = self._version

@@ -65,6 +65,10 @@ class NoStreamError(BusError):
     """No stream takes this subject."""
 
 
+class NotPermittedError(BusError):
+    """This user has no right to a subject."""
+
+
 class Link:
     """A connection. Not for several threads, and for one event loop.
 
@@ -283,7 +287,7 @@ class Link:
         for broken, subject in self._refused.items():
             # nats-py makes small letters of it
             if not broken.done() and (f'"{subject.lower()}"' in words.lower() or '"_inbox.' in words.lower()):
-                broken.set_result(BusError(f"NATS refuses this user: {self.refusal}"))
+                broken.set_result(NotPermittedError(f"NATS refuses this user: {self.refusal}"))
 
 
 class _RefusedError(AwayError):

@@ -2,7 +2,7 @@
 
     0  it was told to end
     1  it cannot go on: the log says why
-    2  wrong use: nothing was begun
+    2  wrong use: nothing was begun; or another agent has the name of this node, and had it first
 
 What NATS and signatures need is imported when it is asked for.
 """
@@ -32,7 +32,7 @@ from zcserve.ctl.whereabouts import node_of
 from zcserve.errors import UsageError, reason_of
 from zcserve.fleet import forms
 from zcserve.fleet.agent import MEMORY, Agent
-from zcserve.fleet.bus import NodeBus
+from zcserve.fleet.bus import NameTakenError, NodeBus
 from zcserve.fleet.extra import require
 from zcserve.fleet.folders import Folders
 from zcserve.fleet.forms import FormError
@@ -73,7 +73,7 @@ _EXITS = """
 exit codes:
   0  it was told to end (SIGTERM, SIGINT)
   1  it cannot go on: the log says why
-  2  wrong use: nothing was begun
+  2  wrong use: nothing was begun; or another agent has the name of this node, and had it first
 """
 
 
@@ -120,6 +120,9 @@ def main(argv: Sequence[str]) -> int:
         except asyncio.CancelledError:  # it was told twice
             return EXIT_DONE
         except BaseExceptionGroup as group:
+            if taken := group.subgroup(NameTakenError):
+                _log.error("the agent ends: %s; accepted: a --node of its own for each", taken.exceptions[0])
+                return EXIT_WRONG_USE
             _log.error("the agent cannot go on: %s", reason_of(group.exceptions[0]), exc_info=group)
             return EXIT_REFUSED
 
@@ -220,7 +223,7 @@ async def _run(plan: Plan) -> int:
         standby = Standby(folders, kept, server)
         memory = _memory_of(kept, plan.site)
         bus, listener = await _bus_of(plan, kept, boot)
-        beside = []
+        beside = [bus.keep()] if isinstance(bus, HttpNodeBus) else []
         if isinstance(bus, HttpNodeBus) and plan.nodes:
             peers = Peers(bus, plan.site, plan.node, plan.nodes, plan.token.decode())
             bus.others = peers.manifest

@@ -35,6 +35,7 @@ class Listed:
 def read_nodes(path: str | Path) -> tuple[Listed, ...]:
     """The nodes of a file, in its order. Raises UsageError with the line that is wrong."""
     found: dict[str, Listed] = {}
+    agents: dict[str, str] = {}
     for number, line in enumerate(_read(path, LIST_BYTES_MAX).splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
@@ -45,6 +46,9 @@ def read_nodes(path: str | Path) -> tuple[Listed, ...]:
             raise UsageError(f"{path}: line {number}: {error}") from None
         if listed.name in found:
             raise UsageError(f"{path}: line {number}: {listed.name} is there twice")
+        if other := agents.get(listed.agent):
+            raise UsageError(f"{path}: line {number}: {listed.agent} is the agent of {other} already")
+        agents[listed.agent] = listed.name
         found[listed.name] = listed
     if not found:
         raise UsageError(f"{path} names no node; accepted: lines with NAME URL [PUBLIC-URL]")

@@ -15,9 +15,9 @@ Going back from a trial is no replay: a trial was never desired of all. A rollba
 older release's: its folder and its content are there already, and if they are just what is served, nothing is loaded.
 
 **Failures.** What may go away by itself is tried again, later each time (backoff.py), for as long as it is wanted. What
-will not (`is_final`: a signature that is wrong, rules that the server refuses) is given up until what is desired
-changes, or the agent starts anew. A flip that failed goes by Prepare again: the server may have lost what it had
-prepared.
+will not (`is_final`: a signature that is wrong, rules that the server refuses) is given up: until what is desired
+changes, or the agent starts anew, or for the long waits of what takes a person, since a manifest may be signed anew and
+a server mended. A flip that failed goes by Prepare again: the server may have lost what it had prepared.
 
 **The state that is reported** is sent when it changes, REPORT_GAP_S after the last one at the least, and every
 REPORT_EVERY_S in any case.
@@ -101,6 +101,16 @@ class _Work:
         self.step, self.runs, self.tries, self.error = step, False, 0, ""
 
 
+@dataclass(slots=True)
+class _GivenUp:
+    """A release that was refused so often, why, and when it is tried again: never, where it cannot become right."""
+
+    release: Release
+    why: str
+    tries: int = 0
+    due: float = math.inf
+
+
 class NodeState:
     """What one node knows and does. Not for several threads.
 
@@ -117,7 +127,7 @@ class NodeState:
         self._is_observed = False
         self._holds = False  # the server may have something prepared that is not of the work
         self._work: _Work | None = None
-        self._given_up: list[tuple[Release, str]] = []
+        self._given_up: list[_GivenUp] = []  # the last one last
         self._errands = Errands(node)
         if known.has_gap:
             self._errands.miss(Gap("before the agent was started"), site)
@@ -126,12 +136,14 @@ class NodeState:
         self._said: State | None = None
         self._is_news = False
         self._said_at = 0.0
+        self._said_try_due: float | None = None
+        self._now = 0.0
         self._number = 0
         self._actions: list[Action] = []
 
     def on(self, event: Event, now: float) -> list[Action]:
         """What is to be done because of an event, in this order. The first one is Observed."""
-        self._actions = []
+        self._actions, self._now = [], now
         self._hear(event, now)
         self._actions += self._errands.begin(now)
         self._go_on(now)
@@ -145,9 +157,7 @@ class NodeState:
     @property
     def due(self) -> float:
         """When it wants a Tick, if nothing comes before."""
-        times = [self._report_due(), self._errands.due]
-        if self._work and not self._work.runs and self._work.step is not _Step.READY:
-            times.append(self._work.due)
+        times = [self._report_due(), self._errands.due, self._try_due()]
         return min((time for time in times if time is not None), default=math.inf)
 
     @property
@@ -243,7 +253,7 @@ class NodeState:
         self._desired = desired
         self._given_up.clear()
         if desired.trial and (why := self._replayed(desired.trial.release)):
-            self._given_up.append((desired.trial.release, why))
+            self._given_up.append(_GivenUp(desired.trial.release, why))
         self._raise()
 
     def _on_observed(self, observed: Observed) -> None:
@@ -280,14 +290,25 @@ class NodeState:
         if not self._desired:
             return None, False
         target, trial = self._desired.of_node(self._node), self._desired.trial
-        if target and not target.is_same(self._live) and not self._why_given_up(target):
+        if target and not target.is_same(self._live) and not self._is_given_up(target):
             return target, True
-        if trial and not trial.release.is_same(self._live) and not self._why_given_up(trial.release):
+        if trial and not trial.release.is_same(self._live) and not self._is_given_up(trial.release):
             return trial.release, False
         return None, False
 
-    def _why_given_up(self, release: Release) -> str:
-        return next((why for other, why in self._given_up if other.is_same(release)), "")
+    def _is_given_up(self, release: Release) -> bool:
+        """Whether it is not to be tried now."""
+        found = self._refused(release)
+        return found is not None and self._now < found.due
+
+    def _refused(self, release: Release) -> _GivenUp | None:
+        return next((one for one in self._given_up if one.release.is_same(release)), None)
+
+    def _try_due(self) -> float | None:
+        """When something is tried again that has failed, or is next to be done; None: nothing is."""
+        if work := self._work:
+            return work.due if not work.runs and work.step is not _Step.READY else None
+        return min((one.due for one in self._given_up if self._now < one.due < math.inf), default=None)
 
     def _go_on(self, now: float) -> None:
         """Begin what is next."""
@@ -301,7 +322,8 @@ class NodeState:
             self._work, self._holds = None, False
             return
         if work is None or not work.release.is_same(wanted):
-            work = self._work = _Work(wanted)
+            refused = self._refused(wanted)
+            work = self._work = _Work(wanted, error=refused.why if refused else "")
         if work.runs or now < work.due:
             return
         if work.step is _Step.READY:
@@ -325,7 +347,7 @@ class NodeState:
         if work is None or not work.runs or not work.release.is_same(undone.release):
             return
         if undone.is_final:
-            self._given_up.append((work.release, reason(undone.why)))
+            self._give_up(work.release, reason(undone.why), now)
             self._holds = work.step is not _Step.FETCH
             self._work = None
             return
@@ -335,6 +357,14 @@ class NodeState:
         work.tries += 1
         work.due = now + backoff.wait_s(work.tries, f"{self._node} {work.release.manifest}")
         work.error = reason(undone.why)
+
+    def _give_up(self, release: Release, why: str, now: float) -> None:
+        found = self._refused(release)
+        tries = 1 + (found.tries if found else 0)
+        if found:
+            self._given_up.remove(found)
+        due = now + backoff.refused_wait_s(tries, f"{self._node} {release.manifest}")
+        self._given_up.append(_GivenUp(release, why, tries, due))
 
     # -- the report
 
@@ -346,9 +376,8 @@ class NodeState:
         if work:
             stage, release, error, share = work.step.value, work.release, work.error, work.share
             prepared = work.release if work.step in (_Step.READY, _Step.FLIP) else None
-        elif self._given_up:
-            release, error = self._given_up[-1]
-            stage = "failed"
+        elif refused := [one for one in self._given_up if self._now < one.due]:
+            release, error, stage = refused[-1].release, refused[-1].why, "failed"
         error = error or self._refusal or self._errands.error
         edition = self._desired.edition if self._desired else 0
         done, aside = self._errands.last(True), self._errands.last(False)
@@ -378,10 +407,13 @@ class NodeState:
 
     def _report(self, now: float) -> None:
         state = self._state()
-        self._is_news = state != self._said
+        try_due = self._try_due() if state.error else None
+        self._is_news = state != self._said or try_due not in (None, self._said_try_due)
         due = self._report_due()
         if not self._is_observed or (due is not None and now < due):
             return
         self._number += 1
         self._said, self._said_at, self._is_news = replace(state, number=self._number), now, False
-        self._actions.append(Report(self._said))
+        self._said_try_due = try_due
+        retry_s = max(try_due - now, 0.0) if try_due is not None else 0.0
+        self._actions.append(Report(replace(self._said, retry_s=round(retry_s, 1))))
