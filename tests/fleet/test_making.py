@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.site import Serve, Site
+from zcserve.cache.entry import Entry
 from zcserve.config.sources import load
 from zcserve.config.table import Config
 from zcserve.errors import UsageError
-from zcserve.fleet.making import Made, config_of, make_manifest
-from zcserve.fleet.manifest import File, Manifest, ManifestError
+from zcserve.fleet import making
+from zcserve.fleet.contents import Contents, Progress
+from zcserve.fleet.making import LeftOutError, Made, config_of, make_manifest
+from zcserve.fleet.manifest import Encoding, File, Manifest
 
 TEXT = b"p { color: red }\n" * 200
 TOML = """
@@ -114,7 +118,8 @@ def test_every_file_is_there_and_what_is_hidden_is_not(full: Site) -> None:
     fetched = {os.fsencode(name) for name, _, _ in made.manifest.fetches()}
     lying = {os.path.relpath(one, os.fsencode(full.root)) for one in _files_below(os.fsencode(full.root))}
     assert fetched == lying - {b".hidden"}
-    assert [problem.path for problem in made.problems] == ["bad.css.gz"]
+    assert made.left_out == ()
+    assert made.doubts == ("bad.css.gz: does not decode to its file's bytes: served under its own name only",)
     assert list(made.manifest.files["/a.css"].encodings) == ["gzip"]
 
 
@@ -197,11 +202,62 @@ def test_what_cannot_be_read_is_an_error(site: Site) -> None:
         make_manifest(Config(root=site.root), "www", 1)
 
 
-def test_a_name_that_no_manifest_takes_is_an_error(site: Site) -> None:
+def test_what_cannot_be_in_a_manifest_is_named_and_none_is_made_unless_it_is_to_be_left_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deep = "/".join(["d" * 200] * 16)
+    site.write("a.css", TEXT)
+    site.write("gone.css", TEXT)
+    site.write("gone.css.gz", gzip.compress(TEXT))
     site.write(f"{deep}/f")
-    with pytest.raises(ManifestError, match="is longer than 3072 bytes"):
-        make_manifest(Config(root=site.root), "www", 1)
+    for name, to in (("out", "/etc/hostname"), ("nowhere", "absent"), ("loop", "loop"), ("above", ".")):
+        (site.root / name).symlink_to(to)
+    os.mkfifo(site.root / "a.css.gz")
+    why = {
+        "a.css.gz": "is not a regular file", "above": "leads back to a directory above it",
+        f"{deep}/f": "is longer than", "gone.css": "No such file", "loop": "Too many levels", "nowhere": "No such file",
+        "out": "is a symlink that leads",
+    }  # fmt: skip
+
+    class Vanishing(Contents):
+        """A file goes between the walk and the reading."""
+
+        def read(self, progress: Progress) -> dict[Entry, Encoding]:
+            (site.root / "gone.css").unlink(missing_ok=True)
+            return super().read(progress)
+
+    monkeypatch.setattr(making, "Contents", Vanishing)
+    with pytest.raises(LeftOutError, match=r": 7 names cannot be in a release, and nothing is made of it") as refused:
+        make_manifest(Config(root=site.root), "www", 1, encodings=True)
+    named = {problem.path: problem.why for problem in refused.value.left_out}
+    assert named.keys() == why.keys()
+    assert not [path for path in why if not named[path].startswith(why[path])]
+    assert sorted(os.listdir(site.root)) == sorted(
+        ["a.css", "d" * 200, "gone.css.gz", *why.keys() - {f"{deep}/f", "gone.css"}]
+    )
+
+    site.write("gone.css", TEXT)
+    made = make_manifest(Config(root=site.root), "www", 1, encodings=True, leave_out=True)
+    assert {problem.path for problem in made.left_out} == why.keys()
+    assert made.manifest.files.keys() == {"/a.css", "/gone.css.gz"}  # no sibling any more, so a file of its own
+    assert stat.S_ISFIFO((site.root / "a.css.gz").stat().st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_cannot_be_read_is_named(site: Site) -> None:
+    for name in ("a", "shut/b", "c"):
+        site.write(name)
+    (site.root / "a").chmod(0)
+    (site.root / "shut").chmod(0)
+    try:
+        with pytest.raises(LeftOutError) as refused:
+            make_manifest(Config(root=site.root), "www", 1)
+    finally:
+        (site.root / "shut").chmod(0o755)
+    assert [(one.path.rstrip("/"), one.why) for one in refused.value.left_out] == [
+        ("a", "Permission denied"),
+        ("shut", "Permission denied"),
+    ]
 
 
 def test_an_empty_root_is_a_release(site: Site) -> None:

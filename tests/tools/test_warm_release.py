@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,16 @@ def test_a_node_that_is_gone_is_forgotten(command: Command) -> None:
     assert command.capsys.readouterr().out == "n3 is forgotten\n"
     assert [node["node"] for node in command("status")[1][0]["nodes"]] == ["n1", "n2"]
     assert main(["nodes", "forget", "n 3", "--site", "www", "--nats", "nats://memory"]) == 2
+
+
+def test_a_release_that_would_lack_something_is_refused_before_anything_is_brought(command: Command) -> None:
+    assert command.release("one")[0] == 0
+    puts = len(command.hub.puts)
+    os.mkfifo(command.root / "pipe")
+    assert command.release("two") == (1, [])
+    assert (command.served(), len(command.hub.puts)) == ([1, 1, 1], puts)
+    assert command.release("two", "--leave-out")[0] == 0
+    assert command.served() == [2, 2, 2]
 
 
 def test_a_manifest_in_a_file_has_its_own_sequence(command: Command, tmp_path: Path) -> None:

@@ -66,14 +66,21 @@ def test_it_runs_as_a_program_in_another_directory(release: Path, tree: Path) ->
     assert b"release.json lies in root, and would be served" in refused.stderr
 
 
-def test_what_is_not_in_it_is_told(tree: Path, run: Any) -> None:
+def test_what_cannot_be_in_it_is_told_and_refused_unless_it_is_to_be_left_out(tree: Path, run: Any) -> None:
     (tree / "out\x1b[2J").symlink_to("/etc/hostname")
     (tree / "style.css.gz").write_bytes(b"no gzip")
     code, out, err = run("manifest", tree)
-    assert code == 1
+    assert (code, out) == (1, b"")
     assert err.splitlines() == [
         "warm_cache: out\\x1b[2J: is a symlink that leads outside the root",
+        f"warm_cache: {tree}: 1 name cannot be in a release, and nothing is made of it; "
+        "--leave-out makes it of the rest",
+    ]
+    code, out, err = run("manifest", tree, "--leave-out")
+    assert code == 0
+    assert err.splitlines() == [
         "warm_cache: style.css.gz: does not decode: served under its own name only",
+        "warm_cache: out\\x1b[2J: is a symlink that leads outside the root",
     ]
     assert Manifest.parse(out).site == "default"
     assert "/style.css.gz" in Manifest.parse(out).files

@@ -1,7 +1,7 @@
 """What one release has that another has not: paths that are new, gone and changed, and the bytes to fetch.
 
-A and B are manifests, or directories of files, of which a manifest is made (by --config and --site). To be fetched is
-each content of B that no file of A has, once.
+A and B are manifests, or directories of files, of which a manifest is made (by --config and --site); what cannot be in
+it is told, and left out. To be fetched is each content of B that no file of A has, once.
 
 Exit codes: 0 they were compared, whether they differ or not; 1 a manifest is refused; 2 wrong use; 130 interrupted.
 """
@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, and say what came of it."""
-    old, new = (manifest_at(Path(path), arguments) for path in (arguments.old, arguments.new))
+    old, new = (manifest_at(Path(path), arguments, leave_out=True) for path in (arguments.old, arguments.new))
     found = diff(old, new)
     print(json_of(found) if arguments.json else text_of(found))
     return EXIT_RIGHT

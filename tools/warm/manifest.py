@@ -4,8 +4,11 @@ It goes to standard output, in canonical form: the same files give the same byte
 and priorities is in it, as ZCSERVE_... is. With --encodings what is compressible gets the .br, .zst and .gz siblings
 that it lacks, beside it in ROOT. Each --key signs.
 
-Exit codes: 0 all is in it; 1 something under ROOT cannot be served as it lies there, and is told (the manifest has what
-can be), or a file changed meanwhile, and there is no manifest; 2 wrong use; 130 interrupted.
+What cannot be in it is told: what cannot be read, is no file, leads out of ROOT, has gone meanwhile, or has a name that
+is too long. Then no manifest is made, unless --leave-out says that the rest is the release.
+
+Exit codes: 0 it is made; 1 something cannot be in it, or a file changed meanwhile, and nothing is made; 2 wrong use;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,12 +19,10 @@ import stat
 import sys
 from pathlib import Path
 
-from tools.warm.arguments import EXIT_RIGHT, EXIT_WRONG, number
-from tools.warm.progress import shown
-from tools.warm.releases import add_configuration, configured, tell, tell_made
+from tools.warm.arguments import EXIT_RIGHT, number
+from tools.warm.releases import add_configuration, add_leave_out, made_of, tell
 from zcserve.config.units import counted
 from zcserve.errors import UsageError
-from zcserve.fleet.making import make_manifest
 from zcserve.fleet.manifest import INTEGER_MAX
 from zcserve.fleet.signing import Signer
 
@@ -39,27 +40,29 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--key", metavar="PEM", action="append", default=[], help="sign with this key (repeatable)")
     parser.add_argument("--encodings", action="store_true", help="make missing siblings in ROOT")
+    add_leave_out(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make it, and print it."""
     _refuse_to_hold_itself(Path(arguments.root))
     signers = [Signer.read(path) for path in arguments.key]
-    config = configured(arguments.root, arguments)
-    with shown(f"reading {arguments.root}") as progress:
-        made = make_manifest(
-            config, arguments.site, arguments.sequence, encodings=arguments.encodings, progress=progress
-        )
+    made = made_of(
+        arguments.root,
+        arguments,
+        arguments.sequence,
+        encodings=arguments.encodings,
+        leave_out=arguments.leave_out,
+    )
     manifest = made.manifest
     for signer in signers:
         manifest = signer.sign(manifest)
-    tell_made(made)
     if made.written:
         siblings = sum(map(len, made.written.values()))
         tell([f"made {counted(siblings, 'encoding')} of {counted(len(made.written), 'file')}"])
     sys.stdout.buffer.write(manifest.to_bytes() + b"\n")
     sys.stdout.buffer.flush()
-    return EXIT_WRONG if made.problems else EXIT_RIGHT
+    return EXIT_RIGHT
 
 
 def _refuse_to_hold_itself(root: Path) -> None:

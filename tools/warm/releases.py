@@ -16,6 +16,7 @@ from zcserve.errors import UsageError, reason_of
 from zcserve.fleet.manifest import Manifest, ManifestError
 
 if TYPE_CHECKING:
+    from zcserve.cache.index import Problem
     from zcserve.config.table import Config
     from zcserve.fleet.making import Made
 
@@ -34,16 +35,36 @@ def configured(root: str | Path, arguments: argparse.Namespace) -> Config:
     return config_of(load({"root": str(root)}, os.environ, arguments.config), arguments.site)
 
 
-def manifest_at(path: Path, arguments: argparse.Namespace) -> Manifest:
-    """The manifest in a file, or of a directory. Raises UsageError and ManifestError."""
-    if path.is_dir():
-        from zcserve.fleet.making import make_manifest  # late: as in `configured`
+def add_leave_out(parser: argparse.ArgumentParser) -> None:
+    """The argument by which something may lack in what is made of a directory."""
+    parser.add_argument(
+        "--leave-out", action="store_true", help="leave out what cannot be in a release, which is refused otherwise"
+    )
 
-        with shown(f"reading {path}") as progress:
-            made = make_manifest(configured(path, arguments), arguments.site, 1, progress=progress)
-        tell_made(made)
-        return made.manifest
-    return read_manifest(path)
+
+def made_of(
+    root: str | Path, arguments: argparse.Namespace, sequence: int = 1, *, encodings: bool = False, leave_out: bool
+) -> Made:
+    """What is made of a directory; what came up is told. Raises UsageError and ManifestError."""
+    from zcserve.fleet.making import LeftOutError, make_manifest  # late: as in `configured`
+
+    config = configured(root, arguments)
+    try:
+        with shown(f"reading {root}") as progress:
+            made = make_manifest(
+                config, arguments.site, sequence, encodings=encodings, leave_out=leave_out, progress=progress
+            )
+    except LeftOutError as error:
+        _tell_problems(error.left_out)
+        raise ManifestError(f"{error}; --leave-out makes it of the rest") from None
+    tell(made.doubts)
+    _tell_problems(made.left_out)
+    return made
+
+
+def manifest_at(path: Path, arguments: argparse.Namespace, *, leave_out: bool) -> Manifest:
+    """The manifest in a file, or of a directory. Raises UsageError and ManifestError."""
+    return made_of(path, arguments, leave_out=leave_out).manifest if path.is_dir() else read_manifest(path)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -56,10 +77,8 @@ def read_manifest(path: Path) -> Manifest:
         raise UsageError(f"{path} cannot be read: {reason_of(error)}") from None
 
 
-def tell_made(made: Made) -> None:
-    """What came up when a manifest was made: what is not in it is on no node."""
-    tell(made.doubts)
-    tell(f"{problem.path}: {problem.why}" for problem in made.problems)
+def _tell_problems(problems: Iterable[Problem]) -> None:
+    tell(f"{problem.path}: {problem.why}" for problem in problems)
 
 
 def tell(lines: Iterable[str]) -> None:

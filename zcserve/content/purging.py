@@ -28,11 +28,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, takewhile
 
+from zcserve.cache.counted_names import SIBLING_ENDINGS
 from zcserve.cache.crew import BURST_S, REST_S, beat
 from zcserve.cache.doubt import is_in_doubt, put_in_doubt
 from zcserve.cache.entry import Entry, Sibling
 from zcserve.cache.index import Generation
-from zcserve.cache.naming import SIBLING_ENDINGS, base_of, path_of
+from zcserve.cache.naming import base_of, path_of
 from zcserve.cache.shards import in_pieces
 from zcserve.cache.unseen import hide
 from zcserve.config.globs import parse_glob

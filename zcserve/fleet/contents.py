@@ -8,7 +8,7 @@ was without them. What the walk finds out by times is left out: a copy of a root
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -39,7 +39,7 @@ FILES_AT_ONCE = 64
 Progress = Callable[[int, int], None]
 
 
-def in_threads(work: Callable[[T], R], items: list[T]) -> Iterator[tuple[T, R]]:
+def in_threads(work: Callable[[T], R], items: list[T]) -> Generator[tuple[T, R], None, None]:
     """What `work` makes of each, in order, by a thread for each core that the process may use. When one fails, those
     that have not begun do not begin."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "zcserve-fleet") as pool:

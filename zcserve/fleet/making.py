@@ -6,24 +6,29 @@ the release with that configuration sends there. A file that is too large to be 
 makes it of the inode.
 
 The same files give the same bytes: the order of a disk, or of threads, does not show, and no time.
+
+Nothing is lost in silence: where something that lies there cannot be in the manifest, none is made, unless it is said
+that such things are to be left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zcserve.cache import heads
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Problem
-from zcserve.cache.naming import name_of
+from zcserve.cache.naming import name_of, path_of
 from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.config.sites import configs_of
 from zcserve.config.table import Config
+from zcserve.config.units import counted
 from zcserve.errors import UsageError, known_instead
 from zcserve.fleet.contents import Contents, Progress
 from zcserve.fleet.encoding import Missing, siblings_in
-from zcserve.fleet.manifest import Encoding, File, Manifest
+from zcserve.fleet.manifest import Encoding, File, Manifest, ManifestError
+from zcserve.fleet.names import NameRefusedError, check_path
 from zcserve.media_types import MediaTypes
 from zcserve.rules.compiled import Rules
 
@@ -32,15 +37,27 @@ from zcserve.rules.compiled import Rules
 class Made:
     """A manifest, and what came up when it was made.
 
-    problems  what lies there and is not in it, or not as what its name says
+    left_out  what lies there and is not in it
     written   paths of files of which encodings were made, and these
-    doubts    what could not be done here, and what is wrong in the files of rules, a line each
+    doubts    what could not be done here, what is wrong in the files of rules, and siblings that are files of their
+              own, since they do not decode to what their names say; a line each
     """
 
     manifest: Manifest
-    problems: tuple[Problem, ...]
+    left_out: tuple[Problem, ...]
     written: Mapping[str, tuple[str, ...]]
     doubts: tuple[str, ...]
+
+
+class LeftOutError(ManifestError):
+    """What lies there cannot be in a manifest, not all of it; and no manifest is made.
+
+    left_out  what it is, and why
+    """
+
+    def __init__(self, root: str, left_out: Sequence[Problem]) -> None:
+        super().__init__(f"{root}: {counted(len(left_out), 'name')} cannot be in a release, and nothing is made of it")
+        self.left_out = tuple(left_out)
 
 
 def config_of(config: Config, site: str) -> Config:
@@ -58,20 +75,27 @@ def config_of(config: Config, site: str) -> Config:
 
 
 def make_manifest(
-    config: Config, site: str, sequence: int, *, encodings: bool = False, progress: Progress = lambda done, total: None
+    config: Config,
+    site: str,
+    sequence: int,
+    *,
+    encodings: bool = False,
+    leave_out: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> Made:
     """A manifest of what a server with this configuration (`config_of`) has under its root; with `encodings`, of what
     it has once those that are missing are made and lie there. Raises UsageError where the root or its rules cannot be
-    read, or an encoding cannot be written; ManifestError where a file changes meanwhile, or has a name that no manifest
-    takes."""
+    read, or an encoding cannot be written; LeftOutError where something cannot be in it (it is not to be read, is no
+    file, is outside the root, has gone meanwhile, has a name that no manifest takes), unless it is to be left out; and
+    ManifestError where a file changes meanwhile."""
     contents = Contents(config)
-    read = contents.read(progress)
-    siblings, undecoded = siblings_in(contents, config)
-    doubts = [*contents.doubts, *undecoded]
-    coded = {
-        entry: {coding.decode(): read[one] for coding, one in some.items() if one in read}
-        for entry, some in siblings.items()
-    }
+    read = {entry: content for entry, content in contents.read(progress).items() if _has_name(contents, entry)}
+    left_out = sorted(set(contents.problems), key=lambda problem: (problem.path, problem.why))
+    if left_out and not leave_out:
+        raise LeftOutError(str(config.root), left_out)
+    siblings, doubts = siblings_in(contents, read.keys(), config)
+    doubts = [*contents.doubts, *doubts]
+    coded = {entry: {coding.decode(): read[one] for coding, one in some.items()} for entry, some in siblings.items()}
     taken = {one for some in siblings.values() for one in some.values()}
     bases = [entry for entry in contents.entries.values() if entry in read and entry not in taken]
     written: Mapping[str, tuple[str, ...]] = {}
@@ -88,8 +112,17 @@ def make_manifest(
     for entry in contents.of_rules:
         if entry in read:
             files[entry.key.decode()] = File(*read[entry]._replace(etag=""), "", {}, (), 0)
-    problems = sorted(set(contents.problems), key=lambda problem: (problem.path, problem.why))
-    return Made(Manifest.of(site, sequence, files), tuple(problems), written, tuple(doubts))
+    return Made(Manifest.of(site, sequence, files), tuple(left_out), written, tuple(doubts))
+
+
+def _has_name(contents: Contents, entry: Entry) -> bool:
+    """Whether a manifest takes the name of this file; else it is a problem of the contents."""
+    try:
+        check_path(entry.key.decode())
+    except NameRefusedError as error:
+        contents.problems.append(Problem.of(path_of(entry), str(error)))
+        return False
+    return True
 
 
 def _file(entry: Entry, content: Encoding, encodings: Mapping[str, Encoding], rules: Rules, types: MediaTypes) -> File:

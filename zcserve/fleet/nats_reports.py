@@ -24,10 +24,9 @@ from zcserve.fleet import nats_streams
 from zcserve.fleet.bus import BusError, NameTakenError
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.jetstream import JetStream, WrongLastError
-from zcserve.fleet.messages import State, reason
+from zcserve.fleet.messages import REPORT_EVERY_S, State, reason
 from zcserve.fleet.nats_link import NotPermittedError
 from zcserve.fleet.nats_streams import STATE
-from zcserve.fleet.node_state import REPORT_EVERY_S
 from zcserve.log import Log
 
 _log = Log(__name__)

@@ -15,19 +15,17 @@ it is not older (`zcserve.cache.pairing`), whichever of the two came first.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import shutil
 from collections.abc import Iterable
 
 from zcserve.fleet.below import FILE_MODE, Below, Segments
+from zcserve.fleet.settling import settle
 from zcserve.fleet.sharing import Sharer
 
 # What is read at once to be hashed.
 PIECE_BYTES = 1 << 18
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 Content = tuple[int, str]  # size in bytes, sha256 as hex digits
 
@@ -162,9 +160,8 @@ class Part:
 
     def settle(self) -> None:
         """Have the file system write all of it to the disk, so that what becomes visible is there after a power cut as
-        well. One call for all files: 10,000 fsyncs take a minute. Raises OSError."""
-        if _libc.syncfs(self._lock_fd):
-            raise OSError(number := ctypes.get_errno(), os.strerror(number))
+        well. Raises OSError."""
+        settle(self._lock_fd)
 
     def remove(self) -> None:
         """Remove what is left of it, and let go of it."""
