@@ -39,9 +39,8 @@ else:
 
 
 # A closed server is cyclic garbage that holds descriptors until it is collected; without garbage, a worker between two
-# tests has about 14 open, and as many again for each thousand tests that it has run: lanes and bodies of tests that are
-# not closed. A process may have 1,024.
-DESCRIPTORS_MAX = 400
+# tests has about 14 open, however many it has run. A process may have 1,024.
+DESCRIPTORS_MAX = 150
 
 # Where the environment has Python keep no compiled modules, each of the hundreds of processes would compile them all.
 sys.dont_write_bytecode = False

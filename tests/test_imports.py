@@ -26,7 +26,7 @@ TESTS = Path(__file__).parent
 FLOORS = (
     ("phrases",),
     ("errors", "collector"),
-    ("threads", "progress", "events", "agenda"),
+    ("threads", "progress", "events", "agenda", "replacing"),
     ("outlet", "journal"),
     ("log",),
     ("charsets",),

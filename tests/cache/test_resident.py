@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,16 +68,19 @@ def test_a_result_that_says_the_same_stays_what_it_is(kitchen: Kitchen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "fresh"),
+    ("content", "differs"),
     [
-        (TEXT[1:], result(TEXT[1:])),
-        (TEXT, result(TEXT, "text/html")),
-        (TEXT, result(TEXT, modified=1)),
-        (TEXT, result(TEXT, fields=((b"X-A", b"b"),))),
+        (TEXT[1:], {}),
+        (TEXT, {"content_type": "text/html"}),
+        (TEXT, {"modified": 1}),
+        (TEXT, {"fields": ((b"X-A", b"b"),)}),
     ],
     ids=["content", "type", "date", "fields"],
 )
-def test_a_result_that_differs_in_anything_is_a_new_one(kitchen: Kitchen, content: bytes, fresh: ComposedEntry) -> None:
+def test_a_result_that_differs_in_anything_is_a_new_one(
+    kitchen: Kitchen, content: bytes, differs: dict[str, Any]
+) -> None:
+    fresh = result(content, **differs)
     old = resident(kitchen.loader, TEXT)
     assert make_resident(kitchen.loader, old, fresh, content) is fresh
     assert is_resident(fresh)

@@ -40,6 +40,7 @@ from tests.support.driver import (
     put,
 )
 from tests.support.grammar import BROWSER, Maker
+from tests.support.own_sockets import own_sockets, peer_of
 from tests.support.waiting import is_readable
 from zcserve import Config
 from zcserve.cache.evictor import tick_at
@@ -1132,7 +1133,7 @@ def test_an_event_of_a_connection_that_is_gone_reaches_no_other(drive: Callable[
             os.close(fd)
         else:
             driver.ask(gone, PLAIN)
-            (fd,) = {fd for fd in map(int, os.listdir("/proc/self/fd")) if is_peer(fd, gone)}
+            (fd,) = [fd for fd, sock in own_sockets() if peer_of(sock) == gone.socket.getsockname()]
             copy = os.dup(fd)
             driver.ask(gone, PLAIN[:-2] + b"Connection: close\r\n\r\n")
             driver.until(lambda: driver.lane.count == 0)
@@ -1151,16 +1152,6 @@ def test_an_event_of_a_connection_that_is_gone_reaches_no_other(drive: Callable[
         assert arrived.poll(20_000)
         assert driver.lane.poll(0) == []
         os.close(copy)
-        driver.taken.append((fd, None))
-
-
-def is_peer(fd: int, client: Client) -> bool:
-    """Whether a descriptor is the other end of a client's connection."""
-    try:
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            return bool(sock.getpeername() == client.socket.getsockname())
-    except OSError:
-        return False
 
 
 # --- how it ends ------------------------------------------------------------------------------------------------

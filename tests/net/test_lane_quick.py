@@ -37,6 +37,7 @@ from tests.support.driver import (
     packed,
     put,
 )
+from tests.support.own_sockets import own_sockets, peer_of
 from tests.support.site import Serve, Site
 from tests.support.stage import EVENTS, StageClient
 from tests.support.waiting import WaitUntil, is_readable
@@ -1159,13 +1160,10 @@ def test_what_cannot_be_handed_over_is_not_given_to_another(stage: Callable[...,
         own = client.socket.getsockname()
 
         def function(_: Request) -> object:
-            for name in os.listdir("/proc/self/fd"):
-                with contextlib.suppress(OSError):
-                    probe = socket.socket(fileno=os.dup(int(name)))
-                    with probe:
-                        if probe.getpeername() == own:
-                            os.dup2(plain.fileno(), int(name))  # epoll refuses it; a closed one is soon another's
-                            return {}
+            for fd, sock in own_sockets():
+                if peer_of(sock) == own:
+                    os.dup2(plain.fileno(), fd)  # epoll refuses it; a closed one is soon another's
+                    return {}
             return b"not found"
 
         driver.functions[TARGET] = function

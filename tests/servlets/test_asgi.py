@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,13 @@ def body(content: Any, more: bool = False) -> dict[str, Any]:
 
 
 def sending(*messages: Any) -> Callable[..., Any]:
-    """An application that sends these, and raises what is an exception among them."""
+    """An application that sends these, and raises what is an exception among them: a copy, since what is raised holds
+    the frames that it went by, and a parameter lives as long as the run does."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         for message in messages:
             if isinstance(message, BaseException):
-                raise message
+                raise copy(message)
             await send(message)
 
     return application

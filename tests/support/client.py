@@ -6,14 +6,13 @@ never send is an AssertionError here.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tests.support.own_sockets import own_sockets, peer_of
 from tests.support.waiting import is_readable
 
 TIMEOUT_S = 20.0
@@ -185,7 +184,7 @@ def fetched(where: int | tuple[Any, ...] | str, target: str) -> tuple[int, bytes
 
 def accepted(client: Client) -> socket.socket:
     """The other end of a client's connection, a duplicate of its descriptor. The server runs in this process."""
-    return _socket_of_ours(lambda sock: sock.getpeername() == client.socket.getsockname())
+    return _socket_of_ours(lambda sock: peer_of(sock) == client.socket.getsockname())
 
 
 def listening(port: int) -> socket.socket:
@@ -196,13 +195,7 @@ def listening(port: int) -> socket.socket:
 
 
 def _socket_of_ours(is_it: Callable[[socket.socket], Any]) -> socket.socket:
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError), ExitStack() as stack:  # not connected, or closed since
-            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                continue
-            # `socket.dup` would make the server's blocking: that is a property of what both descriptors refer to.
-            sock = stack.enter_context(socket.socket(fileno=os.dup(int(name))))
-            if is_it(sock):
-                stack.pop_all()
-                return sock
+    for _, sock in own_sockets():
+        if is_it(sock):
+            return socket.socket(fileno=sock.detach())
     raise AssertionError("this process has no such socket")

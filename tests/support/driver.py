@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -91,6 +92,24 @@ def bytes_sent(lane: Any) -> int:
     return sum(sum(told[1]) for told in lane.counts())
 
 
+class _Descriptor(NamedTuple):
+    """A number, and the socket that it is of."""
+
+    fd: int
+    inode: int
+
+    @classmethod
+    def of(cls, fd: int) -> _Descriptor:
+        return cls(fd, os.fstat(fd).st_ino)
+
+    def is_open(self) -> bool:
+        """Whether the number is that socket's still, and not free, or another file's."""
+        try:
+            return os.fstat(self.fd).st_ino == self.inode
+        except OSError:
+            return False
+
+
 class Driver:
     """A lane with a listener, and the few things that the loop does for it. Prefixes have no Server."""
 
@@ -117,6 +136,7 @@ class Driver:
         self.others_listeners: list[socket.socket] = []
         self.taken: list[tuple[int, Any]] = []
         self.told: list[int] = []  # whose other events were told of
+        self._handed_over: list[_Descriptor] = []  # what `take` gave, whatever a test has done with it since
 
     def turn(self, timeout: float = 0.0) -> None:
         """One turn of the loop; what is handed over is kept in `taken`. Where another second has begun, `poll` comes
@@ -128,6 +148,7 @@ class Driver:
         for fd, _ in reports:
             taken = self.lane.take(fd)
             if taken is not None:
+                self._handed_over.append(_Descriptor.of(fd))
                 self.taken.append((fd, taken[:6]))  # the rest is about the log
             else:
                 self.told.append(fd)
@@ -171,14 +192,16 @@ class Driver:
         return answers
 
     def close(self) -> None:
-        """Close everything, what was handed over too."""
+        """Close everything, what was handed over too, unless a test has closed it."""
         for fd, _ in self.taken:
             self.lane.forget(fd)
-            socket.socket(fileno=fd).close()
         if self.others:
             self.lane.stop_lanes()
         for thread in self.others:
             thread.join()
-        self.lane.close()
+        self.lane.close()  # and what came back to it
+        for one in self._handed_over:
+            if one.is_open():
+                os.close(one.fd)
         for listener in (self.listener, *self.others_listeners):
             listener.close()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.support.own_sockets import own_sockets, peer_of
 from tests.support.stage import StageClient
 from tests.support.waiting import wait_until
 from zcserve import Server
@@ -33,13 +33,7 @@ def _watched() -> set[int]:
 
 def descriptors_by_client() -> dict[object, int]:
     """A client's address -> the descriptor at the server's end of its TCP connection; there may be others."""
-    found: dict[object, int] = {}
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                with socket.socket(fileno=os.dup(int(name))) as end:
-                    found[end.getpeername()] = int(name)
-    return found
+    return {peer: fd for fd, sock in own_sockets() if (peer := peer_of(sock)) is not None}
 
 
 def are_elsewhere(server: Server, clients: list[StageClient]) -> list[StageClient]:

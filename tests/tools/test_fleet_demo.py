@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from tools.fleet_demo import __main__ as demo
 from tools.fleet_demo import content
 from tools.fleet_demo.content import Shape
 from tools.fleet_demo.front import SAMPLE, filled_in
 from tools.fleet_demo.node import Node
-from tools.fleet_demo.processes import SERVERS_PATH
+from tools.fleet_demo.processes import SERVERS_PATH, missing
 from tools.fleet_demo.relay import Relay
+from tools.fleet_demo.scenes.programme import SCENES
+from tools.fleet_demo.stage import PROGRAMS
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "tools.fleet_demo")
@@ -85,9 +87,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
     """For a run; what it needs is there."""
     for module in ("cryptography", "nats", "urllib3"):
         pytest.importorskip(module)
-    for program in ("nats-server", "nginx", "haproxy"):
-        if not (shutil.which(program) or shutil.which(program, path=SERVERS_PATH)):
-            pytest.skip(f"{program} is not installed")
+    for program in missing(PROGRAMS["nats"]):
+        pytest.skip(f"{program} is not installed")
     return {"PATH": f"/usr/local/bin:/usr/bin:/bin:{SERVERS_PATH}", "TMPDIR": str(tmp_path)}
 
 
@@ -129,6 +130,34 @@ def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, environ: dict[
         assert run.wait(120) == 130
     assert started_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "needed"),
+    [
+        ("--only clock", ["nats-server", "nginx", "haproxy", "faketime"]),
+        ("--only clock --bus http", ["nginx", "haproxy", "faketime"]),
+        ("--only release", ["nats-server", "nginx", "haproxy"]),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_starts_with_the_command_that_installs_it(
+    flags: str, needed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, path=None: None)
+    monkeypatch.setattr(demo, "MODULES", ("no_such_module",))
+    assert demo.main(flags.split()) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        *(f"fleet_demo: no program {name}: apt-get install {name}" for name in needed),
+        "fleet_demo: no module no_such_module: pip install 'zcserve[fleet]'",
+    ]
+
+
+def test_the_page_lists_all_programs_that_a_run_starts() -> None:
+    page = (CHECKOUT / "docs" / "fleet-demo.md").read_text()
+    needed = {*PROGRAMS["nats"], *(name for scene in SCENES for name in scene.programs)}
+    listed = re.search(r"apt-get install (.*)", page)
+    assert listed is not None
+    assert set(listed[1].split()) == needed
 
 
 def test_a_scene_that_is_not_there_is_wrong_use() -> None:

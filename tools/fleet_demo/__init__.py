@@ -12,5 +12,6 @@ its links through a relay (relay.py), which can be cut.
 client goes to the judge (judge.py), which knows what a node may serve at that time: so what is lost, mixed or older
 than what was there before is a fault of the scene in which it came.
 
-Needs nats-server, nginx and haproxy, and the extra `fleet`; `faketime` for one scene.
+Needs programs of others (PROGRAMS in stage.py, and those of a scene in scenes/programme.py) and the extra `fleet`.
+A run looks for them first, and says how to install what is missing.
 """

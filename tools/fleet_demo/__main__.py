@@ -14,11 +14,12 @@ from pathlib import Path
 from types import FrameType
 
 from tools.fleet_demo import playing
-from tools.fleet_demo.processes import StageError
+from tools.fleet_demo.playing import Scene
+from tools.fleet_demo.processes import StageError, missing
 from tools.fleet_demo.scenes.programme import SCENES
-from tools.fleet_demo.stage import SHORT, Stage, Waits
+from tools.fleet_demo.stage import PROGRAMS, SHORT, Stage, Waits
 
-NEEDED = ("cryptography", "nats", "urllib3")
+MODULES = ("cryptography", "nats", "urllib3")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,9 +39,9 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str]) -> int:
     """Play, and tell."""
     arguments = parser().parse_args(words)
-    missing = [name for name in NEEDED if not has(name)]
-    if missing:
-        print(f"fleet_demo: {', '.join(missing)} is missing: pip install 'zcserve[fleet]'", file=sys.stderr)
+    lacks = lacks_of(chosen_by(arguments), arguments.bus)
+    if lacks:
+        print("\n".join(f"fleet_demo: {lack}" for lack in lacks), file=sys.stderr)
         return 2
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -63,6 +64,22 @@ def main(words: list[str]) -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def chosen_by(arguments: argparse.Namespace) -> list[Scene]:
+    """The scenes that the command line names; all, where it names none."""
+    return [scene for scene in SCENES if not arguments.only or scene.name in arguments.only]
+
+
+def lacks_of(scenes: list[Scene], bus: str) -> list[str]:
+    """What these scenes need and this machine lacks, each with the command that installs it."""
+    played = [scene for scene in scenes if scene.is_of(bus)]
+    programs = missing([*PROGRAMS[bus], *(name for scene in played for name in scene.programs)])
+    modules = [name for name in MODULES if not has(name)]
+    return [
+        *(f"no program {name}: apt-get install {name}" for name in programs),
+        *(f"no module {name}: pip install 'zcserve[fleet]'" for name in modules),
+    ]
+
+
 def has(module: str) -> bool:
     """Whether a module of the extra is installed."""
     from importlib.util import find_spec
@@ -73,7 +90,6 @@ def has(module: str) -> bool:
 def run(arguments: argparse.Namespace, folder: Path) -> int:
     """The exit code. Raises StageError, where the stage does not stand."""
     stage = Stage(folder, arguments.bus, SHORT if arguments.short else Waits())
-    chosen = [scene for scene in SCENES if not arguments.only or scene.name in arguments.only]
     outcomes, lines = [], []
 
     def tell(line: str) -> None:
@@ -82,8 +98,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> int:
 
     try:
         stage.start()
-        for scene in chosen:
-            if scene.needs not in ("", arguments.bus):
+        for scene in chosen_by(arguments):
+            if not scene.is_of(arguments.bus):
                 tell(f"left out {scene.name}: it is of --bus {scene.needs}")
                 continue
             outcomes.append(playing.play(stage, scene))

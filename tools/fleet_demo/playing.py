@@ -13,11 +13,20 @@ from tools.fleet_demo.timeline import Row, svg
 
 
 class Scene(NamedTuple):
-    """A name for --only, and what plays it. needs: the bus without which it makes no sense; "": none."""
+    """A name for --only, and what plays it.
+
+    needs     the bus without which it makes no sense; "": none
+    programs  what it starts beside those of the stage
+    """
 
     name: str
     play: Callable[[Stage], str]
     needs: str = ""
+    programs: tuple[str, ...] = ()
+
+    def is_of(self, bus: str) -> bool:
+        """Whether it can be played with this bus."""
+        return self.needs in ("", bus)
 
 
 class Outcome(NamedTuple):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,12 +25,21 @@ class StageError(Exception):
     """The stage is not as a scene needs it: says what."""
 
 
-def program(name: str, package: str = "") -> str:
+def program(name: str) -> str:
     """Where a program lies. Raises StageError that says how to get it."""
-    found = shutil.which(name) or shutil.which(name, path=SERVERS_PATH)
+    found = _place_of(name)
     if found is None:
-        raise StageError(f"{name} is missing: apt-get install {package or name}")
+        raise StageError(f"{name} is missing: apt-get install {name}")
     return found
+
+
+def missing(names: Iterable[str]) -> list[str]:
+    """Those of these programs that this machine lacks. Debian's packages have the same names."""
+    return [name for name in names if _place_of(name) is None]
+
+
+def _place_of(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path=SERVERS_PATH)
 
 
 def wait_until(what: str, is_so: Callable[[], object], within_s: float = READY_WITHIN_S) -> None:

@@ -35,6 +35,10 @@ RELAYED = "n3"
 NATS_HOST = "127.0.0.10"
 
 
+# What a stage starts, by its bus. Debian's packages have the same names.
+PROGRAMS = {"nats": ("nats-server", "nginx", "haproxy"), "http": ("nginx", "haproxy")}
+
+
 class Waits(NamedTuple):
     """How long a scene takes what is away, in seconds."""
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 
 from tools.warm.answers import Comparer
@@ -152,7 +153,8 @@ def compare(
     connect = connector(url, timeout_s)
     root = Root(config.directory)
     generation = walk(root, index=config.index)
-    judge_siblings(generation, Loader(new_store(config), config), generation.entries())
+    with closing(new_store(config)) as store:
+        judge_siblings(generation, Loader(store, config), generation.entries())
     listed, unknown = resolve(generation, lines)
     if trouble := probe(connect()):
         raise UsageError(f"{url} does not answer: {trouble}")

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from tools.warm.classes import CLASSES, class_of
@@ -115,30 +115,34 @@ def new_store(config: Config) -> Store:
 def load_root(config: Config, lines: Iterable[bytes], progress: Callable[[int, int], None] | None = None) -> Loaded:
     """Load `config.root` as far as its memory goes, first what `lines` name. Raises UsageError."""
     config = replace(with_budget(config), compress_wait_s=DAY_S)  # variants are waited for: the report counts them all
-    store = new_store(config)
+    with closing(new_store(config)) as store:
+        return _loaded(config, store, lines, progress)
+
+
+def _loaded(
+    config: Config, store: Store, lines: Iterable[bytes], progress: Callable[[int, int], None] | None
+) -> Loaded:
+    """The same, into this store."""
     loader = TimedLoader(store, config)
     began = time.perf_counter()
     generation = walk(Root(config.directory), index=config.index)
     listed, unknown = resolve(generation, lines)
     walked = time.perf_counter()
-    try:
-        preload(generation, loader, first=_touch(listed), progress=progress)
-        done = time.perf_counter()
-        # Each once: what was given up when it was loaded first is met again in its directory's turn.
-        problems = list(dict.fromkeys(generation.problems))
-        return Loaded(
-            root=str(config.directory),
-            budget=store.budget,
-            committed=store.committed,
-            classes=_count(generation, problems, loader.seconds),
-            left_out=_left_out(generation),
-            not_served=problems,
-            unknown=unknown,
-            walk_s=walked - began,
-            load_s=done - walked,
-        )
-    finally:
-        store.close()
+    preload(generation, loader, first=_touch(listed), progress=progress)
+    done = time.perf_counter()
+    # Each once: what was given up when it was loaded first is met again in its directory's turn.
+    problems = list(dict.fromkeys(generation.problems))
+    return Loaded(
+        root=str(config.directory),
+        budget=store.budget,
+        committed=store.committed,
+        classes=_count(generation, problems, loader.seconds),
+        left_out=_left_out(generation),
+        not_served=problems,
+        unknown=unknown,
+        walk_s=walked - began,
+        load_s=done - walked,
+    )
 
 
 def _touch(listed: list[Entry]) -> Iterator[Entry]:

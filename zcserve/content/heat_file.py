@@ -1,8 +1,8 @@
 """`--heat-file`: the heat of all sites, kept between two processes (the form is cache/heat_lines.py's).
 
-It is written as a whole beside its place and renamed, so that a reader finds the last one or this one. What is wrong
-with it is one line in the log, and the start goes on as without it: it is knowledge of the past, and no content. The
-heat of a site whose root is another one now is left out: its paths mean other files.
+The file is replaced as a whole (replacing.py), so a reader finds the last one or this one. What is wrong with it is one
+line in the log, and the start goes on as without it: it is knowledge of the past, and no content. The heat of a site
+whose root is another one now is left out: its paths mean other files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from zcserve.cache.heat_lines import FileTold, HeatError, Told
 from zcserve.config.units import counted
 from zcserve.errors import reason_of
 from zcserve.log import Log
+from zcserve.replacing import replace
 from zcserve.site.site import Site
 
 _log = Log(__name__)
@@ -30,8 +30,6 @@ _log = Log(__name__)
 WRITTEN_EVERY_S = 300.0
 # A million files have 100 MB.
 FILE_BYTES_MAX = 1 << 30
-# Paths of what asks for a password may stand in it.
-_MODE = 0o600
 
 
 class Kept(NamedTuple):
@@ -119,18 +117,9 @@ class HeatFile:
 
     def write(self, sites: Iterable[Site]) -> None:
         """Write down what the heat of these sites knows."""
-        beside = f"{self._path}.new"
         try:
-            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
-            with open(fd, "wb", 1 << 16) as file:
-                file.writelines(lines_of(sites))
-                file.flush()
-                os.fsync(fd)
-            os.rename(beside, self._path)
-            _sync_directory(os.path.dirname(self._path) or ".")
+            replace(self._path, lines_of(sites))
         except OSError as error:
-            with suppress(OSError):
-                os.unlink(beside)
             if not self._has_failed:
                 _log.warning("heat_file: %r cannot be written: %s", self._path, reason_of(error))
             self._has_failed = True
@@ -149,12 +138,3 @@ def _open(path: str) -> int:
         return fd
     os.close(fd)
     raise HeatError(f"it is no file, or has more than {FILE_BYTES_MAX} bytes")
-
-
-def _sync_directory(path: str) -> None:
-    """Have the rename be on the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

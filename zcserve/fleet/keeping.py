@@ -4,7 +4,7 @@
     RELEASES/.agent/lock                 held while an agent runs: two of them would each move `current`
     RELEASES/.agent/desired.json ...     what a node keeps that has no other store (http_shelf.py)
 
-A file is written aside, brought to the disk and renamed. So after a power cut it is the old one or the new one.
+After a power cut a file is the old one or the new one (replacing.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from contextlib import suppress
 
 from zcserve.errors import UsageError, reason_of
+from zcserve.replacing import BESIDE, replace
 
 FOLDER = ".agent"
 
@@ -52,19 +53,8 @@ class Kept:
     def write(self, name: str, data: bytes) -> None:
         """Replace a file. Raises OSError: then it is what it was."""
         path = os.path.join(self.path, name)
-        directory, new = os.path.dirname(path), f"{path}.new"
-        os.makedirs(directory, 0o700, exist_ok=True)
-        try:
-            with open(new, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(new, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(new)
-            raise
-        _sync(directory)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        replace(path, [data])
 
     def remove(self, name: str) -> None:
         """Have it gone, if it is there. Raises OSError."""
@@ -79,13 +69,5 @@ class Kept:
         """Of the files in a folder of it, in order, without those that were never complete. Raises OSError."""
         with suppress(FileNotFoundError):
             found = os.listdir(os.path.join(self.path, folder))
-            return sorted(f"{folder}/{name}" for name in found if not name.endswith(".new"))
+            return sorted(f"{folder}/{name}" for name in found if not name.endswith(BESIDE))
         return []
-
-
-def _sync(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

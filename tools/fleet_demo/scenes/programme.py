@@ -22,7 +22,7 @@ SCENES = (
     Scene("unsigned", refusals.unsigned),
     Scene("forged", refusals.forged),
     Scene("replayed", refusals.replayed),
-    Scene("clock", failures.clock),
+    Scene("clock", failures.clock, programs=("faketime",)),
     Scene("speed", speed.release),
     Scene("speed-purge", speed.purge),
     Scene("idle", speed.idle),
