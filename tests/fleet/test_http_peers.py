@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -20,6 +21,7 @@ from zcserve.fleet.http_shelf import Shelf
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.messages import Command, Desired
 from zcserve.fleet.node_list import Listed
+from zcserve.fleet.peer import Answer, Peer
 
 TOKEN = "a token of some length"
 FIRST, SECOND = (Desired("www", edition, numbered(edition)) for edition in (1, 2))
@@ -88,7 +90,7 @@ def test_what_most_of_the_nodes_have_is_what_is_desired(tmp_path: Path) -> None:
 def test_a_node_that_was_away_catches_up_and_has_the_manifest_from_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_peers, "PEERS_EVERY_S", 0.01)
+    monkeypatch.setattr(http_peers, "PEER_EVERY_S", 0.01)
 
     async def talk(nodes: list[Node], peers: Peers) -> None:
         peers = Peers(
@@ -119,6 +121,43 @@ def test_a_node_that_was_away_catches_up_and_has_the_manifest_from_another(
     assert Shelf(kept, "www", 0.0).desired == SECOND
 
 
+class _Noted(Peer):
+    """Notes what is asked, and of which."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    async def ask(self, method: str, target: str, content: bytes | None = None, *, within_s: float) -> Answer:
+        self.asked.append((self.url, target.rpartition("/")[2]))
+        return await super().ask(method, target, content, within_s=within_s)
+
+
+def test_it_asks_all_at_its_start_then_one_after_the_other_and_all_again_when_one_has_something_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(_Noted, "asked", asked)
+    monkeypatch.setattr(http_peers, "Peer", _Noted)
+    monkeypatch.setattr(http_peers, "PEER_EVERY_S", 0.01)
+
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        urls = [f"http://127.0.0.1:{port}" for port in (9, nodes[0].listener.port, nodes[1].listener.port)]
+        of_all = [(url, "desired") for url in urls]
+        turns = [(url, path) for url in (*urls, urls[0]) for path in ("desired", "commands")]
+        following = asyncio.create_task(peers.follow())
+        while len(asked) < 14:
+            await asyncio.sleep(0.005)
+        assert asked[:14] == [*of_all, *((url, "commands") for url in urls), *turns]
+        await nodes[0].store(FIRST)
+        asked.clear()
+        while not any(asked[at : at + 3] == of_all for at in range(len(asked))):
+            await asyncio.sleep(0.005)
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    run(tmp_path, talk)
+
+
 def purge(name: str) -> bytes:
     return Command(name, "purge", "www", prefix="/").dump()
 
@@ -126,7 +165,7 @@ def purge(name: str) -> bytes:
 def test_a_purge_that_others_have_had_and_this_node_has_not_is_a_gap_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_peers, "PEERS_EVERY_S", 0.01)
+    monkeypatch.setattr(http_peers, "PEER_EVERY_S", 0.01)
 
     async def talk(nodes: list[Node], peers: Peers) -> None:
         for node in nodes:
