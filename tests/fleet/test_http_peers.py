@@ -21,6 +21,7 @@ from zcserve.fleet.http_shelf import Shelf
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.messages import Command, Desired
 from zcserve.fleet.node_list import Listed
+from zcserve.fleet.packed import Packed
 from zcserve.fleet.peer import Answer, Peer
 
 TOKEN = "a token of some length"
@@ -126,7 +127,7 @@ class _Noted(Peer):
 
     asked: ClassVar[list[tuple[str, str]]] = []
 
-    async def ask(self, method: str, target: str, content: bytes | None = None, *, within_s: float) -> Answer:
+    async def ask(self, method: str, target: str, content: bytes | Packed | None = None, *, within_s: float) -> Answer:
         self.asked.append((self.url, target.rpartition("/")[2]))
         return await super().ask(method, target, content, within_s=within_s)
 

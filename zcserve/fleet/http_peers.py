@@ -128,18 +128,20 @@ class Peers:
             except BusError as error:
                 _log.debug("%s", error)
                 continue
+            finally:
+                peer.close()
             if answer.status == 200:
                 return answer.content
         return None
 
     async def _ask_all(self, peers: Sequence[Peer], path: str) -> list[bytes]:
         """Their answers; one that gives none is left out."""
-        found = await asyncio.gather(*(self._ask(peer, path, ANSWER_S) for peer in peers))
+        found = await asyncio.gather(*(self._ask(peer, path) for peer in peers))
         return [answer for answer in found if answer is not None]
 
-    async def _ask(self, peer: Peer, path: str, within_s: float) -> bytes | None:
+    async def _ask(self, peer: Peer, path: str) -> bytes | None:
         try:
-            answer = await peer.ask("GET", f"/v1/{self._site}/{path}", within_s=within_s)
+            answer = await peer.ask("GET", f"/v1/{self._site}/{path}", within_s=ANSWER_S)
         except BusError as error:
             _log.debug("%s", error)
             return None
