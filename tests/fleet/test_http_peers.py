@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -166,6 +166,7 @@ def purge(name: str) -> bytes:
 def test_a_purge_that_others_have_had_and_this_node_has_not_is_a_gap_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(http_peers, "LATE_S", 0.0)
     monkeypatch.setattr(http_peers, "PEER_EVERY_S", 0.01)
 
     async def talk(nodes: list[Node], peers: Peers) -> None:
@@ -191,6 +192,45 @@ def test_a_purge_that_others_have_had_and_this_node_has_not_is_a_gap_once(
         await nodes[2].bus.append(purge("missed"))  # it is given again, and is done
         assert isinstance(late := await anext(told), Command)
         assert late.id == "missed"
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    run(tmp_path, talk)
+
+
+def test_a_purge_that_is_only_late_here_is_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_peers, "LATE_S", 0.5)
+
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        bus = nodes[2].bus
+        told, looked = bus.deliveries(), bus.with_shelf
+        assert isinstance(await anext(told), Gap)
+        await nodes[0].bus.append(purge("late"))
+        coming: list[asyncio.Task[None]] = []
+
+        async def look_then_come(work: Callable[[Shelf], Any]) -> Any:
+            found = await looked(work)
+            if not coming:
+                coming.append(asyncio.create_task(bus.append(purge("late"))))
+            return found
+
+        monkeypatch.setattr(bus, "with_shelf", look_then_come)
+        missed: list[list[str]] = []
+        miss = bus.miss
+
+        def note(names: Iterable[str]) -> None:
+            missed.append([*names])
+            miss(missed[-1])
+
+        monkeypatch.setattr(bus, "miss", note)
+        following = asyncio.create_task(peers.follow())
+        while not missed:
+            await asyncio.sleep(0.01)
+        assert missed == [["late"]]
+        await bus.append(purge("next"))
+        names = [one.id for one in [await anext(told), await anext(told)] if isinstance(one, Command)]
+        assert names == ["late", "next"]
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following

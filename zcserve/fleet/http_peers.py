@@ -11,8 +11,8 @@ one of them every PEER_EVERY_S, each in its turn; when that one knows of somethi
   may be replaced yet, and is not taken: where a put is under way, the next turn finds its end.
 - **Manifests come from whichever node has them.** They are judged here like any other (obtaining.py).
 - **A node whose link was down does not know that it missed a purge.** The ids of purges that others have had, and that
-  are not known here, are a gap: all content is compared with its files, once for an id. One that is only late here is
-  taken for a gap, too, which does no harm.
+  are not known here a second later, are a gap: all content is compared with its files, once for an id. One that comes
+  later still is taken for a gap, too, which does no harm.
 - **A node that is not reached says nothing**, neither for nor against. A link that is there again is noticed at the
   next turn.
 """
@@ -40,6 +40,8 @@ _log = Log(__name__)
 # How often another node is asked, in seconds: a node that was away is behind for so long, and these two requests, and
 # two answers, take 0.02% of a core.
 PEER_EVERY_S = 10.0
+# A purge that another node has had comes here within this, in seconds, or was missed: it is sent to all at once.
+LATE_S = 1.0
 # For one answer, in seconds: all are asked at once.
 ANSWER_S = 5.0
 MANIFEST_S = 60.0
@@ -66,13 +68,13 @@ class Peers:
     async def follow(self) -> None:
         """Ask now and then, until it is cancelled."""
         await self._take()
-        self._bus.miss(await self.missed())
+        await self._tell(await self.missed())
         for peer in cycle(self._peers):
             await asyncio.sleep(PEER_EVERY_S * (1 - 0.2 * backoff.spread(self._own)))
             known = (await self._bus.read_desired()).edition
             if any(one.edition > known for one in await self._stored([peer])):
                 await self._take()
-            self._bus.miss(await self._missed_of([peer]))
+            await self._tell(await self._missed_of([peer]))
 
     async def _take(self) -> None:
         """What most of the nodes have is desired here, too."""
@@ -84,6 +86,12 @@ class Peers:
             await self._bus.adopt(found)
         except OSError as error:
             _log.error("what is desired cannot be kept, and is tried again: %s", error)
+
+    async def _tell(self, purges: Sequence[str]) -> None:
+        """Tell a gap, unless these come here after all."""
+        if purges:
+            await asyncio.sleep(LATE_S)
+            self._bus.miss(purges)
 
     async def desired(self) -> Desired:
         """What most of the nodes have stored, or more than that; of edition 0 where that is nothing."""
