@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import fleet_http
 from tests.support.fleet import CLAIM, FakeServer, FleetNode, HeldOrigin, Operator, build, release
 from tests.support.waiting import wait_until
 from zcserve.fleet import backoff, lookout
@@ -67,6 +68,7 @@ def is_prepared(state: State) -> bool:
 
 def test_a_release_goes_live_and_what_is_told_is_acknowledged(node: FleetNode, tmp_path: Path) -> None:
     operator = node.start_agent()
+    node.heard("no --nodes: what this node misses")
     node.start_server()
     operator.wait(lambda state: state.stage == "empty")
     wait_until(lambda: node.stats()["ready"]["phase"] == "draining")
@@ -139,6 +141,35 @@ def _flood_is_borne(operator: Operator) -> None:
             )
         for _ in range(5):
             assert operator.state() is not None
+
+
+def test_a_node_that_was_away_catches_up_from_the_other_nodes_and_no_operator_comes(tmp_path: Path) -> None:
+    manifest = build(tmp_path / "1", contents(1), 1)
+    wanted = Desired("www", 1, release(manifest, tmp_path / "1"))
+    node = FleetNode(tmp_path / "node", "--nodes", str(tmp_path / "nodes"), node="n3")
+    (node.where / "token").write_text(fleet_http.TOKEN)
+
+    def story() -> None:
+        node.begin_agent()
+        node.heard("edition 1 of what is desired: it is taken")
+        node.start_server()
+        node.heard("release 1 is live")
+        assert node.get("/") == (200, b"page 1")
+
+    async def beside() -> None:
+        async with fleet_http.nodes(tmp_path / "others", 2) as others:
+            lines = [f"{one.name} {one.agent}\n" for one in fleet_http.listed(others)]
+            (tmp_path / "nodes").write_text("".join([*lines, "n3 http://127.0.0.1:9\n"]))
+            for one in others:
+                one.shelf.give("r", "1", 60.0, time.monotonic())
+                one.shelf.put_desired(wanted, "1", time.monotonic())
+            others[1].shelf.put_manifest(manifest.digest, manifest.to_bytes())
+            await asyncio.to_thread(story)
+
+    try:
+        asyncio.run(beside())
+    finally:
+        node.close()
 
 
 def test_what_is_wrong_is_refused_and_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -20,6 +21,8 @@ from zcserve.fleet import http_bus
 from zcserve.fleet import peer as peers
 from zcserve.fleet.bus import BusError, Caught, ClaimHeldError, ConflictError, Heard, MissingError
 from zcserve.fleet.http_bus import HttpOperatorBus
+from zcserve.fleet.http_listener import Answer, Request
+from zcserve.fleet.http_node import Desk
 from zcserve.fleet.http_proposals import Proposal
 from zcserve.fleet.messages import Command, Desired, Release
 from zcserve.fleet.rollout import Rollout
@@ -216,6 +219,60 @@ def test_a_proposal_that_few_nodes_have_is_acted_on_by_none_and_does_no_harm_to_
         while served(made) != [1, 1, 1]:
             assert (await bus.desired()).release == R1
 
+    run(scene)
+
+
+def test_of_two_puts_that_were_cut_off_one_after_the_other_the_later_one_is_ended_though_the_node_that_tells_is_away(
+    run: Callable[[Scene], None],
+) -> None:
+    async def scene(made: list[HttpNode], bus: HttpOperatorBus) -> None:
+        first, second = Desired("www", 1, R1), Desired("www", 1, replace(R1, manifest="f" * 64))
+        claim = await bus.claim("one")
+        made[0].shelf.propose(Proposal(0, first), claim.token, time.monotonic())
+        await bus.give_up(claim)
+        await made[0].vanish()
+        fresh = [HttpOperatorBus("www", listed(made), TOKEN) for _ in range(2)]
+        claim = await fresh[0].claim("one")
+        for one in made[1:]:
+            one.shelf.propose(Proposal(0, second), claim.token, time.monotonic())
+        await made[1].bus.put_desired(second, claim.token)
+        await met(lambda: made[1].node.live == second.release)
+        await fresh[0].give_up(claim)
+        await made[1].vanish()
+        await made[0].appear()
+        assert await fresh[1].desired() == second
+        assert {one.shelf.desired for one in made} == {second}
+        for side in fresh:
+            await side.close()
+
+    run(scene)
+
+
+def test_a_site_whose_nodes_number_no_claims_yet_is_released_to(
+    run: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbered = Desk.answer
+
+    async def without(desk: Desk, request: Request) -> Answer:
+        """As an older agent, which reads no numbers and tells none."""
+        if request.segments[2] == "claim" and request.method == "PUT":
+            body = json.dumps(json.loads(request.body) | {"number": 0}).encode()
+            await numbered(desk, request._replace(body=body))
+            return Answer()
+        answer = await numbered(desk, request._replace(query={**request.query, "number": "0"}))
+        return answer._replace(fields=tuple(field for field in answer.fields if field[0] != "Zcserve-Number"))
+
+    async def scene(made: list[HttpNode], bus: HttpOperatorBus) -> None:
+        assert await rolled(bus, PLAN) is Ending.LIVE
+        claim = await bus.claim("one")
+        stored = await bus.desired()
+        cut_off = stored.committed(stored.edition + 1, R2)
+        for one in made:
+            one.shelf.propose(Proposal(stored.edition, cut_off), claim.token, time.monotonic())
+        await bus.give_up(claim)
+        assert await bus.desired() == cut_off
+
+    monkeypatch.setattr(Desk, "answer", without)
     run(scene)
 
 

@@ -61,12 +61,13 @@ def test_what_is_put_is_what_is_got_and_the_agent_hears_of_it(tmp_path: Path) ->
         assert about == {"version": 1, "site": "www", "node": "n1", "boot": "the-boot"}
         assert Desired.parse((await ask("GET", "www/desired")).body) == Desired("www")
         assert (await ask("GET", "www/claim")).status == 204
-        assert (await ask("PUT", "www/claim", claim())).status == 204
+        assert json.loads((await ask("PUT", "www/claim", claim())).body) == {"number": 1}
         assert json.loads((await ask("GET", "www/claim")).body)["holder"] == "r1"
         assert (await ask("GET", "www/proposed")).status == 204
         proposed = Desired("www", 1, numbered(3))
         assert (await ask("PUT", "www/proposed", proposed.dump(), claim=1, after=0)).status == 204
-        assert await ask("GET", "www/proposed") == Answer(200, proposed.dump(), (("Zcserve-After", "0"),))
+        fields = (("Zcserve-After", "0"), ("Zcserve-Number", "1"))
+        assert await ask("GET", "www/proposed") == Answer(200, proposed.dump(), fields)
         assert (await bus.read_desired()).edition == 0
         hearing = bus.desired()
         first, second = Desired("www", 1, numbered(1)), Desired("www", 2, numbered(2))
@@ -113,6 +114,7 @@ BOMB = gzip.compress(bytes(1 << 20))[:-4] + bytes(4)
         ("PUT", "www/desired", b"{}", {"claim": "1"}, 400, "form"),
         ("PUT", "www/desired", Desired("www", 1).dump(), {"claim": "2"}, 409, "held"),
         ("PUT", "www/proposed", Desired("www", 1).dump(), {"claim": "2", "after": 0}, 409, "held"),
+        ("PUT", "www/proposed", Desired("www", 1).dump(), {"claim": "1", "after": 0, "number": 9}, 409, "held"),
         ("PUT", "www/proposed", Desired("www", 1).dump(), {"claim": "1"}, 400, "form"),
     ],
 )
@@ -136,6 +138,7 @@ def test_what_is_held_or_stored_is_told_with_the_refusal(tmp_path: Path) -> None
             await ask("PUT", "www/claim", other)
         assert raised.value.more["holder"] == "r1"
         assert 0 < raised.value.more["left_s"] <= 60
+        assert raised.value.more["number"] == 1
         stored = Desired("www", 4, numbered(1))
         await ask("PUT", "www/desired", stored.dump(), claim=1)
         with pytest.raises(RefusedError) as raised:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +21,8 @@ from zcserve.fleet.http_shelf import Shelf
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.messages import Command, Desired
 from zcserve.fleet.node_list import Listed
+from zcserve.fleet.packed import Packed
+from zcserve.fleet.peer import Answer, Peer
 
 TOKEN = "a token of some length"
 FIRST, SECOND = (Desired("www", edition, numbered(edition)) for edition in (1, 2))
@@ -88,7 +91,7 @@ def test_what_most_of_the_nodes_have_is_what_is_desired(tmp_path: Path) -> None:
 def test_a_node_that_was_away_catches_up_and_has_the_manifest_from_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_peers, "PEERS_EVERY_S", 0.01)
+    monkeypatch.setattr(http_peers, "PEER_EVERY_S", 0.01)
 
     async def talk(nodes: list[Node], peers: Peers) -> None:
         peers = Peers(
@@ -119,6 +122,43 @@ def test_a_node_that_was_away_catches_up_and_has_the_manifest_from_another(
     assert Shelf(kept, "www", 0.0).desired == SECOND
 
 
+class _Noted(Peer):
+    """Notes what is asked, and of which."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    async def ask(self, method: str, target: str, content: bytes | Packed | None = None, *, within_s: float) -> Answer:
+        self.asked.append((self.url, target.rpartition("/")[2]))
+        return await super().ask(method, target, content, within_s=within_s)
+
+
+def test_it_asks_all_at_its_start_then_one_after_the_other_and_all_again_when_one_has_something_newer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(_Noted, "asked", asked)
+    monkeypatch.setattr(http_peers, "Peer", _Noted)
+    monkeypatch.setattr(http_peers, "PEER_EVERY_S", 0.01)
+
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        urls = [f"http://127.0.0.1:{port}" for port in (9, nodes[0].listener.port, nodes[1].listener.port)]
+        of_all = [(url, "desired") for url in urls]
+        turns = [(url, path) for url in (*urls, urls[0]) for path in ("desired", "commands")]
+        following = asyncio.create_task(peers.follow())
+        while len(asked) < 14:
+            await asyncio.sleep(0.005)
+        assert asked[:14] == [*of_all, *((url, "commands") for url in urls), *turns]
+        await nodes[0].store(FIRST)
+        asked.clear()
+        while not any(asked[at : at + 3] == of_all for at in range(len(asked))):
+            await asyncio.sleep(0.005)
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    run(tmp_path, talk)
+
+
 def purge(name: str) -> bytes:
     return Command(name, "purge", "www", prefix="/").dump()
 
@@ -126,7 +166,8 @@ def purge(name: str) -> bytes:
 def test_a_purge_that_others_have_had_and_this_node_has_not_is_a_gap_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_peers, "PEERS_EVERY_S", 0.01)
+    monkeypatch.setattr(http_peers, "LATE_S", 0.0)
+    monkeypatch.setattr(http_peers, "PEER_EVERY_S", 0.01)
 
     async def talk(nodes: list[Node], peers: Peers) -> None:
         for node in nodes:
@@ -151,6 +192,45 @@ def test_a_purge_that_others_have_had_and_this_node_has_not_is_a_gap_once(
         await nodes[2].bus.append(purge("missed"))  # it is given again, and is done
         assert isinstance(late := await anext(told), Command)
         assert late.id == "missed"
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    run(tmp_path, talk)
+
+
+def test_a_purge_that_is_only_late_here_is_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_peers, "LATE_S", 0.5)
+
+    async def talk(nodes: list[Node], peers: Peers) -> None:
+        bus = nodes[2].bus
+        told, looked = bus.deliveries(), bus.with_shelf
+        assert isinstance(await anext(told), Gap)
+        await nodes[0].bus.append(purge("late"))
+        coming: list[asyncio.Task[None]] = []
+
+        async def look_then_come(work: Callable[[Shelf], Any]) -> Any:
+            found = await looked(work)
+            if not coming:
+                coming.append(asyncio.create_task(bus.append(purge("late"))))
+            return found
+
+        monkeypatch.setattr(bus, "with_shelf", look_then_come)
+        missed: list[list[str]] = []
+        miss = bus.miss
+
+        def note(names: Iterable[str]) -> None:
+            missed.append([*names])
+            miss(missed[-1])
+
+        monkeypatch.setattr(bus, "miss", note)
+        following = asyncio.create_task(peers.follow())
+        while not missed:
+            await asyncio.sleep(0.01)
+        assert missed == [["late"]]
+        await bus.append(purge("next"))
+        names = [one.id for one in [await anext(told), await anext(told)] if isinstance(one, Command)]
+        assert names == ["late", "next"]
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from tests.support.fleet import numbered
-from zcserve.fleet import http_bus
+from zcserve.fleet import http_asking, http_claims
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.http_bus import HttpOperatorBus
@@ -34,7 +34,16 @@ X, Y = (Proposal(4, Desired("www", 5, numbered(number))) for number in (2, 3))
 
 def test_a_proposal_is_read_as_it_was_written() -> None:
     assert Proposal.parse(X.dump()) == X
-    for bad in (b"", b"4", b"-1\n" + X.desired.dump(), b"\xff\n" + X.desired.dump(), b"9" * 5000 + b"\n{}"):
+    assert Proposal.parse(replace(X, number=7).dump()) == replace(X, number=7)
+    assert Proposal.parse(b"4\n" + X.desired.dump()) == X  # an older agent's
+    for bad in (
+        b"",
+        b"4",
+        b"4 x\n" + X.desired.dump(),
+        b"-1\n" + X.desired.dump(),
+        b"\xff\n" + X.desired.dump(),
+        b"9" * 5000 + b"\n{}",
+    ):
         with pytest.raises(FormError):
             Proposal.parse(bad)
 
@@ -48,7 +57,12 @@ def test_what_was_to_replace_the_newest_is_ended_and_what_came_too_late_is_not()
     assert right_of([replace(X, desired=replace(X.desired, edition=9)), later], STORED) == later
 
 
-def test_of_two_that_were_to_replace_the_same_the_one_of_more_nodes_gets_an_edition_above_both() -> None:
+def test_of_two_that_were_to_replace_the_same_the_one_of_the_later_claim_is_right() -> None:
+    late = replace(X, number=7)
+    assert right_of([Y, Y, replace(Y, number=6), late], STORED) == late
+
+
+def test_of_two_of_one_number_the_one_of_more_nodes_gets_an_edition_above_both() -> None:
     far = replace(X, desired=replace(X.desired, edition=8))
     assert right_of([far, Y, Y], STORED) == replace(Y, desired=replace(Y.desired, edition=9))
 
@@ -89,6 +103,9 @@ class _Line:
             raise BusError("the answer is lost")
         return Answer(answer.status, {name.lower(): value for name, value in answer.fields}, answer.body)
 
+    async def get_packed(self, target: str, *, within_s: float) -> Answer:
+        return await self.ask("GET", target, within_s=within_s)
+
     def close(self) -> None:
         pass
 
@@ -113,8 +130,8 @@ async def _put_one(number: int) -> Desired | None:
 def test_whatever_is_cut_off_no_put_is_undone_and_of_one_edition_one_value_is_acted_on(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_bus, "Peer", _Line)
-    monkeypatch.setattr(http_bus, "DRAW_S", 0.001)
+    monkeypatch.setattr(http_asking, "Peer", _Line)
+    monkeypatch.setattr(http_claims, "DRAW_S", 0.001)
     kept = [Kept(str(tmp_path / str(number))) for number in range(3)]
     acted: dict[int, set[Desired]] = {}
     monkeypatch.setattr(_Watched, "acted", acted)

@@ -44,16 +44,39 @@ def test_a_claim_is_one_holders_until_it_ends(kept: Kept) -> None:
         shelf.give("a", "1", 60.0, 31.0, renew=True)
     shelf.take_back("1", 32.0)
     assert shelf.holder(32.0) == ("a", 58.0)
-    shelf = Shelf(kept, "www", 1000.0)  # another boot, another clock: it lasts anew
+    shelf = Shelf(kept, "www", 1000.0)  # it may have been given up meanwhile
+    assert shelf.holder(1000.0) == ("", 0.0)
+    shelf.give("a", "3", 60.0, 1000.0, renew=True)
     assert shelf.holder(1000.0) == ("a", 60.0)
     shelf.take_back("3", 1001.0)
-    assert Shelf(kept, "www", 0.0).holder(0.0) == ("", 0.0)
+    assert shelf.holder(1001.0) == ("", 0.0)
     shelf.give("b", "2", 60.0, 1002.0, renew=False)
     shelf.give("b", "2", 60.0, 1100.0, renew=True)  # it had ended, and nothing else has taken it
     assert shelf.holder(1101.0) == ("b", 59.0)
     for bad in (("?", "1", 60.0), ("a", "", 60.0), ("a", "1", 1e9), ("a", "1", -1.0)):
         with pytest.raises(FormError):
             shelf.give(*bad, 2000.0, renew=False)
+
+
+def test_claims_are_numbered_and_one_that_most_nodes_have_given_takes_the_place_of_a_lower_one(kept: Kept) -> None:
+    shelf = Shelf(kept, "www", 0.0)
+    assert shelf.number == 0
+    assert shelf.give("a", "1", 60.0, 0.0) == 1
+    assert shelf.give("a", "1", 60.0, 1.0, renew=True) == 1
+    assert shelf.give("a", "2", 60.0, 2.0) == 2
+    with pytest.raises(ClaimHeldError):
+        shelf.give("b", "3", 60.0, 3.0, number=2)
+    assert shelf.give("b", "3", 60.0, 4.0, renew=True, number=7) == 7
+    assert shelf.holder(4.0) == ("b", 60.0)
+    shelf = Shelf(kept, "www", 5.0)
+    assert shelf.number == 7
+    assert shelf.give("b", "3", 60.0, 5.0, number=3) == 7
+    shelf.take_back("3", 6.0)
+    assert Shelf(kept, "www", 7.0).give("a", "4", 60.0, 7.0) == 8
+    kept.write("claim.json", b'{"holder": "a", "token": "1", "lasts_s": 60.0}')  # an older agent's
+    assert Shelf(kept, "www", 8.0).give("a", "5", 60.0, 8.0) == 1
+    with pytest.raises(FormError):
+        shelf.give("a", "1", 60.0, 9.0, number=-1)
 
 
 def test_what_is_desired_is_the_last_claims_and_goes_up(kept: Kept) -> None:
@@ -82,9 +105,14 @@ def test_what_is_proposed_is_kept_aside_until_it_or_another_is_desired(kept: Kep
     proposal = Proposal(0, Desired("www", 3, numbered(1)))
     with pytest.raises(ClaimHeldError):
         shelf.propose(proposal, "1", 0.0)
-    shelf.give("a", "1", 60.0, 0.0, renew=False)
+    shelf.give("a", "1", 60.0, 0.0, renew=False, number=4)
     shelf.propose(proposal, "1", 0.0)
+    proposal = replace(proposal, number=4)  # that of its claim
     assert (shelf.desired.edition, shelf.proposal()) == (0, proposal)
+    for number in (3, 5):
+        with pytest.raises(ClaimHeldError):
+            shelf.propose(replace(proposal, number=number), "1", 0.0)
+    shelf.propose(proposal, "1", 0.0)
     assert Shelf(kept, "www", 0.0).proposal() == proposal
     shelf.put_desired(proposal.desired, "1", 0.0)
     shelf.propose(proposal, "1", 0.0)  # it is that already
@@ -156,7 +184,7 @@ def test_what_is_desired_holds_where_the_disk_does_not_take_it(kept: Kept, monke
     others = [f"{number:064x}" for number in (10, 11)]
 
     def put() -> None:
-        puts: list[Callable[[], None]] = [partial(shelf.give, "a", "1", 60.0, 0.0, renew=False)]
+        puts: list[Callable[[], object]] = [partial(shelf.give, "a", "1", 60.0, 0.0, renew=False)]
         puts += [partial(shelf.put_manifest, name, b"old") for name in others]
         puts += [
             partial(shelf.put_manifest, wanted.manifest, b"manifest"),
@@ -188,7 +216,7 @@ def test_what_is_desired_holds_where_the_disk_does_not_take_it(kept: Kept, monke
     shelf.keep_again()
     assert not shelf.has_unkept
     anew = Shelf(kept, "www", 0.0)
-    assert (anew.desired, anew.manifest(wanted.manifest), anew.holder(1.0)) == (desired, b"manifest", ("a", 59.0))
+    assert (anew.desired, anew.manifest(wanted.manifest), anew.number) == (desired, b"manifest", 1)
     with monkeypatch.context() as patch:
         patch.setattr(kept, "write", full)
         with pytest.raises(OSError, match="No space"):

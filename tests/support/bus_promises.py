@@ -484,6 +484,19 @@ async def a_claim_ends_by_itself_and_what_has_lost_it_takes_nothing_away(wiring:
 
 
 @promise
+async def a_node_that_did_not_hear_that_a_claim_was_given_up_hears_what_the_next_one_puts(wiring: Wiring) -> None:
+    async with wiring.operator() as first, wiring.operator() as second:
+        async with wiring.node("n1"):
+            claim = await first.claim("www-1", 60.0)
+        await eventually(lambda: first.give_up(claim))
+        async with wiring.node("n1") as node, hearing(node.desired()) as heard:
+            claim = await eventually(lambda: second.claim("www-2", 60.0))
+            await eventually(lambda: second.put_desired(desired(wiring, 1), 0))
+            await heard.until(lambda told: desired(wiring, 1) in told)
+            await second.give_up(claim)
+
+
+@promise
 async def a_claim_that_has_ended_and_that_nothing_has_taken_is_renewed(wiring: Wiring) -> None:
     async with wiring.operator() as first, wiring.operator() as second, wiring.node("n1"):
         claim = await first.claim("www-1", 0.1)

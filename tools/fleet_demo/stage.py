@@ -21,7 +21,7 @@ from tools.fleet_demo.node import KEPT, SITE, TOKEN, Node
 from tools.fleet_demo.origin import Origin
 from tools.fleet_demo.processes import Process, StageError, program, wait_until
 from tools.fleet_demo.record import Record
-from tools.fleet_demo.relay import Relay
+from tools.fleet_demo.relay import Address, Relay
 from tools.fleet_demo.watch import Watch
 from tools.ports import free_port
 from zcserve.config.sources import load as load_config
@@ -126,26 +126,36 @@ class Stage:
         wait_until("nats-server", lambda: self.nats.pid and b"is ready" in self.nats.log.read_bytes()[before:])
 
     def _make_nodes(self) -> None:
-        rows, public = [], []
+        ports = {name: (free_port(host), free_port(host), free_port(host)) for name, host in HOSTS.items()}
+        agents = {name: (host, ports[name][2]) for name, host in HOSTS.items()}
+        listed = agents | {RELAYED: self._relayed(agents[RELAYED])}
+        from_there = {name: self._relayed(address) for name, address in agents.items()} if self.bus == "http" else {}
         for name, host in HOSTS.items():
-            ports = (free_port(host), free_port(host), free_port(host))
             is_relayed = name == RELAYED
-            source = ""
-            if is_relayed:
-                source = f"http://{host}:{self.relay.listen(host, self.origin.address)}/newest/"
+            source = "http://{}:{}/newest/".format(*self._relayed(self.origin.address)) if is_relayed else ""
             if self.bus == "nats":
-                address = (host, self.relay.listen(host, self.nats_address)) if is_relayed else self.nats_address
+                address = self._relayed(self.nats_address) if is_relayed else self.nats_address
                 carried = ["--nats", "nats://{}:{}".format(*address)]
-                agent = ""
             else:
-                carried = ["--listen", f"{host}:{ports[2]}", "--token-file", str(self.folder / "token")]
-                port = self.relay.listen(host, (host, ports[2])) if is_relayed else ports[2]
-                agent = f"http://{host}:{port}"
-            self.nodes[name] = Node(name, host, ports, self.folder / name, carried, source)
-            public.append(f"{name} http://{host}:{ports[0]}")
-            rows.append(f"{name} {agent} http://{host}:{ports[0]}")
-        (self.folder / "public").write_text("\n".join(public) + "\n")
-        (self.folder / "nodes").write_text("\n".join(rows) + "\n")
+                known = self._list(f"nodes-{name}", from_there if is_relayed else listed, ports)
+                carried = ["--listen", "{}:{}".format(*agents[name]), "--token-file", str(self.folder / "token")]
+                carried += ["--nodes", str(known)]
+            self.nodes[name] = Node(name, host, ports[name], self.folder / name, carried, source)
+        self._list("nodes", listed, ports)
+        self._list("public", {}, ports)
+
+    def _relayed(self, target: Address) -> Address:
+        """Where the node that has its links through the relay reaches this, and is reached."""
+        host = HOSTS[RELAYED]
+        return host, self.relay.listen(host, target)
+
+    def _list(self, file: str, agents: dict[str, Address], ports: dict[str, tuple[int, int, int]]) -> Path:
+        """Write a list of nodes: where their agents are, if that is told, and what clients ask."""
+        path = self.folder / file
+        urls = {name: [f"http://{host}:{port}"] for name, (host, port) in agents.items()}
+        rows = ([name, *urls.get(name, []), f"http://{host}:{ports[name][0]}"] for name, host in HOSTS.items())
+        path.write_text("".join(" ".join(row) + "\n" for row in rows))
+        return path
 
     async def operator_bus(self) -> Any:
         """An operator's side of the bus, to be closed."""
@@ -261,11 +271,6 @@ class Stage:
         command = Command(name, *words, "--site", SITE, *bus, *signed, "--json")
         self._commands.append(command)
         return command
-
-    def remind(self) -> None:
-        """Over HTTP a node that was away hears what it missed when an operator asks next: until all serve it."""
-        if self.bus == "http":
-            wait_until("status tells what nodes missed", lambda: not self.command("status").wait().code)
 
     def release(self, build: Build, *more: str) -> Said:
         """Release a build to all nodes, and see it live. Raises StageError."""

@@ -153,6 +153,10 @@ class HttpNodeBus:
             self._gaps = [Gap(f"other nodes have had purges that have not come here: {unknown[-1]}")]
             self._has_commands.ring()
 
+    def number(self) -> int:
+        """Of the last claim that was given."""
+        return self._shelf.number
+
     def purges(self) -> list[str]:
         """The ids of the last purges that have come, the newest last."""
         return list(self._shelf.purges)[-PURGES_TOLD_MAX:]
@@ -215,7 +219,8 @@ class Desk:
             raise RefusedError(400, "form", str(error)) from None
         except ClaimHeldError as error:
             words = f"another has the claim: {error.holder}" if error.holder else "this claim is not the last one here"
-            raise RefusedError(409, "held", words, holder=error.holder, left_s=error.left_s) from None
+            number = self._bus.number()
+            raise RefusedError(409, "held", words, holder=error.holder, left_s=error.left_s, number=number) from None
         except ConflictError as error:
             raise RefusedError(409, "conflict", str(error), stored=error.stored.dump().decode()) from None
         except MissingError as error:
@@ -290,11 +295,13 @@ class Desk:
         found = await self._bus.with_shelf(lambda shelf: shelf.proposal())
         if found is None:
             return Answer()
-        return Answer(200, found.desired.dump(), (("Zcserve-After", str(found.after)),))
+        fields = (("Zcserve-After", str(found.after)), ("Zcserve-Number", str(found.number)))
+        return Answer(200, found.desired.dump(), fields)
 
     async def _propose(self, request: Request) -> Answer:
-        proposal = Proposal.of(request.query.get("after", ""), request.body)
-        token = request.query.get("claim", "")
+        query = request.query
+        proposal = Proposal.of(query.get("after", ""), query.get("number", "0"), request.body)
+        token = query.get("claim", "")
         await self._bus.with_shelf(lambda shelf: shelf.propose(proposal, token, time.monotonic()))
         return Answer()
 
@@ -305,9 +312,11 @@ class Desk:
     async def _give(self, request: Request) -> Answer:
         form = forms.load_any(request.body)
         holder, token, lasts_s = (forms.member(form, name) for name in ("holder", "token", "lasts_s"))
-        renew = forms.switch(form.get("renew", False), "renew")
-        await self._bus.with_shelf(lambda shelf: shelf.give(holder, token, lasts_s, time.monotonic(), renew=renew))
-        return Answer()
+        renew, number = forms.switch(form.get("renew", False), "renew"), form.get("number", 0)
+        given = await self._bus.with_shelf(
+            lambda shelf: shelf.give(holder, token, lasts_s, time.monotonic(), renew=renew, number=number)
+        )
+        return json_answer({"number": given})
 
     async def _take_back(self, request: Request) -> Answer:
         token = request.query.get("claim", "")

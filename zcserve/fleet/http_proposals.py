@@ -9,10 +9,11 @@ after, whichever nodes that one reaches: two majorities have a node in common. `
 - **What is found is ended, not left and not taken back**: a node that was not reached may act on it already.
 - **One that was to replace something older than what is stored came too late**: another was put meanwhile, by a claim
   that did not find this one. So no node has acted on it.
-- **Of two that were to replace the same, one at most has been acted on**, and nothing here says which: two puts were
-  cut off, one after the other, and the node is away at which the second one has ended. What more nodes have is right,
-  with an edition above both. A node that has acted on the other one, and so serves another release of that sequence,
-  takes the next sequence.
+- **Of two that were to replace the same, the one of the later claim is right**: two puts were cut off, one after the
+  other. If most of the nodes had kept the first one, the second claim would have found it. Which claim is the later one
+  says its number (http_claims.py).
+- **A claim makes one proposal after an edition.** Where two are of one number all the same (agents that know no numbers
+  keep them as 0), what more nodes have is right, with an edition above both.
 """
 
 from __future__ import annotations
@@ -30,36 +31,44 @@ from zcserve.fleet.messages import Desired
 class Proposal:
     """What is to be desired, once most of the nodes have it.
 
-    after  the edition of what it replaces
+    after   the edition of what it replaces
+    number  of the claim under which it is to be put; 0: not known
     """
 
     after: int
     desired: Desired
+    number: int = 0
 
     def dump(self) -> bytes:
-        """As a file has it: the edition, a line feed, and the message."""
-        return b"%d\n%b" % (self.after, self.desired.dump())
+        """As a file has it: the edition, the number, a line feed, and the message."""
+        return b"%d %d\n%b" % (self.after, self.number, self.desired.dump())
 
     @classmethod
     def parse(cls, data: bytes) -> Proposal:
         """From that. Raises FormError."""
-        after, _, message = data.partition(b"\n")
-        return cls.of(after.decode(errors="replace"), message)
+        first, _, message = data.partition(b"\n")
+        after, _, number = first.decode(errors="replace").partition(" ")
+        return cls.of(after, number or "0", message)
 
     @classmethod
-    def of(cls, after: str, message: bytes) -> Proposal:
-        """From the digits of an edition, and the message. Raises FormError."""
-        if not (after.isascii() and after.isdigit() and len(after) <= len(str(forms.NUMBER_MAX))):
-            raise FormError(f"after: must be a whole number, not {forms.shown(after)}")
-        return cls(forms.number(int(after), "after"), Desired.parse(message))
+    def of(cls, after: str, number: str, message: bytes) -> Proposal:
+        """From the digits of an edition and of a number, and the message. Raises FormError."""
+        return cls(_whole(after, "after"), Desired.parse(message), _whole(number, "number"))
+
+
+def _whole(digits: str, where: str) -> int:
+    """Raises FormError."""
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(forms.NUMBER_MAX))):
+        raise FormError(f"{where}: must be a whole number, not {forms.shown(digits)}")
+    return forms.number(int(digits), where)
 
 
 def right_of(found: Iterable[Proposal], stored: Desired) -> Proposal | None:
     """Of the proposals of most of the nodes, where `stored` is the newest that they have stored, the one that is to be
     ended; None: there is none."""
     late = [one for one in found if one.after >= stored.edition and one.desired.edition > stored.edition]
-    after = max((one.after for one in late), default=0)
-    values = Counter(one for one in late if one.after == after)
+    place = max(((one.after, one.number) for one in late), default=None)
+    values = Counter(one for one in late if (one.after, one.number) == place)
     if not values:
         return None
     best = values.most_common(1)[0][0]

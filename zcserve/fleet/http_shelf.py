@@ -9,7 +9,7 @@ done. All of it is on the disk before it is answered.
     .agent/aside/NUMBER              one that was set aside: {"name", "reason", "message"}
 
 One node's copy is not the truth; most of them together are (docs/fleet-http.md). What makes it so is here: an edition
-is replaced by a higher one alone, and by the last claim alone that this node gave.
+is replaced by a higher one alone, and by the last claim alone that this node gave. http_claims.py numbers claims.
 
 **What the disk does not take holds in memory**, and is not answered as kept: so this node counts for no majority, but
 goes where the others go, and does not wait to be told again when there is room. That is right, since what is put as
@@ -24,7 +24,7 @@ import json
 import os
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zcserve.errors import ZcserveError
@@ -70,6 +70,7 @@ class _Given:
     token: str
     lasts_s: float
     until_s: float
+    number: int
 
 
 class Shelf:
@@ -112,33 +113,46 @@ class Shelf:
         claim = self._claim
         return (claim.holder, claim.until_s - now_s) if claim and claim.until_s > now_s else ("", 0.0)
 
-    def give(self, holder: str, token: str, lasts_s: float, now_s: float, *, renew: bool) -> None:
-        """Give the claim, or keep it. Raises ClaimHeldError, FormError, OSError."""
+    @property
+    def number(self) -> int:
+        """Of the last claim that was given; 0: none was."""
+        return self._claim.number if self._claim else 0
+
+    def give(
+        self, holder: str, token: str, lasts_s: float, now_s: float, *, renew: bool = False, number: int = 0
+    ) -> int:
+        """Give the claim, or keep it; its number here. With a `number`, most of the nodes have given it, and one of a
+        lower number is over. Raises ClaimHeldError, FormError, OSError."""
         forms.identity(holder, "holder")
         forms.identity(token, "token")
         forms.real(lasts_s, "lasts_s", LASTS_S_MAX)
+        forms.number(number, "number")
         claim = self._claim
         is_own = claim is not None and claim.token == token
-        if claim and claim.until_s > now_s and not is_own and (renew or claim.holder != holder):
+        may_stay = claim is not None and claim.until_s > now_s and number <= claim.number
+        if claim and may_stay and not is_own and (renew or claim.holder != holder):
             raise ClaimHeldError(claim.holder, claim.until_s - now_s)
-        self._claim = _Given(holder, token, lasts_s, now_s + lasts_s)
-        if not is_own or (claim and claim.lasts_s != lasts_s) or _CLAIM in self._unkept:
-            self._keep(_CLAIM, _form_of(self._claim))
+        given = self._claim = _Given(holder, token, lasts_s, now_s + lasts_s, max(number, self.number + (not is_own)))
+        is_kept = claim and is_own and (claim.lasts_s, claim.number) == (lasts_s, given.number)
+        if not is_kept or _CLAIM in self._unkept:
+            self._keep(_CLAIM, _form_of(given))
+        return given.number
 
     def take_back(self, token: str, now_s: float) -> None:
         """The claim of this token is over; it is still the last that was given. Raises OSError."""
         claim = self._claim
         if claim and claim.token == token:
-            self._claim = _Given(claim.holder, token, 0.0, now_s)
+            self._claim = _Given(claim.holder, token, 0.0, now_s, claim.number)
             self._keep(_CLAIM, _form_of(self._claim))
 
     def _read_claim(self, now_s: float) -> _Given | None:
+        """It has ended, since it may have been given up while the agent was away; what has it still renews it."""
         form = self._load(_CLAIM)
         try:
             if form is not None:
-                lasts_s = float(form["lasts_s"])
-                return _Given(form["holder"], form["token"], lasts_s, now_s + lasts_s)  # anew: the clock was another
-        except (KeyError, TypeError, ValueError) as error:
+                number = forms.number(form.get("number", 0), "number")
+                return _Given(form["holder"], form["token"], float(form["lasts_s"]), now_s, number)
+        except (KeyError, TypeError, ValueError, FormError) as error:
             _log.warning("the claim that was given is not known any more: %s", error)
         return None
 
@@ -153,9 +167,13 @@ class Shelf:
             self._keep(_DESIRED, desired.dump())
 
     def propose(self, proposal: Proposal, token: str, now_s: float) -> None:
-        """Keep it aside, instead of the one before: this node does not act on it. Raises ClaimHeldError, ConflictError,
-        FormError, OSError."""
-        if self._is_news(proposal.desired, token, now_s) and proposal != self._proposal:
+        """Keep it aside, instead of the one before: this node does not act on it. One without a number has that of its
+        claim. Raises ClaimHeldError, ConflictError, FormError, OSError."""
+        is_news = self._is_news(proposal.desired, token, now_s)
+        if is_news and proposal.number not in (0, self.number):
+            raise ClaimHeldError(*self.holder(now_s))  # the claim came here late, behind another
+        proposal = replace(proposal, number=self.number)
+        if is_news and proposal != self._proposal:
             self._kept.write("proposed", proposal.dump())
             self._proposal = proposal
 
@@ -311,7 +329,8 @@ class Shelf:
 
 
 def _form_of(claim: _Given) -> bytes:
-    return json.dumps({"holder": claim.holder, "token": claim.token, "lasts_s": claim.lasts_s}).encode()
+    form = {"holder": claim.holder, "token": claim.token, "lasts_s": claim.lasts_s, "number": claim.number}
+    return json.dumps(form).encode()
 
 
 def _name_of(message: Message) -> str:

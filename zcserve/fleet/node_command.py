@@ -228,6 +228,11 @@ async def _run(plan: Plan) -> int:
             peers = Peers(bus, plan.site, plan.node, plan.nodes, plan.token.decode())
             bus.others = peers.manifest
             beside.append(peers.follow())
+        elif isinstance(bus, HttpNodeBus):
+            _log.warning(
+                "no --nodes: what this node misses while it is away it hears with an operator's next command; and of a "
+                "purge that it misses while its link is down it does not hear"
+            )
         agent = Agent(
             NodeState(plan.site, plan.node, boot, memory),
             bus,

@@ -30,7 +30,6 @@ def killed(stage: Stage) -> str:
     _is_late(stage, said, build, "n2")
     began = time.monotonic()
     stage.revive(node)
-    stage.remind()
     stage.watch.await_live(build.number, "n2")
     took_s = time.monotonic() - began
     stage.front.await_status("n2", "UP")
@@ -56,7 +55,6 @@ def link(stage: Stage) -> str:
     stage.relay.restore()
     away_s, began = time.monotonic() - began, time.monotonic()
     stage.record.add(RELAYED, "restored", "its link is there again")
-    stage.remind()
     stage.await_live(build.number)
     took_s = time.monotonic() - began
     return f"away for {away_s:.0f} s, it served build {stage.before}; then build {build.number} after {took_s:.1f} s"
