@@ -14,13 +14,18 @@ from pathlib import Path
 import pytest
 
 from tests.support.listed import Listing, on_disk, read_files, write_files
+from zcserve.fleet import fetching
+from zcserve.fleet import folders as folders_module
+from zcserve.fleet.below import Below, Segments
 from zcserve.fleet.fetching import FAILURES_MAX, DiskFullError, Fetch, Fetched, FetchError, Progress
-from zcserve.fleet.folders import FolderError, Folders
+from zcserve.fleet.folders import TOUCHED, FolderError, Folders
 from zcserve.fleet.pacing import TokenBucket
+from zcserve.fleet.part import Content, holds
 from zcserve.fleet.receiving import CancelledError, Pace
 from zcserve.fleet.sharing import COPY, Sharer
 from zcserve.fleet.sources.directory import DirectorySource
 from zcserve.fleet.sources.source import Opened
+from zcserve.fleet.touched import passed_ns
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = {
@@ -82,13 +87,66 @@ def test_what_did_not_change_is_linked(tmp_path: Path) -> None:
     assert read_files(tmp_path / "releases" / old.release.tree) == on_disk(FILES)
 
 
-def test_a_file_of_a_release_that_was_written_is_not_taken_over(tmp_path: Path) -> None:
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files of complete releases that are read, since they may not be what they were."""
+    told: list[str] = []
+
+    def tell(below: Below, place: Segments, content: Content) -> bool:
+        told.append(os.fsdecode(b"/".join(place)))
+        return holds(below, place, content)
+
+    for module in (fetching, folders_module):
+        monkeypatch.setattr(module, "holds", tell)
+    return told
+
+
+@pytest.mark.parametrize("dated_back", [False, True])
+def test_a_file_of_a_release_that_was_written_is_not_taken_over(
+    tmp_path: Path, read: list[str], dated_back: bool
+) -> None:
+    """Nor is that release gone back to, if its file was dated back or not."""
     old = fetch(tmp_path, FILES)
-    with open(tmp_path / "releases" / old.release.tree / "a" / "b.css", "r+b") as file:
-        file.write(b"BODY")
+    file = tmp_path / "releases" / old.release.tree / "a" / "b.css"
+    passed(tmp_path)
+    mtime_ns = file.stat().st_mtime_ns
+    with open(file, "r+b") as opened:
+        opened.write(b"BODY")
+    if dated_back:
+        os.utime(file, ns=(mtime_ns, mtime_ns))
     contents = FILES | {"/index.html": b"<h1>two</h1>"}
     new = fetch(tmp_path, contents)
     assert read_files(tmp_path / "releases" / new.release.tree) == on_disk(contents)
+    assert set(read) <= {"a/b.css", "same"}  # one file, of which the release has two names
+    again = fetch(tmp_path, FILES)
+    assert again.release.tree == old.release.tree
+    assert read_files(tmp_path / "releases" / old.release.tree) == on_disk(FILES)
+
+
+def test_what_links_and_removals_have_changed_of_a_file_makes_it_not_doubtful(tmp_path: Path, read: list[str]) -> None:
+    """Releases that share all but one file come and go, and none of these is read, nor where one is gone back to."""
+    trees = []
+    for number in range(4):
+        trees.append(fetch(tmp_path, FILES | {"/index.html": b"%d" % number}).release.tree)
+        passed(tmp_path)
+        Folders(tmp_path / "releases").collect(1, float("inf"), never=trees[-1:])
+        passed(tmp_path)
+    back = fetch(tmp_path, FILES | {"/index.html": b"2"})
+    assert (back.moved, back.release.tree) == (0, trees[2])
+    assert read == []
+    (tmp_path / "releases" / TOUCHED).unlink()  # then each is read that was linked, once
+    fetch(tmp_path, FILES | {"/index.html": b"new"})
+    assert len(read) == len(FILES) - 2  # one is new, and two are one file
+    read.clear()
+    fetch(tmp_path, FILES | {"/index.html": b"another"})
+    assert read == []
+
+
+def passed(tmp_path: Path) -> None:
+    """What comes next has a later ctime than what was."""
+    clock = os.open(tmp_path, os.O_RDONLY)
+    passed_ns(clock)
+    os.close(clock)
 
 
 @pytest.mark.parametrize("fault", ["removed", "written", "a symlink"])

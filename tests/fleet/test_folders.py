@@ -11,7 +11,7 @@ import pytest
 from tests.support.listed import Listing, read_files
 from zcserve.errors import UsageError
 from zcserve.fleet.fetching import Fetch
-from zcserve.fleet.folders import FolderError, Folders
+from zcserve.fleet.folders import TOUCHED, FolderError, Folders
 from zcserve.fleet.sharing import Sharer
 from zcserve.fleet.sources.source import Opened, SourceError
 
@@ -91,7 +91,21 @@ def test_count_and_age_decide_and_never_what_is_served_or_kept(folders: Folders)
     assert folders.collect(2, AGE_S, never={trees[4]}, now_s=10_000) == [trees[1]]
     assert {release.tree for release in folders.complete()} == {trees[0], trees[4], trees[5]}
     assert folders.collect(0, AGE_S) == [trees[0], trees[4]]
-    assert sorted(os.listdir(folders.path)) == sorted([trees[5], f"{trees[5]}.json", "current", ".lock"])
+    assert sorted(os.listdir(folders.path)) == sorted([trees[5], f"{trees[5]}.json", "current", ".lock", ".touched"])
+
+
+def test_a_list_of_spans_that_cannot_be_read_is_none_and_the_log_says_so(
+    folders: Folders, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert folders.touched().spans == []
+    for content, why in ((b"2\n1 2\n", "is of version b'2'"), (b"", "unpack"), (b"1\n1\n", "unpack")):
+        (tmp_path / TOUCHED).write_bytes(content)
+        assert folders.touched().spans == []
+        assert f"{TOUCHED} cannot be used" in caplog.messages[-1]
+        assert why in caplog.messages[-1]
+    with folders.touching():
+        pass
+    assert len(folders.touched().spans) == 1
 
 
 def test_use_makes_a_release_young(folders: Folders) -> None:
@@ -121,7 +135,7 @@ def test_what_runs_that_were_killed_have_left_is_removed_and_a_folder_without_a_
     assert make(folders, {"/a": b"1"}) == tree
     assert (tmp_path / tree / "a").read_bytes() == b"1"
     assert folders.collect(1, AGE_S) == []
-    assert sorted(os.listdir(tmp_path)) == sorted([".lock", tree, f"{tree}.json", "notes.json"])
+    assert sorted(os.listdir(tmp_path)) == sorted([".lock", ".touched", tree, f"{tree}.json", "notes.json"])
 
 
 def test_a_part_is_of_one_run(folders: Folders) -> None:
@@ -246,14 +260,17 @@ def test_whatever_happens_folders_are_complete_and_what_is_served_stays(tmp_path
             assert old or len(gone) == max(0, len(before - kept - {self.folders.current()}) - keep)
 
         @precondition(lambda self: self.served is not None)
-        @rule(which=st.sampled_from(["same", "a", "moved"]))
-        def is_written_in_place(self, which: str) -> None:
+        @rule(which=st.sampled_from(["same", "a", "moved"]), dated_back=st.booleans())
+        def is_written_in_place(self, which: str, dated_back: bool) -> None:
             """What none may do, in the release that is served: no other one may take it over."""
             assert self.served is not None
-            tree = Path(self.folders.path_of(self.listings[self.served].tree))
-            if (tree / which).exists():
-                (tree / which).unlink()
-                (tree / which).write_bytes(releases[self.served][f"/{which}"][::-1])
+            file = Path(self.folders.path_of(self.listings[self.served].tree), which)
+            if file.exists():
+                mtime_ns = file.stat().st_mtime_ns
+                file.unlink()
+                file.write_bytes(releases[self.served][f"/{which}"][::-1])
+                if dated_back:
+                    os.utime(file, ns=(mtime_ns, mtime_ns))
                 self.spoilt.add(self.served)
 
         @invariant()

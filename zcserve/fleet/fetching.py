@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from zcserve import threads
@@ -31,6 +31,7 @@ from zcserve.fleet.part import Content, Part, holds
 from zcserve.fleet.receiving import CancelledError, ObjectError, Pace, Receiver
 from zcserve.fleet.sharing import Sharer
 from zcserve.fleet.sources.source import Source
+from zcserve.fleet.touched import Touched
 
 # Connections to one source. Browsers use 6 and an origin has many nodes; 8 fill 1 Gbit/s at 10 ms with files of 100 KB.
 PARALLEL, PARALLEL_MAX = 8, 64
@@ -194,55 +195,52 @@ class Fetch:
     def _share_unchanged(self, part: Part, left: dict[Segments, Content], segments: dict[str, Segments]) -> None:
         """Take out of `left` what a complete release has, and give it its names here."""
         before = dict(self._shared)
-        for release in self._folders.complete()[:RELEASES_SEARCHED]:
-            if left:
-                self._share_from(release, part, left, segments)
+        releases = self._folders.complete()[:RELEASES_SEARCHED]
+        if releases and left:
+            with self._folders.touching() as touched:
+                for release in releases:
+                    if left:
+                        self._share_from(release, touched, part, left, segments)
         if self._shared != before:
             self._tell("shared", reason=", ".join(f"{count} {how}" for how, count in self._shared.items()))
 
     def _share_from(
-        self, release: Release, part: Part, left: dict[Segments, Content], segments: dict[str, Segments]
+        self,
+        release: Release,
+        touched: Touched,
+        part: Part,
+        left: dict[Segments, Content],
+        segments: dict[str, Segments],
     ) -> None:
-        with ExitStack() as stack:
-            try:
-                there = self._read(self._folders.manifest(release.tree))
-                if there.tree != release.tree:
-                    return  # it is not the manifest of what lies there
-                listed = contents_of(there)
-                below = self._folders.open(release.tree)
-            except (ZcserveError, FileNotFoundError):
-                return  # it was removed, or its manifest is one of a later version: then all of it is fetched
-            stack.callback(below.close)
-            by_content = {content: name for name, content in listed.items()}
-            shared = []
+        try:
+            there = self._read(self._folders.manifest(release.tree))
+            if there.tree != release.tree:
+                return  # it is not the manifest of what lies there
+            listed = contents_of(there)
+            below = self._folders.open(release.tree)
+        except (ZcserveError, FileNotFoundError):
+            return  # it was removed, or its manifest is one of a later version: then all of it is fetched
+        by_content = {content: name for name, content in listed.items()}
+        shared = []
+        try:
             for name, place in segments.items():
                 content = left.get(place)
                 if content is None or (source := by_content.get(content)) is None:
                     continue
                 self._pace.go_on()
                 own = place if listed.get(name) == content else segments_of(source)
-                how = self._share(part, release, below, own, place, content)
-                if how:
-                    del left[place]
-                    self._shared[how] = self._shared.get(how, 0) + 1
-                    shared.append(content)
-            self._have(shared)
-
-    def _share(
-        self, part: Part, release: Release, below: Below, source: Segments, place: Segments, content: Content
-    ) -> str:
-        """Give a file of a release its name here, if it still is what it was; how it was done, "" for not."""
-        status = below.status(source)
-        if status is None or status.st_size != content[0]:
-            return ""
-        try:
-            # Files of a release are never written. One that was, by whatever means, may not be what it was; and clocks
-            # of file systems stand still for some milliseconds.
-            if status.st_mtime_ns >= release.complete_ns and not holds(below, source, content):
-                return ""
-            return part.share(below, source, place, self._sharer)
-        except FileNotFoundError:
-            return ""  # the release is being removed
+                try:
+                    if not _is_there(below, own, content, touched, release):
+                        continue
+                    how = part.share(below, own, place, self._sharer)
+                except FileNotFoundError:
+                    continue  # the release is being removed
+                del left[place]
+                self._shared[how] = self._shared.get(how, 0) + 1
+                shared.append(content)
+        finally:
+            below.close()
+        self._have(shared)
 
     def _repeat_within(self, part: Part, wanted: dict[Segments, Content], left: dict[Segments, Content]) -> None:
         """Take out of `left` what the part has under another name, and what is empty."""
@@ -394,6 +392,14 @@ class Fetch:
             return FetchError(f"{path}: {error}")
         left = self._now.size - self._now.bytes_done
         return DiskFullError(f"{path}: {reason_of(error)}: {size_text(left)} of the release are not there yet")
+
+
+def _is_there(below: Below, place: Segments, content: Content, touched: Touched, release: Release) -> bool:
+    """Whether a file of a release still is what it was. Raises FileNotFoundError where it goes meanwhile, OSError."""
+    status = below.status(place)
+    if status is None or status.st_size != content[0]:
+        return False
+    return not touched.is_doubtful(status, release.complete_ns) or holds(below, place, content)
 
 
 def contents_of(manifest: Listed) -> dict[str, Content]:

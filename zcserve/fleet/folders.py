@@ -6,6 +6,7 @@
     RELEASES/.part-<tree>/    one that is being made (part.py)
     RELEASES/.gone-<tree>/    one that is being removed
     RELEASES/.lock            held (flock) by whatever makes one visible, removes one or moves `current`
+    RELEASES/.touched         when files of releases have got a new ctime here (touched.py)
 
 Each change that can be seen is one rename. So a process that is killed between any two steps leaves complete releases
 and remains, and no folder that lacks something. The time of a folder's last use is its own mtime.
@@ -26,11 +27,15 @@ from typing import Protocol
 
 from zcserve.errors import UsageError, ZcserveError, reason_of
 from zcserve.fleet.below import DIRECTORY_MODE, Below, segments_of
-from zcserve.fleet.part import Part
+from zcserve.fleet.part import Part, holds
+from zcserve.fleet.touched import LASTS, Touched, passed_ns
+from zcserve.log import Log
+
+_log = Log(__name__)
 
 _TREE = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = re.compile(r"([0-9a-f]{64})\.json")
-PART, GONE, NEW_MANIFEST, CURRENT, LOCK = ".part-", ".gone-", ".json-", "current", ".lock"
+PART, GONE, NEW_MANIFEST, CURRENT, LOCK, TOUCHED = ".part-", ".gone-", ".json-", "current", ".lock", ".touched"
 # How often it is looked whether another run has let go of a part.
 LOOK_AGAIN_S = 0.05
 
@@ -165,25 +170,62 @@ class Folders:
         return release
 
     def _is_whole(self, release: Release, manifest: Listed) -> bool:
-        """Whether each file is there, of its size, and as old as the release: what was verified then."""
-        below = self.open(release.tree)
+        """Whether each file is there, of its size, and as old as the release: what was verified then. One that may have
+        been written and dated back is read."""
+        below, touched = self.open(release.tree), self.touched()
         try:
-            for name, size, _ in manifest.fetches():
-                status = below.status(segments_of(name))
+            for name, size, sha256 in manifest.fetches():
+                status = below.status(place := segments_of(name))
                 if status is None or status.st_size != size or status.st_mtime_ns > release.complete_ns:
+                    return False
+                if touched.is_doubtful(status, release.complete_ns) and not holds(below, place, (size, sha256)):
                     return False
             return True
         finally:
             below.close()
 
+    # --- what gives files a new ctime -----------------------------------------------------------------------------
+
+    def touched(self) -> Touched:
+        """When that was done here. Where the list cannot be read it is empty, and the log says so."""
+        try:
+            with open(os.path.join(self.path, TOUCHED), "rb") as file:
+                return Touched.parse(file.read())
+        except FileNotFoundError:
+            return Touched()
+        except (OSError, ValueError) as error:
+            why = reason_of(error) if isinstance(error, OSError) else str(error)
+            _log.warning("%s cannot be used (%s): files are read instead", os.path.join(self.path, TOUCHED), why)
+            return Touched()
+
+    @contextlib.contextmanager
+    def touching(self) -> Iterator[Touched]:
+        """While files of releases get names, or lose some; as `touched`, with the span that lasts: a file may have two
+        names. Raises OSError."""
+        fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._fd)  # it has the clock
+        try:
+            begin = passed_ns(fd)
+            try:
+                yield self.touched().and_then(begin, LASTS)
+            finally:
+                end = passed_ns(fd)
+                with contextlib.suppress(OSError), self._locked():  # what is not noted is read
+                    self._write(TOUCHED, self.touched().and_then(begin, end).to_bytes(), f"{TOUCHED}-new")
+        finally:
+            os.close(fd)
+
     def _write_manifest(self, manifest: Listed) -> None:
-        new = NEW_MANIFEST + manifest.tree
+        self._write(f"{manifest.tree}.json", manifest.to_bytes(), NEW_MANIFEST + manifest.tree, is_lasting=True)
+
+    def _write(self, name: str, data: bytes, new: str, *, is_lasting: bool = False) -> None:
+        """Replace a file as a whole; `is_lasting`: by one that a power cut leaves whole. Raises OSError."""
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644, dir_fd=self._fd)
         with open(fd, "wb") as file:
-            file.write(manifest.to_bytes())
+            file.write(data)
             file.flush()
-            os.fsync(fd)
-        os.rename(new, f"{manifest.tree}.json", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            if is_lasting:
+                os.fsync(fd)
+        os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     # --- the one that is served -----------------------------------------------------------------------------------
 
@@ -237,8 +279,10 @@ class Folders:
                 elif self._is_remains(name):
                     os.unlink(name, dir_fd=self._fd)
             gone = [name for name in os.listdir(self._fd) if name.startswith(GONE)]
-        for name in gone:  # without the lock: it may take long, and nothing leads here any more
-            shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
+        if gone:
+            with self.touching():  # without the lock: it may take long, and nothing leads here any more
+                for name in gone:
+                    shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
         return old
 
     def _is_remains(self, name: str) -> bool:
