@@ -43,6 +43,7 @@ TOLD: Mapping[str, tuple[dict[str, Any], ...]] = {
         {"paths": ["/page", "/large"], "hard": True},
         {"prefix": "/", "hard": True},
         {"prefix": "/"},
+        {"prefix": "/", "early": True},
         {"glob": "*.css"},
     ),
     "warm": ({"paths": list(BODIES)},),

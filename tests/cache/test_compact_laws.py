@@ -95,9 +95,13 @@ class CompactingStore(RuleBasedStateMachine):
 
     @rule(keep_every=st.integers(2, 5))
     def drop_many(self, keep_every: int) -> None:
-        for number, (entry, _) in enumerate(list(self.resident())):
-            if number % keep_every:
-                self.store.drop(entry)
+        self.store.drop_all([one for number, (one, _) in enumerate(list(self.resident())) if number % keep_every])
+
+    @rule()
+    def take_back(self) -> None:
+        taken = self.store.taken
+        self.store.take_back()
+        assert sum(self.memory()) == self.store.taken <= taken
 
     @rule(choice=CHOICE, pins=st.booleans())
     def hold(self, choice: int, pins: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.trees import Tree, noise, publish, renew_ctime, rewrite, rewrite_unseen
 from zcserve.cache import doubt
-from zcserve.cache.doubt import CONFIRMED_MAX, TRIES, confirm, know, name_anew, put_in_doubt, still_holds
+from zcserve.cache.doubt import CONFIRMED_MAX, TRIES, confirm, is_in_doubt, know, name_anew, put_in_doubt, still_holds
 from zcserve.cache.entry import (
     CONTENT_BYTES,
     Entry,
@@ -286,7 +286,9 @@ def test_what_is_put_in_doubt_is_looked_at_as_if_ctime_had_changed(tree: Tree) -
     assert isinstance(body, Paged)
     assert isinstance(body.keeper, Extent)
     body.keeper.etag = entry.etag
+    assert not is_in_doubt(entry)
     put_in_doubt(entry)
+    assert is_in_doubt(entry)
     assert body.keeper.etag == b""  # its pages are no other name's any more
     unread = OpenFile(os.open(tree.path / "a", os.O_WRONLY), entry.identity, entry.etag)
     assert unread.look() is Look.DOUBTFUL

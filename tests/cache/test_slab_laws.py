@@ -48,10 +48,10 @@ class SlabMachine(RuleBasedStateMachine):
             block, _ = self.live.pop(choice % len(self.live))
             self.not_reclaimed.append(self.place_of(block))
 
-    @rule()
-    def reclaim(self) -> None:
-        self.slabs.reclaim()
-        self.not_reclaimed.clear()
+    @rule(blocks_max=st.integers(1, 8) | st.just(1000))
+    def reclaim(self, blocks_max: int) -> None:
+        self.slabs.reclaim(blocks_max)
+        del self.not_reclaimed[:blocks_max]  # the oldest first
         assert self.really() == self.slabs.committed
 
     @invariant()

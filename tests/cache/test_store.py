@@ -13,6 +13,7 @@ import pytest
 from tests.support.trees import content_of, memfd_meter, no_descriptors_left, noise
 from zcserve.cache.entry import Body, Entry, InPlace, OpenFile, Packed, Paged
 from zcserve.cache.memfd import PAGE_BYTES, round_up
+from zcserve.cache.room import TAKEN_BACK_AT_ONCE
 from zcserve.cache.store import POLICIES, Store
 from zcserve.config.keys import KEYS
 
@@ -545,3 +546,35 @@ def test_many_threads_keep_one_budget(store: Store) -> None:
 def test_rounded_sizes_are_what_large_bodies_cost(store: Store) -> None:
     put_large(store, b"x" * 20_001)
     assert store.committed == round_up(20_001)
+
+
+def test_what_was_dropped_is_taken_back_piece_by_piece_and_before_anything_is_evicted(store: Store) -> None:
+    small = 200
+    count = (BUDGET - 100_000) // (round_up(small + len(HEAD), 16))
+    entries = [put_small(store, noise(small, i)) for i in range(count)]
+    staying = put_large(store, noise(SMALL + 1, 1))
+    taken = store.committed
+    store.drop_all(entries)
+    assert (store.resident, store.taken) == (1, taken)  # that is told, and memory comes back later
+    others = [put_large(store, noise(100_000, i)) for i in range(5)]  # each has as much taken back as it needs
+    assert store.evictions == 0
+    assert store.taken <= BUDGET
+    steps = 1
+    while store.take_back():
+        steps += 1
+    assert count // TAKEN_BACK_AT_ONCE - steps < 5 * 5
+    assert store.taken == store.committed < taken
+    assert [other.body is not None for other in (staying, *others)] == [True] * 6
+    assert not store.take_back()
+
+
+def test_nothing_is_taken_back_while_another_process_has_the_memory(store: Store) -> None:
+    entry = put_small(store, noise(9000, 1))
+    taken = store.committed
+    store.freeze()
+    store.drop_all([entry])
+    assert not store.take_back()
+    assert (store.resident, store.committed) == (0, taken)
+    store.thaw()
+    assert not store.take_back()
+    assert store.taken == 0

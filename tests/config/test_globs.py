@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from zcserve.config.globs import GLOB_CHARACTERS_MAX, parse_glob
+from zcserve.config.globs import GLOB_CHARACTERS_MAX, any_glob, parse_glob
 from zcserve.errors import UsageError
 
 
@@ -94,3 +94,10 @@ def test_no_pattern_makes_a_match_take_long(wild: str) -> None:
     for path in ("/" + "a" * 255, "/a" * 2000, ("/" + "a" * 255) * 15):
         pattern.fullmatch(path)
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("globs", [[], ["*.css"], ["/a|b", "/c"], ["/a/**/b*", "*.js", "/x/", "/[ab]?"]])
+def test_any_of_some_globs_matches_what_one_of_them_does(globs: list[str]) -> None:
+    paths = ["/a|b", "/a", "b", "/c", "/x.css", "/d/e.js", "/a/b", "/a/c/bd", "/a/c/d", "/x/y/z", "/a1", "/c1", "/"]
+    one_by_one = [any(parse_glob(glob).fullmatch(path) for glob in globs) for path in paths]
+    assert [any_glob(globs).fullmatch(path) is not None for path in paths] == one_by_one

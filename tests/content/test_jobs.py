@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -184,3 +185,23 @@ def test_a_thread_that_goes_on_is_told_of_and_not_waited_for(desk: Desk, crew: s
     assert not desk.jobs.close(0.05)
     assert time.monotonic() - began < WITHIN_S / 2
     go.set()
+
+
+def test_steps_are_made_a_turn_for_each_and_waited_for_once(desk: Desk) -> None:
+    made: list[object] = []
+    desk.loop.each_turn.subscribe(lambda: made.append("turn"))
+    assert desk.outcome(lambda: desk.jobs.in_turns(partial(made.append, number) for number in range(3))) is None
+    steps = [one for one in made if one != "turn"]
+    assert steps == [0, 1, 2]
+    assert all("turn" in made[made.index(one) : made.index(one + 1)] for one in (0, 1))
+    assert desk.outcome(lambda: desk.jobs.in_turns(())) is None
+
+
+def test_what_one_of_the_steps_raises_is_raised_in_the_thread_and_the_others_are_not_made(desk: Desk) -> None:
+    made: list[int] = []
+
+    def fail() -> None:
+        raise KeyError("no")
+
+    found = desk.outcome(lambda: desk.jobs.in_turns([partial(made.append, 1), fail, partial(made.append, 2)]))
+    assert (type(found), made) == (KeyError, [1])

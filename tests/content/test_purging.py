@@ -4,17 +4,20 @@ dropped. With both engines, over sockets: tests/wire/test_purges.py."""
 from __future__ import annotations
 
 import gc
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.contents import Show, Shown
 from tests.support.trees import content_of, noise, publish
+from zcserve.cache.doubt import is_in_doubt
 from zcserve.cache.entry import Entry, each_coding
 from zcserve.cache.naming import path_of
 from zcserve.content import purging as module
-from zcserve.content.purging import PURGED_AT_ONCE, PURGES_WAITING_MAX, Aim, Purged
+from zcserve.content.purging import PURGES_WAITING_MAX, Aim, Purged
 from zcserve.errors import HttpError, NotNowError, UsageError
 from zcserve.rules.compiled import Rules
 from zcserve.rules.rule import HeaderRule
@@ -29,6 +32,8 @@ FILES = {
     "top.js": b"7",
 }
 TAGGED = Rules((HeaderRule(("*.css",), tags=("both", "css")), HeaderRule(("/docs/",), tags=("both",))))
+# A piece of a purge in a test that asks for several: fewer files have to be written.
+AT_ONCE = 100
 FAMILY = {b"/assets/page.css", b"/assets/page.css.br", b"/assets/page.css.gz"}
 
 
@@ -157,6 +162,106 @@ def test_a_soft_purge_finds_what_has_changed_unseen_and_nothing_leaves_memory_me
     assert held(shown, b"/assets/other.js") == b"X"
 
 
+def purge_early(shown: Shown, aim: Aim) -> Purged:
+    """Purge softly, and turn until it is told early."""
+    told: list[Purged] = []
+    shown.purging.purge(aim, hard=False, told=told.append, is_early=True)
+    return shown.turn_until(lambda: told)[0]
+
+
+def change_unseen(shown: Shown, name: str, content: bytes) -> None:
+    """Write a file so that neither an event nor its date tells."""
+    watcher, shown.live.watcher = shown.live.watcher, None
+    if watcher is not None:
+        shown.loop.forget(watcher.fd)
+    write_unseen(shown.tree.path / name, content)
+    if watcher is not None:
+        os.read(watcher.fd, 1 << 16)
+        shown.live.follow(watcher)
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_an_early_purge_is_told_when_all_is_in_doubt_and_the_next_ones_do_not_wait_for_what_is_compared(
+    show: Show, monkeypatch: pytest.MonkeyPatch, watch: bool
+) -> None:
+    shown = show(FILES, trust_siblings=True, watch=watch, pin=("top.js",))
+    before = memory(shown)
+    change_unseen(shown, "assets/other.js", b"X")
+    waiting: list[Callable[[], None]] = []
+    with monkeypatch.context() as patched:  # nothing is compared for now
+        patched.setattr(shown.patches, "when_known", waiting.append)
+        patched.setattr(shown.releases, "ask", lambda: waiting.append(lambda: None))
+        purged = purge_early(shown, Aim.prefix(b"/"))
+        assert (purged.matched, purged.purged, purged.why) == (7, len(before) + 1, "")
+        assert memory(shown) == before
+        assert doubts(shown) == {True}
+        assert purge_early(shown, Aim.glob("*.js")).purged == 2
+        assert shown.purge(Aim.paths([b"/docs/index.html"]), hard=True).purged == 1
+        shown.turn_until(lambda: len(waiting) == 2)
+    if watch:
+        for then in waiting:
+            shown.patches.when_known(then)
+    else:
+        shown.releases.ask()
+    shown.turn_until(lambda: held(shown, b"/assets/other.js") == b"X")
+    shown.finish()
+    assert memory(shown) == before - ({b"/docs/index.html"} if watch else set())  # what is built is loaded
+    assert shown.counters.failed == 0
+
+
+def doubts(shown: Shown) -> set[bool]:
+    """Whether what is resident is in doubt."""
+    entries = [one for one in shown.site.live.resources.values() if isinstance(one, Entry)]
+    return {is_in_doubt(one) for entry in entries for one in each_coding(entry) if one.body is not None}
+
+
+def test_what_was_told_early_and_could_not_be_compared_is_walked_by_the_next_generation(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = show({"page": b"old", "other": b"2"})
+    change_unseen(shown, "page", b"new")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    watcher = shown.live.watcher
+    assert watcher is not None
+    monkeypatch.setattr(watcher, "look_again", fail)
+    assert purge_early(shown, Aim.prefix(b"/")).why == ""
+    shown.turn_until(lambda: shown.counters.failed and shown.releases.due < math.inf)
+    monkeypatch.undo()
+    assert shown.purge(Aim.paths([b"/nowhere"]), hard=True).why == ""  # those behind it have their turn
+    shown.releases.try_again()
+    shown.turn_until(lambda: held(shown, b"/page") == b"new")
+
+
+def test_what_one_purge_has_had_compared_is_not_compared_for_another(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = show({f"{i}": b"1" for i in range(5)})
+    watcher = shown.live.watcher
+    assert watcher is not None
+    looked: list[bytes] = []
+    look_again = watcher.look_again
+    monkeypatch.setattr(watcher, "look_again", lambda path, now: (looked.append(path), look_again(path, now)))
+    for _ in range(3):
+        purge_early(shown, Aim.prefix(b"/"))
+    assert shown.purge(Aim.paths([b"/0"]), hard=False).purged == 1
+    shown.finish()
+    shown.turn_until(lambda: doubts(shown) == {False})
+    assert set(looked) == {b"0", b"1", b"2", b"3", b"4"}
+    assert len(looked) < 4 * 5
+
+
+def test_memory_comes_back_when_a_hard_purge_is_told(show: Show) -> None:
+    shown = show({f"{i}": noise(5000 + i, i) for i in range(300)})
+    taken = shown.store.taken
+    assert shown.purge(Aim.prefix(b"/"), hard=True).purged == 300
+    assert shown.store.resident == 0
+    shown.turn_until(lambda: shown.store.taken == 0)
+    assert taken > 300 * 5000
+
+
 def test_what_is_being_written_is_left_to_the_watcher(show: Show) -> None:
     shown = show({"page": b"old"})
     with (shown.tree.path / "page").open("r+b") as file:
@@ -181,7 +286,8 @@ def test_the_page_for_what_is_absent_is_read_again(show: Show) -> None:
 def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_are_refused(
     show: Show, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = 3 * PURGED_AT_ONCE
+    monkeypatch.setattr(module, "PURGED_AT_ONCE", AT_ONCE)
+    count = 3 * AT_ONCE
     shown = show({f"{i}": b"" for i in range(count)})
     forgotten: list[int] = []
     monkeypatch.setattr(shown.loop.front.shelf(0), "forget_keys", lambda keys, _: forgotten.append(len(keys)))
@@ -192,7 +298,7 @@ def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_ar
         shown.purging.purge(Aim.prefix(b"/"), hard=True, told=told.append)
     shown.turn_until(lambda: len(told) == PURGES_WAITING_MAX + 1)
     assert [one.purged for one in told] == [count] + [0] * PURGES_WAITING_MAX
-    assert max(forgotten) <= PURGED_AT_ONCE
+    assert max(forgotten) <= AT_ONCE
 
 
 def test_what_several_generations_have_is_told_once_and_what_an_older_one_has_alone_goes_too(
@@ -213,14 +319,15 @@ def test_what_several_generations_have_is_told_once_and_what_an_older_one_has_al
 
 def lists_of_keys() -> int:
     """How many lists of many keys the garbage collector sees."""
-    found = [one for one in gc.get_objects() if type(one) is list and len(one) >= PURGED_AT_ONCE]
+    found = [one for one in gc.get_objects() if type(one) is list and len(one) >= AT_ONCE]
     return sum(isinstance(one[0], bytes) and one[0].startswith(b"/") for one in found)
 
 
 @pytest.mark.parametrize("hard", [True, False])
 def test_the_collector_does_not_see_the_keys_that_wait(show: Show, monkeypatch: pytest.MonkeyPatch, hard: bool) -> None:
-    monkeypatch.setattr(module, "COMPARED_AT_ONCE", PURGED_AT_ONCE)
-    shown = show({f"{i}": b"1" for i in range(4 * PURGED_AT_ONCE)})
+    for limit in ("COMPARED_AT_ONCE", "PURGED_AT_ONCE"):
+        monkeypatch.setattr(module, limit, AT_ONCE)
+    shown = show({f"{i}": b"1" for i in range(4 * AT_ONCE)})
     know = shown.patches.when_known
     before, seen = lists_of_keys(), list[int]()
 
@@ -229,7 +336,7 @@ def test_the_collector_does_not_see_the_keys_that_wait(show: Show, monkeypatch: 
 
     monkeypatch.setattr(type(shown.live), "forget", lambda *_: see())
     monkeypatch.setattr(shown.patches, "when_known", lambda then: (see(), know(then)))
-    assert shown.purge(Aim.prefix(b"/"), hard=hard).purged == 4 * PURGED_AT_ONCE
+    assert shown.purge(Aim.prefix(b"/"), hard=hard).purged == 4 * AT_ONCE
     assert len(seen) >= 4
     assert max(seen) <= before + 2  # the piece at hand
 

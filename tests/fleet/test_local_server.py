@@ -49,7 +49,7 @@ def test_verbs_are_told(fake: FakeServer) -> None:
     server.purge(Command("a", "purge", "www", tags=("x", "y"), is_hard=True))
     server.purge(Command("a", "purge", "www", prefix="/p/"))
     server.purge(Command("a", "purge", "www", glob="*.css"))
-    server.purge(Command("a", "purge", "www", paths=("/a", "/b")))
+    server.purge(Command("a", "purge", "www", paths=("/a", "/b"), waits=True))
     server.warm(Command("a", "warm", "www", paths=("/a",)))
     server.reload()
     server.drop()
@@ -58,8 +58,8 @@ def test_verbs_are_told(fake: FakeServer) -> None:
     assert fake.told == [
         ("/purge", {"tag": "x", "hard": True}),
         ("/purge", {"tag": "y", "hard": True}),
-        ("/purge", {"prefix": "/p/", "hard": False}),
-        ("/purge", {"glob": "*.css", "hard": False}),
+        ("/purge", {"prefix": "/p/", "hard": False, "early": True}),
+        ("/purge", {"glob": "*.css", "hard": False, "early": True}),
         ("/purge", {"paths": ["/a", "/b"], "hard": False}),
         ("/warm", {"paths": ["/a"]}),
         ("/reload", {"wait": True}),

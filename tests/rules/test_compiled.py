@@ -10,7 +10,7 @@ import pytest
 from zcserve.config.globs import parse_glob
 from zcserve.config.tables import tables_of
 from zcserve.http import FieldLines
-from zcserve.rules.compiled import KEPT_MAX, NO_FIELDS, NO_RULES, HeadFields, Rules, owned_by
+from zcserve.rules.compiled import KEPT_MAX, NO_FIELDS, NO_RULES, ONE_BY_ONE_MAX, HeadFields, Rules, owned_by
 from zcserve.rules.cors import ALLOW_ORIGIN, Cors
 from zcserve.rules.hashed import is_hashed
 from zcserve.rules.preset import IMMUTABLE
@@ -297,6 +297,15 @@ def test_a_tag_is_of_the_files_that_its_globs_match() -> None:
     of = {tag: [key for key in keys if rules.tagged(tag)(key)] for tag in (*rules.tags.names, "none")}
     assert of == {"css": keys[1:3], "assets": keys[1:], "x": keys[:1], "all": keys, "none": []}
     assert lines(rules, b"/a.css") == ()
+
+
+def test_a_tag_of_many_globs_is_of_the_same_files_as_one_of_few() -> None:
+    globs = [f"/{i}/*" for i in range(ONE_BY_ONE_MAX + 1)]
+    rules = Rules((HeaderRule(tuple(globs), tags=("many",)), HeaderRule(tuple(globs[1:]), tags=("few",))))
+    keys = [f"/{i}/{name}".encode() for i in range(ONE_BY_ONE_MAX + 2) for name in ("a", "b%20c", "d/e")]
+    many, few = ([key for key in keys if rules.tagged(tag)(key)] for tag in ("many", "few"))
+    assert many == [*keys[:2], *few]
+    assert len(few) == 2 * ONE_BY_ONE_MAX
 
 
 def test_tags_are_sent_where_that_is_told_and_a_field_of_a_rule_replaces_them() -> None:

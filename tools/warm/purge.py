@@ -1,6 +1,7 @@
 """Have all nodes purge content: by tag, paths, prefix or pattern. Each node says when it has done it.
 
-Softly, content is compared with its file and made anew while it serves; --hard drops it at once. Given again with its
+Softly, content is compared with its file and made anew while it serves: a node has done it when all is in doubt, and
+compares it then; with --wait, when all is compared. --hard drops it at once. Given again with its
 --id, a purge that was done is not done again. A node whose agent was off compares all content when it comes back; one
 whose link alone was down does so, too, over NATS or where its agent has --nodes, and else needs the same purge again.
 
@@ -33,7 +34,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     aim.add_argument("--path", metavar="PATH", action="append", default=[], help="as in a URL (repeatable)")
     aim.add_argument("--prefix", metavar="PATH", default="", help="paths that begin so")
     aim.add_argument("--glob", metavar="PATTERN", default="", help="paths that it matches")
-    parser.add_argument("--hard", action="store_true", help="drop it at once")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--hard", action="store_true", help="drop it at once")
+    how.add_argument("--wait", action="store_true", help="done is what is compared (default: what is in doubt)")
     parser.add_argument("--id", metavar="ID", default="", help="of this purge (default: a new one)")
     parser.add_argument("--deadline", metavar="TIME", type=duration, default=10.0, help="for all nodes (default 10s)")
     parser.add_argument("--json", action="store_true", help="report as JSON")
@@ -51,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             glob=arguments.glob,
             paths=tuple(arguments.path),
             is_hard=arguments.hard,
+            waits=arguments.wait,
         )
     except FormError as error:
         raise UsageError(str(error)) from None

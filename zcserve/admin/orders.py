@@ -162,7 +162,7 @@ def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
         raise VerbError(400, f"purge needs one of {', '.join(_AIMS)}, and got {len(aims)}", tuple(_AIMS))
     aim = _tried(lambda: _AIMS[aims[0]](content, given[aims[0]]))
     known = _known_tag(content, given["tag"])
-    hard = given["hard"]
+    hard, early = given["hard"], given["early"]
 
     def tell(purged: Purged) -> None:
         finish(
@@ -177,7 +177,7 @@ def _purge(node: Node, given: dict[str, Any], finish: Finish) -> Done | None:
             }
         )
 
-    _tried(lambda: content.purging.purge(aim, hard=hard, told=tell))
+    _tried(lambda: content.purging.purge(aim, hard=hard, told=tell, is_early=early))
     return None
 
 

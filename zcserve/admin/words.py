@@ -182,6 +182,7 @@ PURGE = Wording(
         "glob": Word(str, "all that a pattern matches: *.css, /fonts/"),
         "tag": Word(str, "all files that rules give this tag"),
         "hard": Word(bool, "drop it at once; else it is compared with its file", default=False),
+        "early": Word(bool, "not hard: answer when all is in doubt; else when it is compared", default=False),
         "site": _SITE,
     },
     LIST_BYTES_MAX,

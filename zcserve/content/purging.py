@@ -244,11 +244,12 @@ class Purging:
             self._releases.try_again_later()
             self._live.plan()
 
-    def _tell_early(self, one: _Purge) -> None:
+    def _tell_early(self, one: _Purge, pieces: deque[list[bytes]]) -> None:
         """All is in doubt. What is left is done beside those that follow."""
         self._comparing.append(one)
         self._tell(one)
-        one.told = _tell_nothing
+        one.told, one.purged = _tell_nothing, Purged()
+        self._have(one, partial(self._compare_all, one, pieces))
 
     def _tell(self, one: _Purge) -> None:
         """What came of the first one; the next has its turn."""
@@ -279,7 +280,12 @@ class Purging:
             for keys in _pieces(one.aim, (prepared,), COMPARED_AT_ONCE):
                 self._doubt(one, prepared, keys)
         if one.is_early:
-            self._jobs.call_soon(partial(self._tell_early, one))
+            self._jobs.call_soon(partial(self._tell_early, one, pieces))
+        else:
+            self._compare_all(one, pieces)
+
+    def _compare_all(self, one: _Purge, pieces: deque[list[bytes]]) -> None:
+        """Have all that is in doubt compared."""
         if self._live.watcher is None:
             self._live.after_flip(partial(self._have, one, partial(self._compare_prepared, one)))
             self._releases.ask()

@@ -127,12 +127,24 @@ class LocalServer:
         self._tell("undrain", {}, DROP_S, of_site=False)
 
     def purge(self, command: Command) -> None:
-        """Raises ServerError."""
+        """Purge what a command says. A soft purge is done when all is in doubt, unless the command has it wait. Raises
+        ServerError."""
+        if command.is_hard or command.waits:
+            self._purge(command, {"hard": command.is_hard})
+            return
+        try:
+            self._purge(command, {"hard": False, "early": True})
+        except ServerError as error:
+            if not error.is_final:
+                raise
+            self._purge(command, {"hard": False})  # the server is older than this agent, and does not know the word
+
+    def _purge(self, command: Command, words: dict[str, Any]) -> None:
         aims: list[dict[str, Any]] = [{"tag": tag} for tag in command.tags]
         aims += [{name: value} for name in ("prefix", "glob") if (value := getattr(command, name))]
         aims += [{"paths": list(command.paths)}] if command.paths else []
         for aim in aims:
-            told = self._tell("purge", aim | {"hard": command.is_hard}, PURGE_S)
+            told = self._tell("purge", aim | words, PURGE_S)
             if told.get("error"):
                 raise ServerError(f"the server has not purged all: {told['error']}")
 

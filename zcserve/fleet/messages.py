@@ -205,6 +205,7 @@ class Command:
     glob     purge: what the pattern matches
     paths    purge, warm: these, as in a URL
     is_hard  purge: dropped at once; else compared with its file, and made anew, while it serves
+    waits    purge: done when all is compared; else when all is in doubt. A node of an older version waits in any case
 
     A purge has exactly one of tags, prefix, glob and paths.
     """
@@ -219,6 +220,7 @@ class Command:
     glob: str = ""
     paths: tuple[str, ...] = ()
     is_hard: bool = False
+    waits: bool = False
 
     def __post_init__(self) -> None:
         forms.identity(self.id, "id")
@@ -236,6 +238,7 @@ class Command:
             _path(forms.text(self.prefix, "prefix", PATH_CHARACTERS_MAX), "prefix")
         forms.text(self.glob, "glob", GLOB_CHARACTERS_MAX)
         forms.switch(self.is_hard, "hard")
+        forms.switch(self.waits, "wait")
         self._check_aims()
 
     def _check_aims(self) -> None:
@@ -255,7 +258,8 @@ class Command:
             form |= {"edition": self.edition} | self.release.form()
         form |= {name: list(value) for name in ("tags", "paths") if (value := getattr(self, name))}
         form |= {name: value for name in ("prefix", "glob") if (value := getattr(self, name))}
-        return forms.dump(form | ({"hard": True} if self.is_hard else {}))
+        form |= {name: True for name, value in (("hard", self.is_hard), ("wait", self.waits)) if value}
+        return forms.dump(form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +311,7 @@ def _command(form: Mapping[str, Any]) -> Command:
         form.get("glob", ""),
         forms.texts(form.get("paths", []), "paths", PATHS_MAX, PATH_CHARACTERS_MAX),
         form.get("hard", False),
+        form.get("wait", False),
     )
 
 
