@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
-
-import pytest
 
 from zcserve.fleet import nats_streams
 from zcserve.fleet.forms import MESSAGE_BYTES_MAX
 from zcserve.fleet.nats_streams import ASIDE, CLAIM, DESIRED, POSITION, STATE
-
-
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [("www", "www"), ("www.example.com", "www__example__com"), ("a_b", "a_-b"), ("a..b", "a____b"), ("a-b", "a-b")],
-)
-def test_a_name_is_one_word(name: str, word: str) -> None:
-    assert nats_streams.word(name) == word
-
-
-def test_two_names_never_have_the_same_word() -> None:
-    names = ["".join(one) for length in range(1, 6) for one in itertools.product("a._-", repeat=length)]
-    words = {nats_streams.word(name) for name in names}
-    assert len(words) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", word) for word in words)
 
 
 def test_each_site_and_node_has_its_own() -> None:

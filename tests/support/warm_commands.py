@@ -53,6 +53,7 @@ def commands_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     (tmp_path / "root").mkdir()
     made = Command(tmp_path / "root", capsys)
     monkeypatch.setattr("tools.warm.buses.over_nats", made.opened)
+    monkeypatch.setattr("tools.warm.purge.go_ahead", lambda *_: False)
     monkeypatch.setattr(driving, "RETRY_S", 0.01)
     monkeypatch.setattr(node_state, "REPORT_GAP_S", 0.001)
     return made

@@ -86,6 +86,44 @@ def test_what_cannot_be_in_it_is_told_and_refused_unless_it_is_to_be_left_out(tr
     assert "/style.css.gz" in Manifest.parse(out).files
 
 
+def test_a_program_is_told_what_happens_and_the_manifest_goes_to_a_file(tree: Path, run: Any) -> None:
+    output = tree.parent / "made.json"
+    (tree / "b.js").write_bytes(b"let a = 1;\n" * 1000)
+    (tree / "out").symlink_to("/etc/hostname")
+    (tree / "style.css.gz").write_bytes(b"no gzip")
+    words = ("manifest", tree, "--encodings", "--output", output, "--json")
+    code, out, err = run(*words)
+    *events, failed = map(json.loads, out.splitlines())
+    assert (code, err, output.exists()) == (1, "", False)
+    assert events[0] == {"event": "begin", "root": str(tree)}
+    assert events[-1] == {"event": "left_out", "path": "out", "why": "is a symlink that leads outside the root"}
+    assert failed["event"] == "failed"
+    assert "--leave-out makes it of the rest" in failed["error"]
+    code, out, err = run(*words, "--leave-out")
+    events = list(map(json.loads, out.splitlines()))
+    manifest = Manifest.read(output)
+    assert (code, err, output.stat().st_mode & 0o777) == (0, "", 0o644)
+    first, *others = (event["event"] for event in events if event["event"] != "reading")
+    assert (first, set(others), others[-1]) == ("begin", {"doubt", "left_out", "encodings", "made"}, "made")
+    assert "gzip" in next(event["codings"] for event in events if event.get("path") == "/b.js")
+    made = events[-1]
+    assert (made["event"], made["manifest"], made["tree"]) == ("made", manifest.digest, manifest.tree)
+    assert (made["files"], made["size"], made["output"]) == (len(manifest.files), manifest.size, str(output))
+    assert run("manifest", tree, "--leave-out")[1] == output.read_bytes()
+
+
+def test_events_and_a_manifest_do_not_share_standard_output_and_a_root_does_not_hold_its_own(
+    tree: Path, run: Any
+) -> None:
+    code, out, err = run("manifest", tree, "--json")
+    assert (code, out) == (2, b"")
+    assert "--json needs --output" in err
+    code, out, err = run("manifest", tree, "--output", tree / "release.json")
+    assert (code, out, (tree / "release.json").exists()) == (2, b"", False)
+    assert "would be served" in err
+    assert run("manifest", tree, "--output", tree.parent / "absent" / "release.json")[0] == 2
+
+
 def test_what_is_wrong_in_a_file_of_rules_is_told(tree: Path, run: Any) -> None:
     (tree / "_headers").write_bytes(b"/*\n  X V\n")
     code, out, err = run("manifest", tree)

@@ -58,3 +58,22 @@ def test_a_command_of_a_fleet_does_not_wait_for_the_import_of_what_loads_a_root(
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("has_client", [True, False])
+def test_a_purge_goes_ahead_only_where_it_is_published_behind_that(
+    has_client: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ahead = []
+    monkeypatch.setattr("tools.warm.purge.is_there", lambda _: has_client)
+    monkeypatch.setattr("tools.warm.purge.go_ahead", lambda _, command: ahead.append(command.id))
+    monkeypatch.setattr("tools.warm.purging.purge", lambda *_: 0)
+    flags = ["purge", "--nats", "nats://127.0.0.1:1", "--id", "one"]
+    for wrong in (["--tag", "a b" * 99], ["--tag", "a", "--site", "a/b"], ["--tag", "a", "--token-file", "x"]):
+        assert main([*flags, *wrong]) == 2
+    if has_client:
+        assert main(["purge", "--nats", "http://h", "--tag", "a"]) == 2
+    assert ahead == []
+    assert main([*flags, "--tag", "a"]) == 0
+    assert ahead == (["one"] if has_client else [])
+    assert capsys.readouterr().out == ""

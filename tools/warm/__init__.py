@@ -6,10 +6,11 @@ root without a socket; or `expected` (what is asked for), `clients` (how), `answ
 `comparing` (all of them, over a few connections). `report` puts the findings of either into words, and `warming` has
 their flags.
 
-**Releases**: `subcommands` is the table of words. `releases` has what `manifest`, `diff`, `verify` and `keygen` share.
+**Releases**: `subcommands` is the table of words. `releases` has what `manifest`, `diff`, `verify` and `keygen` share,
+and `making_told` says what comes up.
 
-**A fleet**: `buses` makes a bus of flags. `planning` says which sequence a release gets, and where a rollback goes.
-`driving` drives a rollout's states over a bus, `views` shows it, `proving` asks nodes what they serve, and `rolling` is
-all of these, which `release` and `rollback` share. `acknowledging` says which nodes have done a command: `purge`.
-`status` and `nodes` need a bus alone.
+**A fleet**: `bus_flags` says which bus, and `buses` makes it. `planning` says which sequence a release gets, and where
+a rollback goes. `driving` drives a rollout's states over a bus, `views` shows it, `proving` asks nodes what they serve,
+and `rolling` is all of these, which `release` and `rollback` share. `acknowledging` says which nodes have done a
+command: `purging`, which `purge` goes ahead of. `status` and `nodes` need a bus alone.
 """

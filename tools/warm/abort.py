@@ -18,7 +18,8 @@ import argparse
 import asyncio
 
 from tools.warm.arguments import EXIT_HELD, EXIT_LATE, EXIT_RIGHT, EXIT_WRONG
-from tools.warm.buses import Fleet, add_bus, opened
+from tools.warm.bus_flags import add_bus
+from tools.warm.buses import Fleet, opened
 from tools.warm.driving import Driver
 from tools.warm.rolling import Watch
 from tools.warm.views import Lines, view_of

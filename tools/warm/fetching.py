@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tools.warm.arguments import EXIT_RIGHT, EXIT_WRONG, number
+from tools.warm.making_told import tell
 from tools.warm.progress import shown
-from tools.warm.releases import read_manifest, tell
+from tools.warm.releases import read_manifest
 from zcserve.config.units import counted, parse_duration, parse_size, size_text
 from zcserve.errors import UsageError
 from zcserve.fleet.fetching import PARALLEL, PARALLEL_MAX, Fetch, Fetched, FetchError, Progress

@@ -11,7 +11,8 @@ import argparse
 import asyncio
 
 from tools.warm.arguments import EXIT_RIGHT
-from tools.warm.buses import add_bus, opened
+from tools.warm.bus_flags import add_bus
+from tools.warm.buses import opened
 from zcserve.errors import UsageError
 from zcserve.fleet import forms
 from zcserve.fleet.forms import FormError

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from tools.warm.arguments import EXIT_RIGHT, EXIT_WRONG
 from tools.warm.log_lines import hits_in, lines_of
+from tools.warm.making_told import tell
 from tools.warm.merged import Merged, Worth, by_benefit
 from tools.warm.nodes import AskError, heat_of
-from tools.warm.releases import add_configuration, configured, read_manifest, tell
+from tools.warm.releases import add_configuration, configured, read_manifest
 from zcserve.cache.heat import HALF_LIFE_S, size_of
 from zcserve.cache.heat_lines import FileTold, Told
 from zcserve.cache.ruled import open_root

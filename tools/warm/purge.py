@@ -12,18 +12,16 @@ use; 130 interrupted: nodes that have heard of it do it.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
 import time
 
-from tools.warm.acknowledging import Acknowledgements, acknowledged
-from tools.warm.arguments import EXIT_LATE, EXIT_RIGHT, EXIT_WRONG
-from tools.warm.buses import Fleet, add_bus, opened
-from tools.warm.words import duration, printable
+from tools.warm.bus_flags import add_bus, check, place_of
+from tools.warm.words import duration
 from zcserve.errors import UsageError
+from zcserve.fleet.extra import is_there
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.messages import Command
+from zcserve.fleet.nats_ahead import go_ahead
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -58,33 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except FormError as error:
         raise UsageError(str(error)) from None
-    return asyncio.run(_run(arguments, command))
+    began = time.monotonic()
+    check(arguments)
+    if arguments.nats and is_there("nats"):
+        go_ahead(place_of(arguments), command)
+    from tools.warm.purging import purge  # late: a purge does not wait for its import
 
-
-async def _run(arguments: argparse.Namespace, command: Command) -> int:
-    begun = time.monotonic()
-    async with opened(arguments) as fleet:
-        found = Acknowledgements(command.id, fleet.names)
-        times: dict[str, float] = {}
-
-        def note() -> None:
-            for node in found.done - times.keys():
-                times[node] = round(time.monotonic() - begun, 4)
-
-        trouble = await acknowledged(fleet.bus, command, found, note, arguments.deadline)
-    if arguments.json:
-        form = {"id": command.id, "site": fleet.site, "done": times, "aside": found.aside, "missing": found.missing}
-        print(json.dumps(form | {"trouble": trouble}))
-    else:
-        print("\n".join(map(printable, _lines(fleet, command, found, trouble))))
-    if found.aside:
-        return EXIT_WRONG
-    return EXIT_LATE if found.missing or not found.done else EXIT_RIGHT
-
-
-def _lines(fleet: Fleet, command: Command, found: Acknowledgements, trouble: str) -> list[str]:
-    lines = [f"{command.id}: done by {', '.join(sorted(found.done)) or 'no node'}"]
-    lines += [f"refused by {node}: {why}" for node, why in sorted(found.aside.items())]
-    if found.missing:
-        lines.append(f"not done yet by {', '.join(found.missing)}; again with --id {command.id}")
-    return lines + ([trouble] if trouble else [])
+    return purge(arguments, command, began)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.warm.progress import shown
-from tools.warm.words import printable
+from tools.warm.making_told import ForPeople
 from zcserve.config.site_names import DEFAULT_NAME
 from zcserve.errors import UsageError, reason_of
 from zcserve.fleet.manifest import Manifest, ManifestError
 
 if TYPE_CHECKING:
-    from zcserve.cache.index import Problem
     from zcserve.config.table import Config
     from zcserve.fleet.making import Made
 
@@ -43,22 +39,30 @@ def add_leave_out(parser: argparse.ArgumentParser) -> None:
 
 
 def made_of(
-    root: str | Path, arguments: argparse.Namespace, sequence: int = 1, *, encodings: bool = False, leave_out: bool
+    root: str | Path,
+    arguments: argparse.Namespace,
+    sequence: int = 1,
+    *,
+    encodings: bool = False,
+    leave_out: bool,
+    told: ForPeople | None = None,
 ) -> Made:
-    """What is made of a directory; what came up is told. Raises UsageError and ManifestError."""
+    """What is made of a directory; what comes up is told. Raises UsageError and ManifestError."""
     from zcserve.fleet.making import LeftOutError, make_manifest  # late: as in `configured`
 
+    told = told or ForPeople()
     config = configured(root, arguments)
     try:
-        with shown(f"reading {root}") as progress:
+        with told.reading(str(root)) as progress:
             made = make_manifest(
                 config, arguments.site, sequence, encodings=encodings, leave_out=leave_out, progress=progress
             )
     except LeftOutError as error:
-        _tell_problems(error.left_out)
+        told.left_out(error.left_out)
         raise ManifestError(f"{error}; --leave-out makes it of the rest") from None
-    tell(made.doubts)
-    _tell_problems(made.left_out)
+    told.doubts(made.doubts)
+    told.left_out(made.left_out)
+    told.encodings(made.written)
     return made
 
 
@@ -75,13 +79,3 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{path}: {error}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {reason_of(error)}") from None
-
-
-def _tell_problems(problems: Iterable[Problem]) -> None:
-    tell(f"{problem.path}: {problem.why}" for problem in problems)
-
-
-def tell(lines: Iterable[str]) -> None:
-    """Lines for people, beside what is printed."""
-    for line in lines:
-        print("warm_cache:", printable(line), file=sys.stderr)

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from tools.warm.arguments import EXIT_HELD, EXIT_LATE, EXIT_RIGHT, EXIT_WRONG, number
-from tools.warm.buses import Fleet, Look, add_bus, look_at, opened
+from tools.warm.bus_flags import add_bus
+from tools.warm.buses import Fleet, Look, look_at, opened
 from tools.warm.driving import Driver
 from tools.warm.planning import sequence_for
 from tools.warm.proving import Doctor, Proof, prove, sample_of

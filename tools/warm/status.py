@@ -15,7 +15,8 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from tools.warm.arguments import EXIT_LATE, EXIT_RIGHT, EXIT_WRONG
-from tools.warm.buses import Fleet, Look, add_bus, look_at, opened, states_of
+from tools.warm.bus_flags import add_bus
+from tools.warm.buses import Fleet, Look, look_at, opened, states_of
 from tools.warm.views import HEADS, Lines, cells, view_of
 from tools.warm.words import printable
 from zcserve.fleet.bus import BusError, Caught, Heard

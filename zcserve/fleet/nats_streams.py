@@ -19,6 +19,7 @@ other limit.
 from __future__ import annotations
 
 from zcserve.fleet.jetstream import Stream
+from zcserve.fleet.nats_subjects import commands_subject, word
 
 DAY_S = 86_400.0
 # Commands of a site: the age covers a week in which a node is off, 100,000 purges by tag are 40 MB, and what is longer
@@ -42,16 +43,11 @@ POSITION = Stream("KV_zcserve-position", "$KV.zcserve-position.>", by_subject=1)
 ASIDE = Stream("ZCSERVE_ASIDE", "zcserve.aside.>", ASIDE_AGE_S, ASIDE_BYTES_MAX, by_subject=ASIDE_BY_NODE_MAX)
 
 
-def word(name: str) -> str:
-    """A name of a site or a node as one word of a subject; two names never have the same."""
-    return name.replace("_", "_-").replace(".", "__")
-
-
 def commands(site: str) -> Stream:
     """The commands of a site."""
     one = word(site)
     limits = (COMMANDS_AGE_S, COMMANDS_BYTES_MAX, COMMANDS_MAX)
-    return Stream(f"ZCSERVE_COMMANDS_{one}", f"zcserve.commands.{one}", *limits, dedup_s=COMMANDS_DEDUP_S)
+    return Stream(f"ZCSERVE_COMMANDS_{one}", commands_subject(site), *limits, dedup_s=COMMANDS_DEDUP_S)
 
 
 def manifests(site: str) -> Stream:
