@@ -26,7 +26,7 @@ from tests.support.trees import (
 from zcserve.cache import pairing
 from zcserve.cache import walk as walk_module
 from zcserve.cache.doubt import confirm
-from zcserve.cache.entry import Body, Entry, Redirect, identity_of
+from zcserve.cache.entry import Body, Entry, Redirect, Sibling, SiblingVariant, identity_of
 from zcserve.cache.index import Generation
 from zcserve.cache.listing import Listing, Resource
 from zcserve.cache.root import Root
@@ -540,6 +540,33 @@ def test_many_files_with_new_ctimes_are_all_compared(tree: Tree, engine: str) ->
     now = tree.walk(last=last)
     assert keys(now) - shared(last, now) == {b"/%d" % number for number in range(0, files, 50)}
     assert facts(now) == facts(tree.walk())
+
+
+def test_siblings_with_new_ctimes_are_what_they_were_where_their_content_is(
+    tree: Tree, engine: str, compared: list[bytes]
+) -> None:
+    files = {"a.css": b"a" * 100, "a.css.br": b"brotli", "a.css.gz": b"gzip", "b": b"b"}
+    tree.plant(files)
+    last = tree.walk()
+    for entry in last.entries():  # siblings are held as variants
+        held = entry.variant if isinstance(entry, Sibling) else entry
+        held.etag, held.body = tag_of(files[entry.key[1:].decode()]), Body(entry.size)
+    base = entry_of(last, b"/a.css")
+    for variant in base.variants:
+        assert isinstance(variant, SiblingVariant)
+        variant.judged = base.identity
+    for name in files:
+        renew_ctime(tree.path / name)
+    now = tree.walk(last=last)
+    assert shared(last, now) == keys(now)
+    assert facts(now) == facts(tree.walk())
+    assert {variant.judged for variant in base.variants if isinstance(variant, SiblingVariant)} == {base.identity}
+    assert set(compared) == (set() if engine == "native" else keys(now))
+    compared.clear()
+    rewrite_unseen(tree.path / "a.css.br", b"BROTLI")
+    again = tree.walk(last=now)
+    assert keys(again) - shared(now, again) == {b"/a.css"}  # of the sibling under its own name nothing was known
+    assert facts(again) == facts(tree.walk())
 
 
 def test_what_cannot_be_compared_by_its_etag_is_as_python_says(tree: Tree, engine: str, compared: list[bytes]) -> None:

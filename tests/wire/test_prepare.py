@@ -20,6 +20,7 @@ from tests.support.engines import ENGINES
 from tests.support.following import asking, checked, in_loop
 from tests.support.linked import Releases
 from tests.support.site import Serve
+from tests.support.trees import rewrite_unseen
 from tests.support.upgrades import StartLine
 from tests.support.waited import BYSTANDER_FILES, check_bystander
 from tests.support.waiting import WaitUntil
@@ -146,6 +147,40 @@ def test_what_live_lacks_comes_with_the_prepared_release_and_goes_with_it(
             assert checked(each.get("/assets/0.1.js")).body == releases.asset(1, 0)
             assert checked(each.get("/bare/")).status == 200
     assert "is not prepared any more" in caplog.text
+
+
+@SOME
+def test_what_was_written_and_dated_back_comes_from_the_disk_and_what_was_linked_from_memory(
+    releases: Releases, start: Callable[..., Server]
+) -> None:
+    """No watcher tells of it. Of a linked file, written in place, both releases have the new content."""
+    names = ("linked", "replaced", "in-place", "large")
+    first = releases.path / "release-1"
+    for name in names:
+        (first / name).write_bytes(name.encode() * (100_000 if name == "large" else 100))
+    server = start(releases.root, keep_generations=1, watch=False)
+
+    def bodies(client: Client) -> dict[str, bytes]:
+        return {name: checked(client.get(f"/{name}")).body for name in names}
+
+    with Client(server.port) as client:
+        one = bodies(client)
+        second = releases.path / "release-2"
+        shutil.copytree(first, second, copy_function=os.link)
+        two = {**one, **{name: one[name].swapcase() for name in ("replaced", "in-place", "large")}}
+        replaced = (second / "replaced").stat()
+        (second / "replaced").unlink()
+        (second / "replaced").write_bytes(two["replaced"])
+        os.utime(second / "replaced", ns=(replaced.st_atime_ns, replaced.st_mtime_ns))
+        rewrite_unseen(second / "in-place", two["in-place"])
+        rewrite_unseen(second / "large", two["large"])
+        told = prepare(server, second)
+        assert told["files"] - told["shared_files"] == 3
+        flip(server, releases, 2)
+        assert bodies(client) == two
+        prepare(server, first)
+        flip(server, releases, 1)
+        assert bodies(client) == {**two, "replaced": one["replaced"]}
 
 
 @SOME

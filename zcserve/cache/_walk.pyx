@@ -9,8 +9,8 @@ finds the entries of files that are plainly the same. It makes no entry and judg
 anything is to be decided comes back for walk.py, which comes to the same result without this module, in twice the time.
 
 Where ctime alone is another, as of each file that a release has hard-linked, the file is read here, and is the same if
-its hash is its entry's ETag. That is what doubt.py does, at a sixth of the price; large files, and those that differ,
-are left to it.
+its hash is its entry's ETag. That is what doubt.py does, at less than half of its price; large files, and those that
+differ, are left to it. What has siblings is read here as well, and paired by walk.py then, which finds it the same.
 """
 
 import os
@@ -87,7 +87,7 @@ cdef struct Look:
     uint64_t identity[CONTENT_WORDS + 1]
     uint8_t digest[DIGEST_BYTES]
     State state
-    bint is_file
+    bint is_file, is_paired
     int length
     char name[NAME_BYTES_MAX + 1]
 
@@ -164,12 +164,14 @@ cdef bint _is_sibling(const char *name, int length) noexcept nogil:
 
 
 cdef object _entry_of(Look *look, bytes prefix, known, type kind):
-    """The entry of a file that is what it was, or seems to be: `look.state` says which. None: Python must look."""
+    """The entry of a file that is what it was, or seems to be: `look.state` says which, and `look.is_paired` whether
+    Python must look at it in any case. None: there is none."""
     cdef char key[KEY_BYTES_MAX]
     cdef Py_ssize_t before = PyBytes_GET_SIZE(prefix)
     cdef int place
     cdef bytes identity
     look.state = OTHER
+    look.is_paired = False
     if not look.is_file or before + look.length > KEY_BYTES_MAX or look.name[0] == b".":
         return None
     for place in range(look.length):
@@ -186,13 +188,24 @@ cdef object _entry_of(Look *look, bytes prefix, known, type kind):
     if memcmp(PyBytes_AS_STRING(identity), look.identity, CONTENT_WORDS * sizeof(uint64_t)) != 0:
         return None
     for variant in <tuple> entry.variants:
-        if not variant.made:
-            return None
+        look.is_paired = look.is_paired or not variant.made
     if memcmp(PyBytes_AS_STRING(identity), look.identity, sizeof(look.identity)) == 0:
         look.state = SAME
-    elif entry.body is not None and look.identity[2] <= READ_BYTES_MAX and _read_tag(entry.etag, look.digest):
+        return entry
+    held = _held_of(entry)
+    if held.body is not None and look.identity[2] <= READ_BYTES_MAX and _read_tag(held.etag, look.digest):
         look.state = DOUBTFUL
-    return entry if look.state != OTHER else None
+        return entry
+    return None
+
+
+cdef object _held_of(entry):
+    """What a file is held in memory as: a sibling is, as its base's variant (entry.py)."""
+    if entry.is_variant:
+        variant = entry.variant
+        if variant.identity == entry.identity:
+            return variant
+    return entry
 
 
 cdef bint _read_tag(bytes etag, uint8_t *digest) noexcept:
@@ -318,15 +331,28 @@ cdef int _compare(int directory, Look *looks, int at, int count, uint8_t *buffer
 
 cdef int _settle(int directory, Look *looks, list entries) except -1:
     """Have each doubtful file compared, and its entry know of its new ctime; the place in `entries` of what is not what
-    it was is None then."""
+    it was, or Python must look at, is None then."""
     cdef int at = 0, count = <int> len(entries)
-    cdef uint8_t *buffer
     for at in range(count):
         if looks[at].state == DOUBTFUL:
+            _compare_all(directory, looks, at, count)
             break
-    else:
-        return 0
-    buffer = <uint8_t *> malloc(READ_BYTES_MAX + 1)
+    for at in range(count):
+        if looks[at].state == DOUBTFUL:
+            identity = PyBytes_FromStringAndSize(<char *> looks[at].identity, sizeof(looks[at].identity))
+            entry = entries[at]
+            held = _held_of(entry)
+            know(entry, identity)
+            if held is not entry:
+                know(held, identity)
+        if looks[at].state == OTHER or looks[at].is_paired:
+            entries[at] = None
+    return 0
+
+
+cdef int _compare_all(int directory, Look *looks, int at, int count) except -1:
+    """As `_compare`, in bursts."""
+    cdef uint8_t *buffer = <uint8_t *> malloc(READ_BYTES_MAX + 1)
     if buffer == NULL:
         raise MemoryError
     try:
@@ -336,11 +362,6 @@ cdef int _settle(int directory, Look *looks, list entries) except -1:
             beat()
     finally:
         free(buffer)
-    for at in range(count):
-        if looks[at].state == OTHER:
-            entries[at] = None
-        elif looks[at].state == DOUBTFUL:
-            know(entries[at], PyBytes_FromStringAndSize(<char *> looks[at].identity, sizeof(looks[at].identity)))
     return 0
 
 
