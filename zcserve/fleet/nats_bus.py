@@ -220,7 +220,7 @@ class NatsNodeBus:
 
     def desired(self) -> AsyncIterator[Desired]:
         """See NodeBus."""
-        return lasting(self._link, "what is desired", self._read_desired)
+        return lasting(self._link, "desired releases", self._read_desired)
 
     async def _read_desired(self) -> AsyncGenerator[Desired | None]:
         reader = await self._jetstream.read(DESIRED, self._desired, LAST)
