@@ -199,7 +199,7 @@ def test_what_stands_still_is_away_and_comes_back(wiring: NatsWiring) -> None:
     asyncio.run(run())
 
 
-def test_streams_that_are_deleted_are_made_anew(wiring: NatsWiring) -> None:
+def test_streams_that_are_deleted_are_made_anew(wiring: NatsWiring, caplog: pytest.LogCaptureFixture) -> None:
     commands_stream = nats_streams.commands(wiring.site)
 
     async def run() -> None:
@@ -221,6 +221,8 @@ def test_streams_that_are_deleted_are_made_anew(wiring: NatsWiring) -> None:
             await commands.until(has("c1"))
             assert [type(one) for one in commands.heard][1:] == [Gap, type(purge(wiring, "c1"))]
             await node.acknowledge("c1")
+            while f"what was desired of {wiring.site} (edition 1) is not in NATS any more" not in caplog.text:
+                await asyncio.sleep(0.01)
             await operator.put_desired(desired(wiring, 2), 0)
             await wanted.until(lambda told: desired(wiring, 2) in told)
             await node.report(state(wiring, "n1", 1))

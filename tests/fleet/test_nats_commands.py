@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from tests.support.bus_promises import gaps, has, hearing, names, purge
 from tests.support.nats_server import NatsServer, nats_server
 from tests.support.nats_wiring import NatsWiring
 from zcserve.fleet import nats_commands, nats_streams
-from zcserve.fleet.bus import BusError, Delivery, Gap
+from zcserve.fleet.bus import UNACKNOWLEDGED_MAX, BusError, Delivery, Gap
 from zcserve.fleet.jetstream import BATCH
 
 pytestmark = pytest.mark.peer
@@ -159,6 +160,34 @@ def test_what_is_set_aside_is_kept_with_its_reason(wiring: NatsWiring) -> None:
             reasons = [dict(one.headers or {})["Zcserve-Reason"] for one in kept if one]
             assert reasons == ["is no JSON: \\xe4", "line break"]
 
+    asyncio.run(run())
+
+
+def test_what_cannot_be_kept_aside_is_over_all_the_same(wiring: NatsWiring, caplog: pytest.LogCaptureFixture) -> None:
+    """Else a node that has as many of them as it has room for hears of nothing any more."""
+    aside = nats_streams.ASIDE.name
+
+    async def run() -> None:
+        async with wiring.operator() as operator, wiring.node("n1") as node, wiring.jetstream() as jetstream:
+            async with hearing(node.deliveries()) as commands:
+                await commands.until(gaps)
+                await jetstream.held(nats_streams.ASIDE)
+                config = (await jetstream.api(f"STREAM.INFO.{aside}"))["config"]
+                await jetstream.api(f"STREAM.UPDATE.{aside}", config | {"max_msg_size": 1})
+                for number in range(UNACKNOWLEDGED_MAX):
+                    await wiring.publish_raw(b"poison %d" % number)
+                await operator.publish(purge(wiring, "c1"))
+                await commands.until(lambda told: len(names(told)) == UNACKNOWLEDGED_MAX)
+                for name in names(commands.heard):
+                    await node.set_aside(name, "is no JSON")
+                await commands.until(has("c1"))
+                await jetstream.api(f"STREAM.UPDATE.{aside}", config)
+                await node.set_aside("c1", "why")
+            assert caplog.text.count(f"NATS stores nothing that is written to {aside}") == 1
+            assert caplog.text.count("is set aside, and not kept for an operator") == UNACKNOWLEDGED_MAX
+            assert caplog.text.count(f"NATS stores what is written to {aside} again") == 1
+
+    caplog.set_level(logging.INFO)
     asyncio.run(run())
 
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.support.nats_server import NatsServer, nats_server
 from tests.support.nats_wiring import NatsWiring
 from zcserve.fleet import jetstream as jetstream_module
 from zcserve.fleet import nats_manifests, nats_streams
-from zcserve.fleet.bus import MissingError
+from zcserve.fleet.bus import BusError, MissingError
 from zcserve.fleet.jetstream import ALL, JetStream, Record, Stream
 from zcserve.fleet.nats_manifests import Manifests
 from zcserve.fleet.packed import ENDING, UNPACKED_BYTES_MAX, pack
@@ -48,6 +49,21 @@ def test_what_is_kept_is_what_is_read(server: NatsServer, size: int) -> None:
             manifests = Manifests(jetstream, wiring.site)
             await manifests.put(DIGEST, data)
             assert await manifests.get(DIGEST) == data
+
+    asyncio.run(run())
+
+
+def test_a_store_that_drops_a_manifest_while_it_is_put_says_so(server: NatsServer) -> None:
+    wiring = NatsWiring(server)
+
+    async def run() -> None:
+        async with wiring.jetstream() as jetstream:
+            narrow = replace(nats_streams.manifests(wiring.site), bytes_max=2000)
+            await jetstream.held(narrow)
+            manifests = Manifests(jetstream, wiring.site)
+            await manifests.put(DIGEST, b"small")
+            with pytest.raises(BusError, match=r"is too small: it has dropped a manifest of 5,000 bytes at once"):
+                await manifests.put(DIGEST, bytes(5000))
 
     asyncio.run(run())
 

@@ -31,7 +31,7 @@ from typing import Any
 from zcserve.errors import ZcserveError, reason_of
 from zcserve.fleet import backoff
 from zcserve.fleet.background import in_thread
-from zcserve.fleet.bus import BusError, NodeBus
+from zcserve.fleet.bus import BusError, Gap, NodeBus
 from zcserve.fleet.folders import CURRENT, FolderError, Folders
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.local_server import LocalServer, Seen, ServerError
@@ -155,6 +155,8 @@ class Agent:
 
     async def _pump(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
+            if isinstance(event, Gap):
+                _log.info("commands may have been missed, so all content is compared with its files: %s", event.reason)
             self._events.put_nowait(event)
 
     async def _do(self, action: Action) -> None:

@@ -26,9 +26,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.nats_link import ANSWER_S, Link, NoStreamError
+from zcserve.log import Log
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+
+_log = Log(__name__)
 
 # Between two signs of life of a reader that has nothing to bring; two of them that are missing end it.
 HEARTBEAT_S = 3.0
@@ -129,6 +132,7 @@ class JetStream:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self._refusing: set[str] = set()  # streams that took no record last
 
     async def api(self, verb: str, body: Mapping[str, Any] | None = None, within_s: float = ANSWER_S) -> dict[str, Any]:
         """One request of JetStream's API, and its answer. Raises JetStreamError, BusError."""
@@ -180,15 +184,34 @@ class JetStream:
         within_s: float = ANSWER_S,
     ) -> int:
         """Append to it, and its number. `last`: only if that is the number of the subject's last record, 0: if it has
-        none; raises WrongLastError else."""
+        none; raises WrongLastError else. The log is told once where the server refuses to store it."""
         all_headers = dict(headers or {})
         if last is not None:
             all_headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
         try:
-            answer = await self._ask(subject, data, all_headers, within_s)
+            number = await self._append(stream, subject, data, all_headers, within_s)
+        except JetStreamError as error:
+            if stream.name not in self._refusing:
+                self._refusing.add(stream.name)
+                _log.error(
+                    "NATS stores nothing that is written to %s; it is written again until it does: %s",
+                    stream.name,
+                    error,
+                )
+            raise
+        if stream.name in self._refusing:
+            self._refusing.discard(stream.name)
+            _log.info("NATS stores what is written to %s again", stream.name)
+        return number
+
+    async def _append(
+        self, stream: Stream, subject: str, data: bytes, headers: Mapping[str, str], within_s: float
+    ) -> int:
+        try:
+            answer = await self._ask(subject, data, headers, within_s)
         except NoStreamError:
             await self.held(stream)
-            answer = await self._ask(subject, data, all_headers, within_s)
+            answer = await self._ask(subject, data, headers, within_s)
         if error := answer.get("error"):
             if error.get("err_code") in _WRONG_LAST:
                 raise WrongLastError(f"{subject}: {error.get('description')}")

@@ -204,6 +204,7 @@ class NatsNodeBus:
         self._manifests = Manifests(self._jetstream, site)
         self._commands = NatsCommands(self._jetstream, site, node)
         self._desired = nats_streams.key(DESIRED, site)
+        self._edition = 0  # of what is desired, as it was read last
         self._reports = Reports(self._jetstream, site, node, self._commands.write_again)
 
     def deliveries(self) -> AsyncIterator[Delivery]:
@@ -220,18 +221,28 @@ class NatsNodeBus:
 
     def desired(self) -> AsyncIterator[Desired]:
         """See NodeBus."""
-        return lasting(self._link, "what is desired", self._read_desired)
+        return lasting(self._link, "desired releases", self._read_desired)
 
     async def _read_desired(self) -> AsyncGenerator[Desired | None]:
         reader = await self._jetstream.read(DESIRED, self._desired, LAST)
+        if self._edition and not reader.left:
+            _log.warning(
+                "what was desired of %s (edition %d) is not in NATS any more; this node stays there till another is",
+                self._site,
+                self._edition,
+            )
+            self._edition = 0
         try:
             yield None
             while True:
                 record = await reader.next()
                 try:
-                    yield _desired_of(record, self._site) if record else None
+                    desired = _desired_of(record, self._site) if record else None
                 except BusError as error:
                     _log.warning("%s", error)
+                    continue
+                self._edition = desired.edition if desired else self._edition
+                yield desired
         finally:
             await reader.close()
 

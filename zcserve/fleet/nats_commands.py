@@ -21,7 +21,7 @@ from dataclasses import replace
 from zcserve.fleet import nats_streams
 from zcserve.fleet.bus import UNACKNOWLEDGED_MAX, Delivery, Gap
 from zcserve.fleet.forms import FormError
-from zcserve.fleet.jetstream import JetStream, Record, from_number
+from zcserve.fleet.jetstream import JetStream, JetStreamError, Record, from_number
 from zcserve.fleet.messages import Command, parse_command
 from zcserve.fleet.nats_link import lasting
 from zcserve.fleet.nats_position import SAME_S, Position, dropped
@@ -179,11 +179,15 @@ class NatsCommands:
         await self._save()
 
     async def set_aside(self, name: str, reason: str) -> None:
-        """See NodeBus."""
+        """See NodeBus. Where the server refuses to store it, it is over all the same, since the log has named it: else
+        some that are wrong would keep this node from all that come after them."""
         for number, data in list(self._open.get(name, {}).items()):
             headers = {"Zcserve-Name": _header(name), "Zcserve-Reason": _header(reason)}
             headers["Nats-Msg-Id"] = f"{self._aside}:{self._now.made}:{number}"
-            await self._jetstream.append(nats_streams.ASIDE, self._aside, data, headers=headers)
+            try:
+                await self._jetstream.append(nats_streams.ASIDE, self._aside, data, headers=headers)
+            except JetStreamError as error:
+                _log.error("command %s is set aside, and not kept for an operator: %s", name, error)
         await self.acknowledge(name)
 
     async def write_again(self) -> None:

@@ -59,13 +59,19 @@ class Manifests:
         old = await self._about(called)
         name = secrets.token_hex(11)
         chunks = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+        first = 0
         try:
             for chunk in chunks:
-                await self._jetstream.append(self._stream, self._chunks(name), chunk, within_s=CHUNK_WITHIN_S)
+                seq = await self._jetstream.append(self._stream, self._chunks(name), chunk, within_s=CHUNK_WITHIN_S)
+                first = first or seq
             about = {"name": called, "bucket": self._bucket, "nuid": name, "size": len(data), "chunks": len(chunks)}
             text = json.dumps(about | {"digest": _digest(data), "options": {"max_chunk_size": CHUNK_BYTES}})
             rolled = {"Nats-Rollup": "sub"}
             await self._jetstream.append(self._stream, self._place(called), text.encode(), headers=rolled)
+            if first and (await self._jetstream.held(self._stream)).first > first:
+                raise BusError(
+                    f"{self._stream.name} is too small: it has dropped a manifest of {len(data):,} bytes at once"
+                )
         except BaseException:
             with suppress(BusError):
                 await self._jetstream.drop(self._stream, self._chunks(name))
