@@ -425,10 +425,9 @@ class Store:
         return self._room.will_fit(length)
 
     def _compact(self) -> bool:
-        """Move some bodies together, where that is worth it; whether any were."""
+        """Move some bodies together, where that is worth it, to where the lane has let go of others; whether any were."""
         if not self._compactor.due:
             return False
-        # For room to move, should it still hold what was moved before.
         self._room.await_lane(0, time.monotonic() + LET_GO_S, self._lock, self._reclaim)
         if self._fixed:
             return False
