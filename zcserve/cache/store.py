@@ -425,7 +425,7 @@ class Store:
         return self._room.will_fit(length)
 
     def _compact(self) -> bool:
-        """Move some bodies together, where that is worth it, to where the lane has let go of others; whether any were."""
+        """Move some bodies together, where that is worth it, when the lane has let go of those before; if any were."""
         if not self._compactor.due:
             return False
         self._room.await_lane(0, time.monotonic() + LET_GO_S, self._lock, self._reclaim)
