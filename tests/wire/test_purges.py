@@ -22,7 +22,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.command import StartCommand
 from tests.support.engines import ENGINES
-from tests.support.following import asking, in_loop
+from tests.support.following import WITHIN_S, asking, in_loop, publish
 from tests.support.site import Serve, Site
 from tests.support.stage import JOURNAL, write_servlets
 from tests.support.waited import BYSTANDER_FILES, check_bystander
@@ -44,6 +44,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "2 lanes": {"lanes": 2},
 }
 FILES_MANY = 1500
+ROUNDS = 8  # of writing and purging, beside all else
 # A step of a purge of 100,000 paths took 1.6 ms of processor time at most.
 STEP_MAX_S = 0.025
 
@@ -110,6 +111,54 @@ def test_clients_get_old_or_new_meanwhile_and_new_when_it_is_done(
                 newest[:] = [version] * CLIENTS
                 for client in clients[CLIENTS:]:
                     assert [client.get(f"/{name}").body for name in names] == [content(version, name) for name in names]
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_after_a_hard_purge_no_answer_is_old_whatever_else_happens(
+    start: Callable[..., Server], site: Site, watch: bool
+) -> None:
+    """Beside reloads, early purges, evictions, a release that is prepared again, and what is pinned."""
+    names = [f"{kind}{i}" for kind in ("small", "large") for i in range(4)]
+    for name in names:
+        site.write(name, content(0, name))
+    prepared = site.root.parent / "prepared"
+    prepared.mkdir()
+    (prepared / "small0").write_bytes(b"of another release")
+    server = start(watch=watch, memory="200K", pin=("large0", "small0"), keep_generations=1)
+    newest, version = 0, 0
+
+    def disturb(_: int) -> None:
+        ended: list[object] = []
+        in_loop(
+            server,
+            lambda: server.content.purging.purge(Aim.glob("*1"), hard=False, told=ended.append, is_early=True),
+        )
+        in_loop(server, server.content.reload)
+        in_loop(server, lambda: server.content.preparing.prepare(str(prepared), ended.append))
+        until = time.monotonic() + WITHIN_S
+        while len(ended) < 2 and time.monotonic() < until:
+            time.sleep(0.005)
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(server.port)) for _ in range(4)]
+
+        def ask(number: int) -> None:
+            for name in names:
+                least = newest
+                answer = clients[number].get(f"/{name}")
+                assert answer.status == 200
+                assert answer.body in [content(one, name) for one in range(least, version + 1)]
+
+        with asking(2, ask), asking(1, disturb):
+            for _ in range(ROUNDS):
+                version += 1
+                for name in names:
+                    publish(site.root / name, content(version, name))  # whole: what is evicted is read meanwhile
+                assert purge(server, Aim.prefix(b"/"), hard=True).why == ""
+                newest = version
+                ask(2)
+                ask(3)
+    assert server.content.counters.failed == 0
 
 
 @pytest.mark.parametrize("hard", [True, False])

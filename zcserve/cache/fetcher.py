@@ -11,7 +11,7 @@ is begun on a file system that hangs: the result is None at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import inf
 from typing import Any
@@ -183,6 +183,13 @@ class Fetcher:
         wait = Wait(key, running, done)
         running.waiting[wait] = None
         return wait
+
+    def load_anew(self, entries: Iterable[Entry]) -> None:
+        """What is being loaded of these is for those that wait for it already: the next request has it loaded anew. In
+        the loop."""
+        if self._running:
+            for entry in entries:
+                self._running.pop(entry, None)
 
     def cancel(self, wait: Wait) -> None:
         """It is not waited for any more. A job that nothing waits for, and that has not begun, is not begun."""

@@ -85,14 +85,15 @@ class Loader:
 
         Raises ChangedError or OSError.
         """
-        while True:
-            try:
-                fd, _ = root.open_file(path_of(entry))
-            except OSError as error:
-                if error.errno not in NO_DESCRIPTOR or not evict or not self.store.shed_descriptor():
-                    raise
-            else:
-                return self.load_open(root, fd, entry, evict=evict)
+        with self.store.under_way.load(entry):
+            while True:
+                try:
+                    fd, _ = root.open_file(path_of(entry))
+                except OSError as error:
+                    if error.errno not in NO_DESCRIPTOR or not evict or not self.store.shed_descriptor():
+                        raise
+                else:
+                    return self.load_open(root, fd, entry, evict=evict)
 
     def load_open(self, root: Root, fd: int, entry: Entry, *, evict: bool = True) -> Body:
         """As `load`, from a descriptor just opened, which this takes over."""
@@ -342,6 +343,8 @@ class Loader:
         body = OnDisk(self.head_of(root, entry), file, entry.size)
         if entry.size > self.store.largest and not entry.encoding:  # else room may come, or a sibling be judged anew
             self.store.opened.keep(entry, body)
+            if self.store.under_way.is_late(entry):
+                self.store.opened.drop(entry)
         return body
 
     def _make_again(self, root: Root, file: OpenFile, entry: Entry, evict: bool) -> Body:
@@ -356,6 +359,8 @@ class Loader:
         entry.size = len(compressed)
         entry.etag = tag_of(compressed)
         body = self.keep(entry, (compressed,), evict=evict, root=root)
+        if body is None and self.store.under_way.is_late(entry):
+            raise ChangedError
         if body is None:
             raise OSError(errno.ENOMEM, "no room for a variant in the memory budget")
         return body

@@ -46,6 +46,7 @@ from zcserve.cache.shares import Share, Shares
 from zcserve.cache.sieve import Sieve
 from zcserve.cache.slab import Slabs
 from zcserve.cache.takeover import Memory, Takeover
+from zcserve.cache.under_way import UnderWay
 from zcserve.config.units import size_text
 from zcserve.errors import UsageError
 from zcserve.events import Event
@@ -131,6 +132,7 @@ class Store:
     takeover    memory of the process before this one
     held        what is pinned and resident
     shares      what each site has of it
+    under_way   what is being loaded into it
     evicted     event: an entry's body left the store, or moved, in any thread. True: the subscriber (a fast lane)
                 refers to it still, and is about to let go of it
     is_sending  event: asks whether a subscriber is in the middle of sending an entry's body
@@ -164,6 +166,7 @@ class Store:
         self.starting = False  # memory that the kernel does not give is an error now, but for RLIMIT_FSIZE
         self._refusals = _Refusals()
         self._lock = threading.Lock()
+        self.under_way = UnderWay(self._lock)
         self.shares = Shares(self._lock, POLICIES[policy])
         self.takeover = Takeover(self._lock, self._slabs, self._pages, self._room)
 
@@ -289,7 +292,7 @@ class Store:
             self._admit(entry, body, is_pinned)
 
     def _admit(self, entry: Entry, body: Body, is_pinned: Pin) -> None:
-        if entry.body is None:
+        if entry.body is None and not self.under_way.is_late(entry):
             entry.body = body
             self._holders += _holds_descriptor(body)
             if isinstance(body, Packed):
@@ -422,10 +425,9 @@ class Store:
         return self._room.will_fit(length)
 
     def _compact(self) -> bool:
-        """Move some bodies together, where that is worth it; whether any were."""
+        """Move some bodies together, where that is worth it, when the lane has let go of those before; if any were."""
         if not self._compactor.due:
             return False
-        # For room to move, should it still hold what was moved before.
         self._room.await_lane(0, time.monotonic() + LET_GO_S, self._lock, self._reclaim)
         if self._fixed:
             return False

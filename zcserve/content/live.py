@@ -259,6 +259,10 @@ class Live:
         """What these keys lead to is not in memory any more."""
         self._shelf.forget_keys(keys, self.site.count_keys())
 
+    def load_anew(self, entries: Iterable[Entry]) -> None:
+        """As `Fetcher.load_anew`."""
+        self._service.fetcher.load_anew(entries)
+
     def forget_listing(self, key: bytes) -> None:
         """The file at this key was found to be another, or gone: its directory's page says so."""
         if self.site.listings is not None:

@@ -349,9 +349,11 @@ class Purging:
         hide(again)
         for entries in contents:
             beat()
+            self._store.under_way.be_late(entries)
             self._store.drop_all(entries)
             if self._site.pins.globs:
                 again += (each.key for each in entries if self._site.pins(each))
+        self._jobs.in_turns(partial(self._live.load_anew, entries) for entries in contents)
         self._read_pages(pieces)
         loaded = partial(self._loaded, one)
         self._jobs.in_loop(partial(self._warming.begin, _emptied(again), len(again), loaded))
