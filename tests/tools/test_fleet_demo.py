@@ -166,3 +166,10 @@ def test_a_scene_that_is_not_there_is_wrong_use() -> None:
     )
     assert ended.returncode == 2
     assert "release" in ended.stderr
+
+
+def test_an_agent_waits_in_no_way_that_the_faked_clock_of_a_scene_refuses() -> None:
+    """`time.sleep` is clock_nanosleep(2) to a time of the monotonic clock, which libfaketime answers with EINVAL."""
+    files = list((CHECKOUT / "zcserve" / "fleet").rglob("*.py"))
+    assert files
+    assert [file.name for file in files if "time.sleep(" in file.read_text()] == []
