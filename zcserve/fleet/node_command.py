@@ -30,7 +30,7 @@ from zcserve.ctl.commands import NODE
 from zcserve.ctl.shell import EXIT_DONE, EXIT_REFUSED, EXIT_WRONG_USE, complain, say
 from zcserve.ctl.whereabouts import node_of
 from zcserve.errors import UsageError, reason_of
-from zcserve.fleet import forms
+from zcserve.fleet import forms, http_own_line
 from zcserve.fleet.agent import MEMORY, Agent
 from zcserve.fleet.bus import NameTakenError, NodeBus
 from zcserve.fleet.extra import require
@@ -228,6 +228,8 @@ async def _run(plan: Plan) -> int:
             peers = Peers(bus, plan.site, plan.node, plan.nodes, plan.token.decode())
             bus.others = peers.manifest
             beside.append(peers.follow())
+            line = next(listed for listed in plan.nodes if listed.name == plan.node)
+            beside.append(http_own_line.follow(line, boot, plan.token.decode()))
         elif isinstance(bus, HttpNodeBus):
             _log.warning(
                 "no --nodes: what this node misses while it is away it hears with an operator's next command; and of a "
