@@ -135,7 +135,7 @@ class Folders:
                 return Part(path, fd)
             os.close(fd)
             go_on()
-            select.select((), (), (), LOOK_AGAIN_S)  # no time.sleep: touched.py says why
+            select.poll().poll(1000 * LOOK_AGAIN_S)  # no time.sleep: touched.py says why
 
     def publish(self, part: Part, manifest: Listed) -> Release:
         """Make a part visible, in which each file of its manifest has been placed. Raises OSError."""
