@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.fleet_http import TOKEN, HttpNode, listed, nodes
 from zcserve.fleet import peer
-from zcserve.fleet.bus import ClaimHeldError
+from zcserve.fleet.bus import BusError, ClaimHeldError
 from zcserve.fleet.http_asking import Asking
 from zcserve.fleet.http_claims import Claiming
 
@@ -58,6 +59,27 @@ def test_a_number_is_above_that_of_a_claim_that_a_few_nodes_have_given(tmp_path:
         made[1].shelf.give("few", "1", 60.0, time.monotonic(), number=12)
         await one.renew_as_it_is()
         assert (one.number, numbers(made), len(one.holders)) == (13, [13, 13, 13], 3)
+
+    run(tmp_path, scene)
+
+
+def test_a_claim_on_whose_number_too_few_agree_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(made: list[HttpNode], asking: Asking) -> None:
+        made[1].shelf.give("few", "1", 0.0, time.monotonic(), number=5)
+        await made[2].vanish()
+        give = made[0].shelf.give
+
+        def not_by_number(*claim: Any, number: int, **more: Any) -> int:
+            if number:
+                raise ClaimHeldError("another", 1.0)
+            return give(*claim, **more)
+
+        monkeypatch.setattr(made[0].shelf, "give", not_by_number)
+        one = Claiming(asking)
+        with pytest.raises(BusError, match="claim: 1 of 3 nodes, and 2 are needed; n1: status 409"):
+            await one.take("one", 60.0)
+        assert one.claim is None
+        assert [one.shelf.holder(time.monotonic()) for one in made[:2]] == [("", 0.0)] * 2
 
     run(tmp_path, scene)
 

@@ -19,7 +19,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from zcserve.fleet.bus import Claim, ClaimHeldError
+from zcserve.fleet.bus import BusError, Claim, ClaimHeldError
 from zcserve.fleet.http_asking import Asking, Node, Replies, form_of
 from zcserve.fleet.peer import Answer
 
@@ -63,7 +63,11 @@ class Claiming:
             replies = await self._put(claim, lasts_s)
             given, held = replies.of(200, 204), replies.of(409)
             if len(given) >= self._asking.most:
-                await self._agree(claim, lasts_s, replies)
+                try:
+                    await self._agree(claim, lasts_s, replies)
+                except BusError:
+                    await self.give_up(claim)
+                    raise
                 return claim
             await self.give_up(claim)
             if not held:
