@@ -143,7 +143,7 @@ def told(last: Generation, now: Generation) -> object:
     return files, problems(now), (stock.files, stock.bytes, {one.key for one in stock.wanting})
 
 
-@pytest.mark.skipif(walk_module.native is None, reason="_walk.pyx is not built here")
+@pytest.mark.skipif(getattr(walk_module, "native", None) is None, reason="_walk.pyx is not built here")
 @settings(deadline=None)
 @given(st.sets(st.sampled_from(FAMILIES), min_size=1), st.dictionaries(st.sampled_from(FAMILIES), CHANGES, max_size=3))
 def test_what_is_compiled_says_of_families_what_python_says(names: set[str], changes: dict[str, str]) -> None:
