@@ -10,7 +10,8 @@ anything is to be decided comes back for walk.py, which comes to the same result
 
 Where ctime alone is another, as of each file that a release has hard-linked, the file is read here, and is the same if
 its hash is its entry's ETag. That is what doubt.py does, at less than half of its price; large files, and those that
-differ, are left to it. What has siblings is read here as well, and paired by walk.py then, which finds it the same.
+differ, are left to it. A file with siblings is told from here where all of them are what they were, and no more; else
+all of them are paired anew (pairing.py).
 """
 
 import os
@@ -25,7 +26,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 
 from zcserve.cache.crew import beat
 from zcserve.cache.doubt import know
-from zcserve.cache.naming import SIBLING_ENDINGS
+from zcserve.cache.naming import SIBLING_ENDINGS, base_of, sibling_of
 from zcserve.http import encode_path
 
 cdef extern from "<dirent.h>" nogil:
@@ -71,6 +72,7 @@ cdef enum:
     KEY_BYTES_MAX = 8192  # longer keys are Python's: the path of a directory is at most PATH_MAX, thrice that encoded
     READ_BYTES_MAX = 1 << 18  # larger files are Python's: it reads them in pieces of this size (tags.py)
     BURST_BYTES = 1 << 20     # so much is read between two takings of the GIL: a millisecond, from memory
+    NAMES_MAX = 1 << 16       # of a directory with siblings; of more the tables take long to grow: Python pairs them
     DIGEST_BYTES = 16
     TAG_BYTES = 2 + 2 * DIGEST_BYTES  # of an ETag that is a digest: hex digits, in quotes
 
@@ -164,8 +166,8 @@ cdef bint _is_sibling(const char *name, int length) noexcept nogil:
 
 
 cdef object _entry_of(Look *look, bytes prefix, known, type kind):
-    """The entry of a file that is what it was, or seems to be: `look.state` says which, and `look.is_paired` whether
-    Python must look at it in any case. None: there is none."""
+    """The entry of a file that is what it was, or seems to be: `look.state` says which, and `look.is_paired` whether it
+    has siblings for variants. None: Python must look."""
     cdef char key[KEY_BYTES_MAX]
     cdef Py_ssize_t before = PyBytes_GET_SIZE(prefix)
     cdef int place
@@ -200,8 +202,8 @@ cdef object _entry_of(Look *look, bytes prefix, known, type kind):
 
 
 cdef object _held_of(entry):
-    """What a file is held in memory as: a sibling is, as its base's variant (entry.py)."""
-    if entry.is_variant:
+    """What a file is held in memory as: a sibling, unless it has siblings itself, as its base's variant (entry.py)."""
+    if entry.is_variant and not entry.variants:
         variant = entry.variant
         if variant.identity == entry.identity:
             return variant
@@ -331,7 +333,7 @@ cdef int _compare(int directory, Look *looks, int at, int count, uint8_t *buffer
 
 cdef int _settle(int directory, Look *looks, list entries) except -1:
     """Have each doubtful file compared, and its entry know of its new ctime; the place in `entries` of what is not what
-    it was, or Python must look at, is None then."""
+    it was is None then."""
     cdef int at = 0, count = <int> len(entries)
     for at in range(count):
         if looks[at].state == DOUBTFUL:
@@ -345,7 +347,7 @@ cdef int _settle(int directory, Look *looks, list entries) except -1:
             know(entry, identity)
             if held is not entry:
                 know(held, identity)
-        if looks[at].state == OTHER or looks[at].is_paired:
+        elif looks[at].state == OTHER:
             entries[at] = None
     return 0
 
@@ -365,12 +367,64 @@ cdef int _compare_all(int directory, Look *looks, int at, int count) except -1:
     return 0
 
 
+cdef bint _is_family(bytes name, entry, dict siblings, dict found):
+    """Whether a file's siblings are those that its entry has for variants, and each is what it was."""
+    cdef list variants = [variant for variant in <tuple> entry.variants if not variant.made]
+    if len(variants) != len(<list> siblings.get(name, ())):
+        return False
+    for variant in variants:
+        other = sibling_of(name, variant.encoding)
+        own = found.get(other)
+        if own is None or other in siblings or own.variants or not own.is_variant:
+            return False
+        if own.variant is not variant or own.identity != variant.identity:
+            return False
+    return True
+
+
+cdef int _pair(list same, list paired, list rest, Py_ssize_t before, stock, type kind) except -1:
+    """Have `same` keep the files that have no siblings and are none, add whole families to `paired`, and have all names
+    of other families in `rest`. Keys have names from `before` on; they are plain: encoded as they are."""
+    cdef dict found = {entry.key[before:]: entry for entry in same}
+    cdef dict siblings = {}
+    cdef set there = set(rest)
+    cdef set told = set()
+    cdef list families = []
+    cdef Py_ssize_t step = 0
+    for entry in paired:
+        found[entry.key[before:]] = entry
+    there.update(found)
+    for name in there:
+        if base := base_of(name):
+            siblings.setdefault(base, []).append(name)
+    same.clear()
+    paired.clear()
+    for name, entry in found.items():
+        step += 1
+        if step % YIELD_EVERY == 0:
+            with nogil:
+                pass
+        if base_of(name) in there or type(entry) is not kind or not _is_family(name, entry, siblings, found):
+            continue
+        told.add(name)
+        if name not in siblings:
+            same.append(entry)
+            continue
+        paired.append(entry)
+        for other in <list> siblings[name]:
+            told.add(other)
+            paired.append(found[other])
+    rest += [name for name in found if name not in told]
+    stock.wanting += paired  # variants are not counted apart (index.py)
+    return 0
+
+
 def look(int fd, bytes prefix not None, known not None, stock, type kind not None):
     """What the directory open at `fd` holds: the entries of files that are what `known(key)` says, with stock taken
     of them (index.py), and the names of all else.
 
-    `prefix` is the directory's own key, `kind` the type of entries. A file is only told from here when nothing beside
-    it can be its variant. Raises OSError.
+    `prefix` is the directory's own key, `kind` the type of entries. A file and its siblings are told together, or none
+    of them. Raises OSError.
     """
     cdef Look looks[BATCH]
     cdef DIR *listing = NULL
@@ -379,6 +433,7 @@ def look(int fd, bytes prefix not None, known not None, stock, type kind not Non
     cdef bint siblings = False
     cdef list same = []
     cdef list rest = []
+    cdef list paired = []
     cdef list entries
     if own >= 0:
         listing = fdopendir(own)
@@ -401,16 +456,23 @@ def look(int fd, bytes prefix not None, known not None, stock, type kind not Non
                 entry = entries[at]
                 if entry is None:
                     rest.append(PyBytes_FromStringAndSize(looks[at].name, looks[at].length))
+                elif looks[at].is_paired:
+                    paired.append(entry)
                 else:
                     same.append(entry)
     finally:
         closedir(listing)
     if count < 0:
         raise OSError(-count, os.strerror(-count))
-    if siblings:
-        rest += [entry.key[PyBytes_GET_SIZE(prefix):] for entry in same]  # they are plain: encoded as they are
-        same.clear()
+    if siblings or paired:
+        if len(same) + len(paired) + len(rest) > NAMES_MAX:
+            rest += [entry.key[PyBytes_GET_SIZE(prefix):] for entry in (*same, *paired)]
+            same.clear()
+            paired.clear()
+        else:
+            _pair(same, paired, rest, PyBytes_GET_SIZE(prefix), stock, kind)
     _take(stock, same)
+    same += paired
     return same, rest
 
 
