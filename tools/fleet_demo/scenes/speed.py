@@ -100,20 +100,22 @@ def _changed_bytes(stage: Stage, build: Build) -> int:
 
 
 def purge(stage: Stage) -> str:
-    """A purge by tag of 10,000 paths that are in memory, on three nodes, again and again: hard, and softly."""
+    """A purge by tag of 10,000 paths that are in memory, on three nodes, again and again: softly, and then hard, while
+    what the soft one has put in doubt is compared."""
     with _calm(stage):
         _large(stage)
         hard, soft, cpu = [], [], ""
         for _ in range(stage.waits.purges):
             before = _cpu(stage)
             soft.append(_purged(stage))
-            cpu = _shown(before, _cpu(stage))
+            between = _cpu(stage)
             hard.append(_purged(stage, "--hard"))
+            cpu = f"CPU s: soft {_shown(before, between)}; hard {_shown(between, _cpu(stage))}"
             for node in stage.nodes.values():
                 node.warm([path for path in stage.builds[stage.live].digests if path.startswith(BULK_FOLDER)])
     told = f"hard: median {_ms(hard)} until all nodes have dropped {FILES:,} files from memory; "
-    told += f"soft, each compared with its file: {_ms(soft)}, CPU s: {cpu}"
-    if median(hard) > PURGE_S:
+    told += f"soft: {_ms(soft)} until all are in doubt; {cpu}"
+    if max(median(hard), median(soft)) > PURGE_S:
         raise StageError(f"{told}: {1000 * PURGE_S:.0f} ms were asked for")
     return told
 
