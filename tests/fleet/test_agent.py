@@ -104,7 +104,13 @@ def test_a_release_goes_live_and_what_is_told_is_acknowledged(node: FleetNode, t
     assert node.get("/") == (200, b"page 1")
     assert node.get("/2.js") == (200, b"script 2")
     node.kill(node.server)
+    node.heard("the agent cannot reach its server, and asks it again: nobody listens")
+    operator.publish(Command("purge-3", "purge", "www", prefix="/"))
+    operator.wait(lambda state: state.error.startswith("purge-3: "))
     node.start_server()
+    operator.wait(lambda state: "purge-3" in state.done)
+    assert node.agent is not None
+    assert not [line for line in node.agent.lines if "purge-3" in line]  # that of the server says it for all
     assert node.get("/") == (200, b"page 1")
     wait_until(lambda: node.get("/2.js") == (200, b"script 2"))
     operator.desire(release(second))

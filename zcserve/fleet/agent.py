@@ -317,7 +317,9 @@ class Agent:
             try:
                 await in_thread(partial(work, command), command.op)
             except ServerError as error:
-                _log.warning("command %s is not done (%s): %s", command.id, command.op, error)
+                # One that is away is told of by the lookout: each command that waits for it would say the same.
+                tell = _log.warning if self._lookout.is_there.is_set() else _log.debug
+                tell("command %s is not done (%s): %s", command.id, command.op, error)
                 self._tell(Failed(command.id, str(error), error.is_final))
             except Exception as error:
                 _log.error("a fault of the agent at command %s: %s", command.id, reason_of(error), exc_info=error)
