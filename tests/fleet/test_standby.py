@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,30 @@ def test_what_current_leads_to_stays(tmp_path: Path) -> None:
     (tmp_path / "releases" / "none").write_bytes(b"a file")
     with pytest.raises(UsageError, match="cannot be made"):
         Standby(folders, kept, LocalServer(fake.node, "www"))
+
+
+def test_a_server_that_serves_from_memory_is_given_no_empty_directory(tmp_path: Path) -> None:
+    releases, current = tmp_path / "releases", tmp_path / "releases" / "current"
+    fake = FakeServer()
+    try:
+        folders, kept, server = Folders(releases), Kept(str(releases)), LocalServer(fake.node, "www")
+        fake.serve("/releases/tree (deleted)", files=3)
+        standby = Standby(folders, kept, server)  # an agent that was started anew beside it
+        assert not current.is_symlink()
+        standby.look(server.look())
+        assert not current.is_symlink()
+        shutil.rmtree(releases)
+        standby.find_again()
+        assert releases.is_dir()
+        assert not current.is_symlink()
+        standby.stand_in()  # it has ended
+        assert current.resolve() == releases / "none"
+        fake.told.clear()
+        shutil.rmtree(releases)
+        fake.serve(f"{releases}/none (deleted)")
+        standby.find_again()
+        standby.look(server.look())
+        assert current.resolve() == releases / "none"
+        assert not [path for path, _ in fake.told if path != "/stats"]  # neither drained nor taken back
+    finally:
+        fake.close()

@@ -54,6 +54,7 @@ class Seen(NamedTuple):
     share     how much of what it is to have in memory is there, 0 to 1
     kept      from so many older generations it still serves what the live one lacks
     others    whether another site of the server has files
+    has_files  whether its own site has
     """
 
     process: tuple[int, float]
@@ -63,6 +64,7 @@ class Seen(NamedTuple):
     share: float
     kept: int = 0
     others: bool = False
+    has_files: bool = False
 
 
 class LocalServer:
@@ -100,6 +102,7 @@ class LocalServer:
             float(told["ready"].get("share") or 0.0),
             int(found["generation"]["kept"]),
             any(site.get("files") for site in sites if site is not found),
+            bool(found.get("files")),
         )
 
     def prepare(self, directory: str) -> float:
