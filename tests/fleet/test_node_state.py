@@ -436,6 +436,35 @@ def test_what_a_rollback_may_go_to_and_cannot_be_fetched_is_given_up_for_long_or
     assert node.on(Desired("www", 2, R7, None, (R6,))) == [Fetch(R6)]
 
 
+def test_a_node_is_behind_when_it_serves_what_is_older_than_the_release_before() -> None:
+    node = serving(R7)
+    assert node.machine.behind == ""
+    node.on(Desired("www", 2, R8, None, (R7, R6)))
+    assert node.machine.behind == ""
+    node.on(Desired("www", 3, R9, None, (R8, R7, R6)))
+    assert node.machine.behind == "release 7 is served, more than one behind 9, which is desired"
+    for event in (Fetched(R9), Prepared(R9)):
+        node.on(event)
+    assert node.machine.behind
+    node.on(Flipped(R9))
+    assert node.machine.behind == ""
+    back = release(10, "7")  # the files of an older one
+    node.on(Desired("www", 4, back, None, (R9, R8)))
+    assert node.machine.behind == ""
+
+
+def test_a_node_is_not_behind_while_nothing_is_known_or_a_canary_is_ahead() -> None:
+    assert NodeState("www", "n1", "boot").behind == ""
+    node = Node(Memory(Desired("www", 1, R8, None, (R7,)), None, None), "e" * 64)
+    assert node.machine.behind == ""  # what it serves is no release
+    canary = serving(R9)
+    canary.on(Desired("www", 2, R8, None, (R7, R6)))  # older than what was live: refused
+    assert canary.machine.behind == ""
+    same = serving(release(5, "7"))
+    same.on(Desired("www", 2, R9, None, (R7,)))  # with the files of the release before
+    assert same.machine.behind == ""
+
+
 def test_nothing_begins_before_the_server_was_looked_at() -> None:
     machine = NodeState("www", "n1", "boot")
     desired = Desired("www", 3, R7)

@@ -80,6 +80,7 @@ class Agent:
     """One node's, for one site. `run` is called once.
 
     keep_count, keep_age_s  release folders that stay beside those that are needed, and for how long
+    drains_behind           whether the server is drained while it is behind (`NodeState.behind`)
     on_turn                 called every TURN_EVERY_S, as long as the agent turns
     beside                  what runs as long as the agent
     """
@@ -96,6 +97,7 @@ class Agent:
         *,
         keep_count: int,
         keep_age_s: float,
+        drains_behind: bool = True,
         on_turn: Callable[[], object] = lambda: None,
         beside: Sequence[Coroutine[Any, Any, None]] = (),
     ) -> None:
@@ -117,7 +119,11 @@ class Agent:
         self._to_report: State | None = None
         self._has_report = asyncio.Event()
         self._standby = standby
-        self._lookout = Lookout(server, standby, folders, self._events.put_nowait, lambda: machine.needed)
+        self._drains_behind = drains_behind
+        self._was_behind = ""
+        self._lookout = Lookout(
+            server, standby, folders, self._events.put_nowait, lambda: machine.needed, lambda: self._behind
+        )
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
@@ -132,8 +138,15 @@ class Agent:
                     event = await self._next()
                     for action in self._machine.on(event, time.monotonic()):
                         await self._do(action)
+                    if self._behind != self._was_behind:
+                        self._was_behind = self._behind
+                        self._lookout.look_soon()
         finally:
             await self._bus.close()
+
+    @property
+    def _behind(self) -> str:
+        return self._machine.behind if self._drains_behind else ""
 
     async def _turn(self) -> None:
         while True:

@@ -55,6 +55,7 @@ class Seen(NamedTuple):
     kept      from so many older generations it still serves what the live one lacks
     others    whether another site of the server has files
     has_files  whether its own site has
+    is_drained  whether it is drained, by whatever
     """
 
     process: tuple[int, float]
@@ -65,6 +66,7 @@ class Seen(NamedTuple):
     kept: int = 0
     others: bool = False
     has_files: bool = False
+    is_drained: bool = False
 
 
 class LocalServer:
@@ -103,6 +105,7 @@ class LocalServer:
             int(found["generation"]["kept"]),
             any(site.get("files") for site in sites if site is not found),
             bool(found.get("files")),
+            bool(told["ready"].get("draining")),
         )
 
     def prepare(self, directory: str) -> float:
@@ -121,9 +124,14 @@ class LocalServer:
         """Have it serve what its root leads to now. Raises ServerError."""
         self._tell("reload", {"wait": True}, RELOAD_S, of_site=False)
 
-    def drain(self) -> None:
-        """Have it answer all, and be not ready. Raises ServerError."""
-        self._tell("drain", {}, DROP_S, of_site=False)
+    def drain(self, why: str) -> None:
+        """Have it answer all, and be not ready: /readyz says why. Raises ServerError."""
+        try:
+            self._tell("drain", {"why": why}, DROP_S, of_site=False)
+        except ServerError as error:
+            if not error.is_final:
+                raise
+            self._tell("drain", {}, DROP_S, of_site=False)  # a program before this one takes no reason
 
     def undrain(self) -> None:
         """Have it be as before. Raises ServerError."""

@@ -56,8 +56,9 @@ class Lookout:
         folders: Folders,
         tell: Callable[[Observed], object],
         needed: Callable[[], frozenset[str]] = frozenset,
+        behind: Callable[[], str] = str,
     ) -> None:
-        """`needed` says the trees whose folders must stay."""
+        """`needed` says the trees whose folders must stay; `behind` why the server is to get no clients, "" for not."""
         self.is_there = asyncio.Event()
         self._server = server
         self._standby = standby
@@ -66,6 +67,7 @@ class Lookout:
         self._now = asyncio.Event()
         self._exits = Exits(self._now.set)
         self._needed = needed
+        self._behind = behind
         # What the machine knows, where `current` led, whether the server is adrift, and trees without a folder.
         self._known: tuple[Seen, str, bool, frozenset[str]] | None = None
         self._served = _NO_SERVER
@@ -111,7 +113,7 @@ class Lookout:
             _log.info("the server is back")
         if steps == self._steps:
             self._compare(seen, present, wanted - present)
-        await in_thread(partial(self._standby.look, seen), "standby")
+        await in_thread(partial(self._standby.look, seen, self._behind()), "standby")
 
     def _look_around(self, wanted: frozenset[str]) -> tuple[frozenset[str], Seen]:
         """The trees that have a folder, and the server. In a thread; raises ServerError. The folders are looked at
@@ -215,6 +217,10 @@ class Lookout:
         """The same of what is prepared alone."""
         if self._known is not None:
             self._known = self._known[0]._replace(prepared=os.path.realpath(directory)), *self._known[1:]
+
+    def look_soon(self) -> None:
+        """Something else may be to do."""
+        self._now.set()
 
     def doubt(self) -> None:
         """A step has failed: look at once, and tell whatever is seen."""

@@ -200,6 +200,22 @@ class NodeState:
             releases += [desired.release, desired.trial.release if desired.trial else None]
         return frozenset(release.tree for release in releases if release)
 
+    @property
+    def behind(self) -> str:
+        """How far what is served is behind, where that is more than one flip; "": it is not.
+
+        A node prepares a trial only when it serves what was released before (or has given up on it). So when a release
+        is desired of all, the quorum that has prepared it serves the one before at the least, and a node that serves
+        an older one is not needed, and answers for pages of others without their assets.
+        """
+        desired, live = self._desired, self._live
+        if desired is None or desired.release is None or live is None or not desired.earlier:
+            return ""
+        before = desired.earlier[0]
+        if live.sequence >= before.sequence or live.tree in (before.tree, desired.release.tree):
+            return ""
+        return f"release {live.sequence} is served, more than one behind {desired.release.sequence}, which is desired"
+
     def _hear(self, event: Event, now: float) -> None:
         match event:
             case Command():

@@ -1,4 +1,4 @@
-"""What a server has for its root while the node has no release: it runs, serves nothing, and gets no clients.
+"""Servers that are to get no clients: what has no release, or too old a one. And the root of those that have none.
 
     RELEASES/none/      an empty directory
     RELEASES/current    leads there until the first flip
@@ -8,7 +8,12 @@ prepared and flipped to like any other. A server of no files would be ready, tho
 there. So it is drained (/readyz says 503, and no client is turned away) until it serves a release. A server of several
 sites is drained as a whole: so it is not where another of its sites has files, which a new site is not to take away.
 
-What has been drained here is noted by its process: a node that its operator has drained stays so.
+**A server that is behind by more than one flip** (`NodeState.behind`) is drained, too, unless the agent was told
+otherwise: what is left out by a quorum, or was away, is to get no clients before it has caught up. Others serve then,
+which the node knows by what is desired.
+
+What has been drained here is noted by its process: a node that its operator has drained stays so, and one that its
+operator takes back does, too.
 
 **Where RELEASES is deleted beneath a running agent** (`find_again`) it is made anew. `current` is not, as long as the
 server serves files from memory: it would take the empty directory for its next release. It leads to the release once
@@ -31,6 +36,7 @@ from zcserve.log import Log
 _log = Log(__name__)
 
 NONE = "none"
+NO_RELEASE = "it has no release yet"
 DRAINED = "drained.json"
 
 
@@ -90,21 +96,28 @@ class Standby:
         except OSError as error:
             _log.debug("%s cannot be made: %s", self._current, reason_of(error))
 
-    def look(self, seen: Seen) -> None:
-        """Drain a server that serves nothing, and take it back once it serves. Raises ServerError."""
-        if os.path.basename(seen.served) in (NONE, f"{NONE} (deleted)") and not seen.has_files:
+    def look(self, seen: Seen, behind: str = "") -> None:
+        """Drain a server that serves nothing, or is `behind`, and take it back once it is neither. Raises
+        ServerError."""
+        serves_none = not seen.has_files and os.path.basename(seen.served) in (NONE, f"{NONE} (deleted)")
+        if serves_none:
             self.stand_in()
             if seen.served != self._none:
                 return  # the directory was moved or deleted, and is made anew by now: the next look says more
-        serves_none, process = seen.served == self._none and not seen.others, list(seen.process)
-        if serves_none and self._drained != process:
-            self._server.drain()
-            _log.info("the server has no release yet: it is drained until it has")
+        why = "" if seen.others else NO_RELEASE if serves_none else behind
+        process = list(seen.process)
+        is_own = self._drained is not None and (self._drained == process or seen.is_drained)  # an upgrade hands it on
+        if why and self._drained != process:
+            if not is_own and seen.is_drained:
+                return  # by its operator
+            if not is_own:
+                self._server.drain(why)
+                _log.info("the server is drained until it has another release: %s", why)
             self._note(process)
-        elif not serves_none and self._drained is not None:
-            if self._drained == process:
+        elif not why and self._drained is not None:
+            if is_own:
                 self._server.undrain()
-                _log.info("the server has a release: it is drained no more")
+                _log.info("the server has its release: it is drained no more")
             self._note(None)
 
     def _note(self, process: list[float] | None) -> None:

@@ -41,8 +41,8 @@ def rollback(stage: Stage) -> str:
 
 
 def canary(stage: Stage) -> str:
-    """A canary that is not well: the rollout is aborted, and the canary goes back. The others hold the aborted build for
-    as long as clients have pages of it."""
+    """A canary that is not well: the rollout is aborted, and the canary goes back. The others hold the aborted build
+    for as long as clients have pages of it."""
     build = stage.build()
     others = [node for node in stage.nodes if node != CANARY]
     stage.opens(build.number)
