@@ -160,8 +160,18 @@ def test_a_server_whose_folder_is_gone_is_adrift_until_it_is_loaded_from_a_folde
         (root / OTHER).rmdir()
         assert await told.get() == Observed(TREE, "", TREE, False, frozenset({OTHER}))
         assert caplog.text.count("is gone") == 1
-        watch.forget([OTHER])
+        (root / OTHER).mkdir()
         assert await told.get() == Observed(TREE, "", TREE)
+        looks = len(fake.told)
+        with watch.collecting() as forget:  # it is removed on purpose, and it takes some looks
+            (root / OTHER).rmdir()
+            while len(fake.told) < looks + 5:
+                await asyncio.sleep(0.005)
+            forget([OTHER])
+        while len(fake.told) < looks + 10:
+            await asyncio.sleep(0.005)
+        assert told.empty()
+        assert caplog.text.count("is gone") == 1
         os.rename(root / TREE, root / "moved")
         serve("moved")
         while await told.get() != Observed(TREE, "", TREE, True, frozenset({TREE})):

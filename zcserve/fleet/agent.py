@@ -313,9 +313,9 @@ class Agent:
             return folders.collect(*self._keep, needed.union(others[:kept]))
 
         try:
-            with self._lookout.step():  # a look beside it would find them gone
+            with self._lookout.collecting() as forget:
                 gone = await in_thread(collect, "collect")
-                self._lookout.forget(gone)
+                forget(gone)
         except (OSError, ZcserveError) as error:
             _log.warning("release folders that are of no use cannot be removed: %s", reason_of(error))
             return

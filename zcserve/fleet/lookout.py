@@ -72,6 +72,7 @@ class Lookout:
         self._known: tuple[Seen, str, bool, frozenset[str]] | None = None
         self._served = _NO_SERVER
         self._adrift = False
+        self._is_collecting = False
         self._had: frozenset[str] = frozenset()  # trees that had a folder
         self._absent: frozenset[str] = frozenset()
         self._steps = 0  # how many have begun or ended that change what the server has
@@ -112,7 +113,7 @@ class Lookout:
         if was_away:
             _log.info("the server is back")
         if steps == self._steps:
-            self._compare(seen, present, wanted - present)
+            self._compare(seen, present, self._absent if self._is_collecting else wanted - present)
         await in_thread(partial(self._standby.look, seen, self._behind()), "standby")
 
     def _look_around(self, wanted: frozenset[str]) -> tuple[frozenset[str], Seen]:
@@ -164,9 +165,20 @@ class Lookout:
         if self._known is not None:
             self._known = *self._known[:3], self._absent
 
-    def forget(self, trees: Iterable[str]) -> None:
-        """Their folders were removed on purpose."""
-        self._had -= frozenset(trees)
+    @contextmanager
+    def collecting(self) -> Iterator[Callable[[Iterable[str]], None]]:
+        """While folders are removed on purpose, which takes seconds: what a look finds gone meanwhile is not absent.
+        What is given is to be told the trees."""
+
+        def forget(trees: Iterable[str]) -> None:
+            self._had -= frozenset(trees)
+
+        with self.step():  # a look that goes on beyond it is thrown away
+            self._is_collecting = True
+            try:
+                yield forget
+            finally:
+                self._is_collecting = False
 
     def _warn_of_root(self, served: str) -> None:
         """No release would ever reach a server with another root."""
