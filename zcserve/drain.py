@@ -49,19 +49,19 @@ class Drain:
         """Whether the loop stops when the last connection has ended: that is not taken back."""
         return self._is_ending
 
-    def step_aside(self) -> bool:
+    def step_aside(self, why: str = "") -> bool:
         """Answer what comes, and let each answer be its connection's last. Idle connections stay until they ask. False
-        where that was so already."""
-        return self._set_draining(True)
+        where that was so already, and for whatever reason that was."""
+        return self._set_draining(True, why)
 
     def step_back(self) -> bool:
         """Serve as before `step_aside`. False where nothing is to be taken back; and an end is not."""
         return self._set_draining(False)
 
-    def _set_draining(self, draining: bool) -> bool:
+    def _set_draining(self, draining: bool, why: str = "") -> bool:
         if self._is_ending or self._service.draining == draining:
             return False
-        self._service.draining = draining
+        self._service.draining, self._service.drained_for = draining, why
         self._loop.front.answer_last(draining)
         return True
 

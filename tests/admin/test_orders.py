@@ -40,8 +40,8 @@ def test_a_reload_that_is_waited_for_is_answered_with_how_it_ended(node: Server,
 
 
 def test_a_word_that_a_verb_does_not_have_is_refused(node: Server, tell: Any) -> None:
-    status, told = tell("drain", now=True)
-    assert (status, told["error"]) == (400, '"now" is no word of drain, which takes none')
+    status, told = tell("undrain", now=True)
+    assert (status, told["error"]) == (400, '"now" is no word of undrain, which takes none')
 
 
 def test_what_utf_8_has_no_form_for_is_answered_as_json_has_it(node: Server, tell: Any) -> None:
@@ -227,7 +227,8 @@ def test_a_node_that_is_drained_is_not_ready_and_answers_until_it_is_undrained(
         assert (status, told["draining"], told["changed"]) == (200, True, True)
         assert tell("drain")[1]["changed"] is False
         answer = ask("/readyz")
-        assert (answer.status, json.loads(answer.body)["phase"]) == (503, "draining")
+        readiness = json.loads(answer.body)
+        assert (answer.status, readiness["phase"], readiness["why"]) == (503, "draining", "it is drained")
         wait_until(come)
         wait_until(lambda: is_last(old))
         assert old.at_end()
@@ -236,6 +237,12 @@ def test_a_node_that_is_drained_is_not_ready_and_answers_until_it_is_undrained(
         assert ask("/readyz").status == 200
         wait_until(lambda: not come())
         assert not is_last(stays)
+    tell("drain", why="a new disk")
+    assert json.loads(ask("/readyz").body)["why"] == "it is drained: a new disk"
+    tell("undrain")
+    tell("drain")
+    assert json.loads(ask("/readyz").body)["why"] == "it is drained"
+    tell("undrain")
 
 
 def test_a_node_is_ready_when_what_is_pinned_is_there(

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support import fleet_http
-from tests.support.fleet import CLAIM, FakeServer, FleetNode, HeldOrigin, Operator, build, release
+from tests.support.fleet import CLAIM, FakeServer, FleetNode, HeldOrigin, Operator, build, numbered, release
 from tests.support.waiting import wait_until
 from zcserve.fleet import backoff, lookout
 from zcserve.fleet.agent import Agent
@@ -120,6 +120,20 @@ def test_a_release_goes_live_and_what_is_told_is_acknowledged(node: FleetNode, t
     _full_disk_is_told(
         node, operator, build(tmp_path / "3", contents(3) | {"/large": bytes(1 << 20)}, 3), tmp_path / "3"
     )
+    _one_that_is_behind_is_not_ready(node, operator, tmp_path)
+
+
+def _one_that_is_behind_is_not_ready(node: FleetNode, operator: Operator, where: Path) -> None:
+    """Until it has caught up; it answers all the while."""
+    fifth = build(where / "held", contents(5), 5)
+    operator.put(fifth)
+    operator.desire(release(fifth, where / "5"), earlier=(numbered(4),))
+    told = "it is drained: release 3 is served, more than one behind 5, which is desired"
+    wait_until(lambda: node.stats()["ready"]["why"] == told)
+    assert node.get("/") == (200, b"page 3")
+    os.rename(where / "held", where / "5")
+    operator.wait(is_live(5))
+    wait_until(lambda: node.stats()["ready"]["is_ready"])
 
 
 def _full_disk_is_told(node: FleetNode, operator: Operator, large: Manifest, source: Path) -> None:

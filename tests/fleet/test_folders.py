@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -290,3 +291,34 @@ def test_whatever_happens_folders_are_complete_and_what_is_served_stays(tmp_path
                 assert self.folders.holds(self.listings[self.served].tree)
 
     run_state_machine_as_test(Node, settings=settings(max_examples=15, stateful_step_count=12, deadline=None))
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "deeper"])
+def test_a_directory_that_is_gone_is_made_anew_and_used(tmp_path: Path, how: str) -> None:
+    where = tmp_path / "above" / "releases"
+    folders = Folders(where)
+    assert not folders.find_again()
+    make(folders, {"/a": b"one"})
+    if how == "deleted":
+        shutil.rmtree(where)
+    elif how == "deeper":
+        shutil.rmtree(tmp_path / "above")
+    else:
+        os.rename(where, tmp_path / "away")
+        (where.mkdir if how == "replaced" else list)()
+    assert folders.find_again()
+    assert not folders.find_again()
+    assert folders.complete() == []
+    tree = make(folders, {"/a": b"one"})
+    folders.point(tree)
+    assert read_files(where / "current") == {"a": b"one"}
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_and_is_made_later(tmp_path: Path) -> None:
+    folders = Folders(tmp_path / "releases")
+    (tmp_path / "releases").rmdir()
+    (tmp_path / "releases").write_bytes(b"a file")
+    with pytest.raises(FileExistsError):
+        folders.find_again()
+    (tmp_path / "releases").unlink()
+    assert folders.find_again()

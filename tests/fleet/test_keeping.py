@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,32 @@ def test_one_agent_has_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match="cannot be used"):
         Kept(str(tmp_path / "file"))
+
+
+def test_what_lies_at_the_top_is_written_anew_where_the_folder_is_gone(tmp_path: Path) -> None:
+    before = Kept(str(tmp_path))
+    before.write("read", b"1")
+    before.close()
+    kept = Kept(str(tmp_path))
+    assert kept.read("read") == b"1"
+    kept.write("written", b"2")
+    kept.write("removed", b"3")
+    kept.remove("removed")
+    kept.write("some/001", b"4")
+    assert not kept.find_again()
+    shutil.rmtree(tmp_path / FOLDER)
+    assert kept.find_again()
+    assert not kept.find_again()
+    assert {path.name: path.read_bytes() for path in (tmp_path / FOLDER).iterdir()} == {
+        "read": b"1",
+        "written": b"2",
+        "lock": b"",
+    }
+    with pytest.raises(UsageError, match="another agent has these releases"):
+        Kept(str(tmp_path))
+    shutil.rmtree(tmp_path / FOLDER)
+    other = Kept(str(tmp_path))  # it was first, and has it from now on
+    with pytest.raises(BlockingIOError):
+        kept.find_again()
+    other.close()
+    assert kept.find_again()

@@ -33,8 +33,11 @@ def test_a_look_says_what_is_served_and_prepared(fake: FakeServer, tmp_path: Pat
     assert server.look() == Seen((7, 5.0), "www", "/releases/b", "", 0.5, 2)
     sites[0]["files"], sites[1]["files"] = 3, 0
     assert server.look().others
+    assert (server.look().has_files, server.look().is_drained) == (False, False)
     sites[0]["files"], sites[1]["files"] = 0, 3
+    fake.answers["/stats"][1]["ready"]["draining"] = True
     assert not server.look().others
+    assert (server.look().has_files, server.look().is_drained) == (True, True)
     fake.answers["/prepare"] = (200, {"share": 0.25, "problems": 0})
     assert server.prepare("/releases/c") == 0.25
     assert fake.told[-1] == ("/prepare", {"root": "/releases/c", "site": "www"})
@@ -53,7 +56,7 @@ def test_verbs_are_told(fake: FakeServer) -> None:
     server.warm(Command("a", "warm", "www", paths=("/a",)))
     server.reload()
     server.drop()
-    server.drain()
+    server.drain("it has no release yet")
     server.undrain()
     assert fake.told == [
         ("/purge", {"tag": "x", "hard": True}),
@@ -64,9 +67,18 @@ def test_verbs_are_told(fake: FakeServer) -> None:
         ("/warm", {"paths": ["/a"]}),
         ("/reload", {"wait": True}),
         ("/prepare", {"root": None}),
-        ("/drain", {}),
+        ("/drain", {"why": "it has no release yet"}),
         ("/undrain", {}),
     ]
+
+
+def test_a_program_that_takes_no_reason_for_a_drain_is_drained_without(fake: FakeServer) -> None:
+    fake.answers["/drain"] = lambda words: (400, {"error": "no such word"}) if words else (200, {})
+    LocalServer(fake.node, "www").drain("it is behind")
+    assert [words for _, words in fake.told] == [{"why": "it is behind"}, {}]
+    fake.answers["/drain"] = (409, {"error": "an upgrade is under way"})
+    with pytest.raises(ServerError, match="an upgrade is under way"):
+        LocalServer(fake.node, "www").drain("it is behind")
 
 
 STARTS = {"pid": 1, "process": {"start_time": 5.0}, "ready": {"share": None}, "sites": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -138,5 +139,55 @@ def test_current_that_was_removed_leads_to_what_is_served_again(
         current.mkdir()  # what another has made is left alone
         assert await told.get() == Observed(TREE, "", "")
         assert not current.is_symlink()
+
+    run(tmp_path, talk)
+
+
+def test_a_server_whose_folder_is_gone_is_adrift_until_it_is_loaded_from_a_folder_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.01)
+    root = tmp_path.resolve()
+
+    async def talk(fake: FakeServer, watch: Lookout, told: asyncio.Queue[Observed]) -> None:
+        def serve(directory: str, pid: int = 1 << 30) -> None:
+            fake.serve(str(root / directory), pid=pid, files=3)
+
+        serve(TREE)
+        watch.doubt()
+        while await told.get() != Observed(TREE, "", TREE):
+            pass
+        (root / OTHER).rmdir()
+        assert await told.get() == Observed(TREE, "", TREE, False, frozenset({OTHER}))
+        assert caplog.text.count("is gone") == 1
+        (root / OTHER).mkdir()
+        assert await told.get() == Observed(TREE, "", TREE)
+        looks = len(fake.told)
+        with watch.collecting() as forget:  # it is removed on purpose, and it takes some looks
+            (root / OTHER).rmdir()
+            while len(fake.told) < looks + 5:
+                await asyncio.sleep(0.005)
+            forget([OTHER])
+        while len(fake.told) < looks + 10:
+            await asyncio.sleep(0.005)
+        assert told.empty()
+        assert caplog.text.count("is gone") == 1
+        os.rename(root / TREE, root / "moved")
+        serve("moved")
+        while await told.get() != Observed(TREE, "", TREE, True, frozenset({TREE})):
+            pass
+        os.rename(root / "moved", root / TREE)  # another folder, for all that is known
+        assert await told.get() == Observed(TREE, "", TREE, True)
+        serve(TREE)
+        assert await told.get() == Observed(TREE, "", TREE)
+        serve("elsewhere")  # by another root of its configuration: no folder is gone
+        assert await told.get() == Observed("", "", TREE)
+        serve(TREE)
+        assert await told.get() == Observed(TREE, "", TREE)
+        os.rename(root / TREE, root / "moved")
+        while (await told.get()).absent != {TREE}:
+            pass
+        serve("moved", (1 << 30) + 1)  # another process, of which nothing is known
+        assert (await told.get()).served == ""
 
     run(tmp_path, talk)

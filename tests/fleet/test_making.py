@@ -213,6 +213,7 @@ def test_what_cannot_be_in_a_manifest_is_named_and_none_is_made_unless_it_is_to_
     for name, to in (("out", "/etc/hostname"), ("nowhere", "absent"), ("loop", "loop"), ("above", ".")):
         (site.root / name).symlink_to(to)
     os.mkfifo(site.root / "a.css.gz")
+    (site.root / "link.css").symlink_to("a.css")  # which is a file of it
     why = {
         "a.css.gz": "is not a regular file", "above": "leads back to a directory above it",
         f"{deep}/f": "is longer than", "gone.css": "No such file", "loop": "Too many levels", "nowhere": "No such file",
@@ -233,13 +234,17 @@ def test_what_cannot_be_in_a_manifest_is_named_and_none_is_made_unless_it_is_to_
     assert named.keys() == why.keys()
     assert not [path for path in why if not named[path].startswith(why[path])]
     assert sorted(os.listdir(site.root)) == sorted(
-        ["a.css", "d" * 200, "gone.css.gz", *why.keys() - {f"{deep}/f", "gone.css"}]
+        ["a.css", "d" * 200, "gone.css.gz", "link.css", *why.keys() - {f"{deep}/f", "gone.css"}]
     )
 
     site.write("gone.css", TEXT)
     made = make_manifest(Config(root=site.root), "www", 1, encodings=True, leave_out=True)
     assert {problem.path for problem in made.left_out} == why.keys()
-    assert made.manifest.files.keys() == {"/a.css", "/gone.css.gz"}  # no sibling any more, so a file of its own
+    assert made.manifest.files.keys() == {
+        "/a.css",
+        "/link.css",
+        "/gone.css.gz",
+    }  # no sibling any more, so a file of its own
     assert stat.S_ISFIFO((site.root / "a.css.gz").stat().st_mode)
 
 

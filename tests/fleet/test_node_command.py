@@ -45,6 +45,7 @@ def test_flags_are_read_with_their_units(tmp_path: Path) -> None:
     assert [listed.name for listed in plan(*HERE, "--nodes", str(tmp_path / "nodes")).nodes] == ["n1", "n2"]
     with pytest.raises(UsageError, match="does not name n3"):
         plan(*HERE[:3], "n3", *HERE[4:], "--nodes", str(tmp_path / "nodes"))
+    assert [plan(*HERE, *more).drains_behind for more in ((), ("--behind", "ready"))] == [True, False]
     found = plan(*NEEDED, "--nats", "nats://a,nats://b", "--nats-creds", "/creds", "--nats-replicas", "3")
     assert (found.nats, found.nats_more) == ("nats://a,nats://b", {"creds": Path("/creds"), "replicas": 3})
 
@@ -67,6 +68,7 @@ def test_flags_are_read_with_their_units(tmp_path: Path) -> None:
         ((*HERE, "--keep", "x"), "is not a whole number"),
         ((*HERE, "--rate", "x"), "is not a size"),
         ((*HERE, "--keep-for", "x"), "is not a duration"),
+        ((*HERE, "--behind", "x"), "accepted: one of unready, ready"),
         (("--site", "a/b", *HERE[2:]), "--site"),
         ((*HERE, "--sit", "a"), "the nearest known is --site"),
     ],

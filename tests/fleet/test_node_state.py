@@ -10,7 +10,7 @@ import pytest
 from zcserve.fleet.bus import Gap
 from zcserve.fleet.messages import REPORT_EVERY_S, Command, Desired, Poisoned, Release, State, Trial
 from zcserve.fleet.node_memory import Memory
-from zcserve.fleet.node_state import REPORT_GAP_S, NodeState
+from zcserve.fleet.node_state import HELD_S, KEPT_TRIES_MAX, REPORT_GAP_S, NodeState
 from zcserve.fleet.node_words import (
     Acknowledge,
     Action,
@@ -111,10 +111,28 @@ def test_a_trial_is_prepared_and_flipped_to_when_it_is_desired() -> None:
     assert (node.state.live, node.state.prepared) == (R8, None)
 
 
-def test_a_trial_that_is_aborted_is_dropped() -> None:
+def test_a_trial_that_is_aborted_is_held_for_a_while_and_dropped_then() -> None:
     node = prepared(serving(R7), R8)
-    assert node.on(Desired("www", 3, R7)) == [Drop()]
+    assert node.on(Desired("www", 3, R7)) == []
     assert (node.state.stage, node.state.prepared, node.state.live) == ("live", None, R7)
+    assert node.on(Observed(R7.tree, R8.tree), HELD_S - 2) == []
+    assert node.on(Tick(), 2) == [Drop()]
+    assert node.on(Tick(), HELD_S) == []
+
+
+def test_what_is_held_makes_way_for_the_next_release_and_stays_until_that_is_prepared() -> None:
+    node = prepared(serving(R7), R8)
+    assert node.on(Desired("www", 3, R7)) == []
+    assert node.on(Desired("www", 4, R7, Trial(R9))) == [Fetch(R9)]
+    assert node.on(Tick(), HELD_S) == []
+    assert node.on(Fetched(R9)) == [Prepare(R9)]
+    assert node.on(Desired("www", 5, R7)) == [Drop()]  # in the middle: no client has anything of it
+
+
+def test_a_trial_that_is_aborted_before_it_is_prepared_is_ended_at_once() -> None:
+    node = serving(R7)
+    assert node.on(Desired("www", 2, R7, Trial(R8))) == [Fetch(R8)]
+    assert node.on(Desired("www", 3, R7)) == [Drop()]
 
 
 def test_a_canary_serves_the_trial_goes_back_at_an_abort_and_stays_at_a_commit() -> None:
@@ -344,8 +362,107 @@ def test_a_flip_that_ended_in_its_middle_is_made_again_or_back() -> None:
 
 def test_what_the_server_holds_and_nothing_wants_is_dropped() -> None:
     node = serving(R7)
-    assert node.on(Observed(R7.tree, R8.tree)) == [Drop()]
-    assert node.on(Tick()) == []
+    assert node.on(Observed(R7.tree, R8.tree)) == []
+    assert node.on(Tick(), HELD_S - 1) == []
+    assert node.on(Tick()) == [Drop()]
+    assert node.on(Tick(), HELD_S) == []
+
+
+# -- folders that are gone
+
+
+def test_what_is_live_and_has_lost_its_folder_is_fetched_prepared_and_flipped_to_again() -> None:
+    node = serving(R7)
+    assert node.on(Observed(R7.tree, "", R7.tree, True, frozenset({R7.tree}))) == [Fetch(R7)]
+    assert (node.state.stage, node.state.live) == ("fetching", R7)
+    assert node.state.error == "the folder of release 7 is gone: it is fetched again"
+    node.on(Undone(R7, "the origin is away"))
+    assert node.state.error == "the folder of release 7 is gone: the origin is away"
+    assert node.later() == [Fetch(R7)]
+    assert node.on(Fetched(R7)) == [Prepare(R7)]
+    assert node.on(Observed(R7.tree, "", R7.tree, True)) == []
+    assert node.on(Prepared(R7)) == [Flip(R7)]
+    assert node.on(Flipped(R7)) == []
+    assert (node.state.stage, node.state.live, node.state.error) == ("live", R7, "")
+
+
+def test_a_server_that_has_loaded_it_from_its_folder_by_itself_needs_no_flip() -> None:
+    node = serving(R7)
+    assert node.on(Observed(R7.tree, "", R7.tree, True, frozenset({R7.tree}))) == [Fetch(R7)]
+    assert node.on(Fetched(R7)) == [Prepare(R7)]
+    assert node.on(Observed(R7.tree, "", R7.tree)) == [Drop()]
+    assert (node.state.stage, node.state.error) == ("live", "")
+
+
+def test_what_is_prepared_and_has_lost_its_folder_is_fetched_again() -> None:
+    node = prepared(serving(R7), R8)
+    assert node.on(Observed(R7.tree, "", R7.tree, False, frozenset({R8.tree}))) == [Fetch(R8)]
+    assert node.state.error == "the folder of release 8 is gone: it is fetched again"
+    assert node.on(Fetched(R8)) == [Prepare(R8)]
+    node.on(Undone(R8, "no such directory", is_final=True, is_lost=True))
+    assert node.later() == [Fetch(R8)]
+    node.on(Fetched(R8))
+    assert node.on(Prepared(R8)) == []
+    assert node.on(Desired("www", 3, R8)) == [Flip(R8)]
+    node.on(Undone(R8, "no such release", is_lost=True))
+    assert node.later() == [Fetch(R8)]
+
+
+def test_what_a_rollback_may_go_to_is_fetched_again_when_there_is_nothing_else_to_do() -> None:
+    node = Node(Memory(Desired("www", 1, R7, None, (R6,)), R7, R7), R7.tree)
+    absent = frozenset({R6.tree, "d" * 64})
+    assert node.on(Observed(R7.tree, absent=absent)) == [Fetch(R6)]
+    assert (node.state.stage, node.state.live) == ("live", R7)
+    assert node.state.error == "the folder of release 6 is gone: it is fetched again"
+    assert node.on(Desired("www", 2, R7, Trial(R8), (R6,))) == [Fetch(R8)]
+    node.on(Fetched(R8))
+    assert node.on(Prepared(R8)) == []
+    assert node.on(Desired("www", 3, R7, None, (R6,))) == [Fetch(R6)]
+    assert node.on(Fetched(R6)) == []
+    assert (node.state.stage, node.state.error) == ("live", "")
+    assert node.on(Tick(), HELD_S) == [Drop()]
+
+
+def test_what_a_rollback_may_go_to_and_cannot_be_fetched_is_given_up_for_long_or_until_something_is_desired() -> None:
+    node = Node(Memory(Desired("www", 1, R7, None, (R6,)), R7, R7), R7.tree)
+    assert node.on(Observed(R7.tree, absent=frozenset({R6.tree}))) == [Fetch(R6)]
+    for _ in range(KEPT_TRIES_MAX - 1):
+        node.on(Undone(R6, "answers 404", is_lost=True))
+        assert node.later() == [Fetch(R6)]
+    assert node.on(Undone(R6, "answers 404", is_lost=True)) == []
+    assert node.on(Tick(), 60) == []
+    assert (node.state.stage, node.state.release, node.state.live) == ("live", R7, R7)
+    assert node.state.error == "the folder of release 6 is gone: answers 404"
+    assert node.on(Desired("www", 2, R7, None, (R6,))) == [Fetch(R6)]
+
+
+def test_a_node_is_behind_when_it_serves_what_is_older_than_the_release_before() -> None:
+    node = serving(R7)
+    assert node.machine.behind == ""
+    node.on(Desired("www", 2, R8, None, (R7, R6)))
+    assert node.machine.behind == ""
+    node.on(Desired("www", 3, R9, None, (R8, R7, R6)))
+    assert node.machine.behind == "release 7 is served, more than one behind 9, which is desired"
+    for event in (Fetched(R9), Prepared(R9)):
+        node.on(event)
+    assert node.machine.behind
+    node.on(Flipped(R9))
+    assert node.machine.behind == ""
+    back = release(10, "7")  # the files of an older one
+    node.on(Desired("www", 4, back, None, (R9, R8)))
+    assert node.machine.behind == ""
+
+
+def test_a_node_is_not_behind_while_nothing_is_known_or_a_canary_is_ahead() -> None:
+    assert NodeState("www", "n1", "boot").behind == ""
+    node = Node(Memory(Desired("www", 1, R8, None, (R7,)), None, None), "e" * 64)
+    assert node.machine.behind == ""  # what it serves is no release
+    canary = serving(R9)
+    canary.on(Desired("www", 2, R8, None, (R7, R6)))  # older than what was live: refused
+    assert canary.machine.behind == ""
+    same = serving(release(5, "7"))
+    same.on(Desired("www", 2, R9, None, (R7,)))  # with the files of the release before
+    assert same.machine.behind == ""
 
 
 def test_nothing_begins_before_the_server_was_looked_at() -> None:

@@ -114,6 +114,12 @@ class Fleet(RuleBasedStateMachine):
         self.world.fleet[node].restart_server()
         self.wait(seconds)
 
+    @rule(node=NODE, seconds=WAIT)
+    def lose_folders(self, node: str, seconds: float) -> None:
+        """What was fetched is deleted beneath it."""
+        self.world.fleet[node].lose_folders()
+        self.wait(seconds)
+
     @rule(node=NODE, down_s=st.sampled_from([1.0, 30.0, 400.0]), seconds=WAIT)
     def cut(self, node: str, down_s: float, seconds: float) -> None:
         self.world.fleet[node].cut()

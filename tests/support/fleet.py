@@ -248,9 +248,9 @@ class FakeServer:
         self.node = Node(TcpAddress("127.0.0.1", self.port))
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
-    def serve(self, directory: str, *, pid: int = 0, prepared: str | None = None) -> None:
+    def serve(self, directory: str, *, pid: int = 0, prepared: str | None = None, files: int = 0) -> None:
         """Have /stats say that it serves a directory."""
-        site: dict[str, Any] = {"name": "default", "directory": directory, "generation": {"kept": 0}}
+        site: dict[str, Any] = {"name": "default", "directory": directory, "generation": {"kept": 0}, "files": files}
         site["prepared"] = prepared and {"root": prepared}
         stats = {"pid": pid, "process": {"start_time": 5.0}, "ready": {"share": 0.5}, "sites": [site]}
         self.answers["/stats"] = (200, stats)

@@ -76,6 +76,10 @@ class Watch(Protocol):
         """A purge is done."""
 
 
+# An agent looks at folders so often, in seconds.
+LOOK_EVERY_S = 10.0
+
+
 class SimNode:
     """One node. `slowness`: its own work takes so many times as long.
 
@@ -94,6 +98,9 @@ class SimNode:
         self.is_coded = False  # messages go through their bytes
         self.memory: Memory | None = None
         self.folders: set[str] = set()
+        self.adrift = False  # the folder of what is served is gone
+        self._fetched: set[str] = set()  # trees that had a folder
+        self._seen = ""  # what this run of the agent has seen to be served from its folder
         self.served = self.prepared = self.current = ""
         self.is_serving = True  # the server's process is there
         self.machine: NodeState | None = None
@@ -112,6 +119,7 @@ class SimNode:
         self.stop()
         self.machine = NodeState(self.site, self.name, f"{self.name}-{next(self._boots)}", self.memory)
         self._tick_at = 0.0
+        self._seen = ""
         if self.is_serving:
             self._observe()
         self._bus.connect(self)
@@ -258,7 +266,7 @@ class SimNode:
             if self._fails():
                 self._end(task, Undone(release, "the origin is away"))
                 return
-            self.folders.add(release.tree)
+            self.has_folder(release.tree)
             self._end(task, Fetched(release))
 
         self.link.ask(
@@ -270,7 +278,10 @@ class SimNode:
     def _prepare(self, release: Release, task: int) -> None:
         """The server loads what it has not."""
         if release.tree not in self.folders:
-            raise AssertionError(f"{self.name} prepares {release.rollout}, which is not in a folder")
+            if release.tree not in self._fetched:
+                raise AssertionError(f"{self.name} prepares {release.rollout}, which it has never fetched")
+            self._later(0.001, lambda: self._end(task, Undone(release, "there is no such release", is_lost=True)))
+            return
         is_there = release.tree in (self.served, self.prepared)
         took = 0.001 if is_there else self._takes(self._watch.sizes(release)[1] / self.speeds.load_bytes_s)
 
@@ -289,6 +300,9 @@ class SimNode:
         """`current` first, then the server; it may end in its middle, with the agent or with the server."""
 
         def led() -> None:
+            if release.tree not in self.folders:
+                self._later(0.01, lambda: undone("there is no such release"))
+                return
             if not self.is_serving or self._fails():
                 self._later(0.01, lambda: undone("the server is away"))
                 return
@@ -301,11 +315,11 @@ class SimNode:
                 self.current = before if self._random.random() < 0.5 else self.current
                 undone("no answer")
                 return
-            self.served, self.prepared = release.tree, ""
+            self.served, self.prepared, self._seen, self.adrift = release.tree, "", release.tree, False
             self.tell(Flipped(release))
 
         def undone(why: str) -> None:
-            self.tell(Undone(release, why))
+            self.tell(Undone(release, why, is_lost=release.tree not in self.folders))
             if self.is_serving:
                 self._observe()
 
@@ -321,7 +335,28 @@ class SimNode:
     # -- the server
 
     def _observe(self) -> None:
-        self.tell(Observed(self.served, self.prepared, self.current))
+        if not self.adrift:
+            self._seen = self.served
+        served = self.served if self._seen == self.served else ""
+        needed = self.machine.needed if self.machine else frozenset[str]()
+        absent = frozenset((needed | self._fetched) - self.folders)
+        self.tell(Observed(served, self.prepared, self.current, self.adrift and served != "", absent))
+
+    def has_folder(self, tree: str) -> None:
+        """From now on."""
+        self.folders.add(tree)
+        self._fetched.add(tree)
+
+    def lose_folders(self) -> None:
+        """All of them are deleted, `current` as well: the server goes on from memory, and the agent looks by and by."""
+        self.folders.clear()
+        self.adrift, self.current = self.served != "", ""
+
+        def look() -> None:
+            if self.is_serving:
+                self._observe()
+
+        self._later(self._random.uniform(0.0, LOOK_EVERY_S), look)
 
     def restart_server(self) -> None:
         """The server's process ends, and another one starts with what `current` leads to."""
@@ -329,7 +364,7 @@ class SimNode:
 
         def started() -> None:
             if not self.is_serving:
-                self.is_serving, self.served = True, self.current
+                self.is_serving, self.served, self.adrift = True, self.current, False
                 self._observe()
 
         self._clock.after(self._takes(self.speeds.server_start_s), started)

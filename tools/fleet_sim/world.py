@@ -76,7 +76,7 @@ class World:
         self.history.append(self.bus.desired)
         self._had[release.manifest] = set(self.fleet)
         for node in self.fleet.values():
-            node.folders.add(release.tree)
+            node.has_folder(release.tree)
             node.served = node.current = release.tree
             self.clock.after(self.random.uniform(0.0, 1.0), node.start)
         while self.serving(release) < self.nodes:
@@ -179,7 +179,12 @@ class World:
         desired, found = self.bus.desired, []
         for node in self.fleet.values():
             state, release = node.state, desired.of_node(node.name)
-            is_right = release is None or (node.served == node.current == release.tree and node.is_serving)
+            is_right = release is None or (
+                node.served == node.current == release.tree
+                and node.is_serving
+                and node.served in node.folders
+                and not node.adrift
+            )
             knows = state is not None and (release is None or release.is_same(state.live))
             if not (is_right and knows):
                 live = state.live.rollout if state and state.live else None

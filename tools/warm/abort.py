@@ -1,4 +1,5 @@
-"""Take back a rollout that was left in the middle: canaries go back, and nodes let go of what they have prepared.
+"""Take back a rollout that was left in the middle: canaries go back, and nodes let go of what they have prepared,
+after a minute in which clients that have pages of it find what these name.
 
 A rollout is left by Ctrl-C, or by the end of its operator's machine. One whose command runs still is taken back, too,
 and that command says so. After the commit all nodes are to serve the release: that is refused, and `rollback` is the

@@ -111,7 +111,7 @@ def _draining(node: Node, step: Callable[[Drain], bool]) -> Done:
 
 
 def _drain(node: Node, given: dict[str, Any], finish: Finish) -> Done:
-    return _draining(node, Drain.step_aside)
+    return _draining(node, lambda drain: drain.step_aside(given["why"]))
 
 
 def _undrain(node: Node, given: dict[str, Any], finish: Finish) -> Done:

@@ -155,7 +155,11 @@ RELOAD = Wording(
     "reload", "read configuration and roots again, and flip to what is there; applications are loaded anew", _WAIT
 )
 UPGRADE = Wording("upgrade", "start the program anew, have it take over without a request lost, and end", _WAIT)
-DRAIN = Wording("drain", "answer all that comes, but let each answer be its connection's last, and be not ready")
+DRAIN = Wording(
+    "drain",
+    "answer all that comes, but let each answer be its connection's last, and be not ready",
+    {"why": Word(str, "what /readyz says of it", default="")},
+)
 UNDRAIN = Wording("undrain", "serve as before")
 PREPARE = Wording(
     "prepare",

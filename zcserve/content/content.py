@@ -88,6 +88,7 @@ class Content:
             is_filling=lambda: not filling.is_over,
             is_loading=lambda: warming.is_busy or pinning.is_busy,
             is_draining=lambda: service.draining,
+            drained_for=lambda: service.drained_for,
             call_soon=loop.call_soon,
             wanted_share=config.ready_share,
         )

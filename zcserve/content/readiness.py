@@ -91,17 +91,19 @@ class Readiness:
         is_filling: Callable[[], bool],
         is_loading: Callable[[], bool],
         is_draining: Callable[[], bool],
+        drained_for: Callable[[], str] = str,
         call_soon: Callable[[Callable[[], object]], object],
         wanted_share: float = 1.0,
     ) -> None:
         """`report` is of the live generation; `is_filling` tells whether it is still being loaded for the first time,
-        though it is served, and `is_loading` whether a list is being warmed."""
+        though it is served, `is_loading` whether a list is being warmed, and `drained_for` why it is drained."""
         self._live = live
         self._store = store
         self._report = report
         self._is_filling = is_filling
         self._is_loading = is_loading
         self._is_draining = is_draining
+        self._drained_for = drained_for
         self._call_soon = call_soon
         self._wanted_share = wanted_share
         self._found: _Survey | None = None
@@ -140,7 +142,8 @@ class Readiness:
 
     def _why_not(self, share: float, draining: bool) -> str:
         if draining:
-            return "it is drained"
+            why = self._drained_for()
+            return f"it is drained: {why}" if why else "it is drained"
         if self._live.is_adrift:
             return "the release that is wanted could not be loaded: the log says why"
         if self._is_filling():

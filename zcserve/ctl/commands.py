@@ -136,6 +136,13 @@ NODE = (
     Flag("--source", "source", "where files come from, whatever a release says", "URL"),
     Flag("--keep", "keep", "release folders that stay beside those in use (default 3)", "N", type=int),
     Flag("--keep-for", "keep_for", "and for how long at most (default 168h)", "TIME"),
+    Flag(
+        "--behind",
+        "behind",
+        "a server more than one release behind gets no clients (/readyz says 503), or is ready (default unready)",
+        "unready|ready",
+        choices=("unready", "ready"),
+    ),
     Flag("--rate", "rate", "bytes a second from the source at most: 10M", "SIZE"),
     Flag("--log-level", "log_level", "debug, info, warning or error (default info)", "LEVEL", choices=LOG_LEVELS),
     *HELP,

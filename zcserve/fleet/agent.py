@@ -80,6 +80,7 @@ class Agent:
     """One node's, for one site. `run` is called once.
 
     keep_count, keep_age_s  release folders that stay beside those that are needed, and for how long
+    drains_behind           whether the server is drained while it is behind (`NodeState.behind`)
     on_turn                 called every TURN_EVERY_S, as long as the agent turns
     beside                  what runs as long as the agent
     """
@@ -96,6 +97,7 @@ class Agent:
         *,
         keep_count: int,
         keep_age_s: float,
+        drains_behind: bool = True,
         on_turn: Callable[[], object] = lambda: None,
         beside: Sequence[Coroutine[Any, Any, None]] = (),
     ) -> None:
@@ -116,7 +118,12 @@ class Agent:
         self._unkept: Memory | None = None
         self._to_report: State | None = None
         self._has_report = asyncio.Event()
-        self._lookout = Lookout(server, standby, folders, self._events.put_nowait)
+        self._standby = standby
+        self._drains_behind = drains_behind
+        self._was_behind = ""
+        self._lookout = Lookout(
+            server, standby, folders, self._events.put_nowait, lambda: machine.needed, lambda: self._behind
+        )
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
@@ -131,8 +138,15 @@ class Agent:
                     event = await self._next()
                     for action in self._machine.on(event, time.monotonic()):
                         await self._do(action)
+                    if self._behind != self._was_behind:
+                        self._was_behind = self._behind
+                        self._lookout.look_soon()
         finally:
             await self._bus.close()
+
+    @property
+    def _behind(self) -> str:
+        return self._machine.behind if self._drains_behind else ""
 
     async def _turn(self) -> None:
         while True:
@@ -202,6 +216,7 @@ class Agent:
 
     async def _fetch(self, release: Release) -> None:
         _log.info("release %d (%s) is wanted", release.sequence, release.rollout)
+        await in_thread(self._standby.find_again, "find")
         try:
             await self._obtaining.obtain(release, self._bus.manifest)
         except ObtainError as error:
@@ -209,15 +224,16 @@ class Agent:
         except Exception as error:
             self._surprise(release, error)
         else:
+            self._lookout.found(release.tree)
             self._tell(Fetched(release))
 
     async def _prepare(self, release: Release) -> None:
         directory = self._folders.path_of(release.tree)
         try:
             with self._lookout.step():
-                share = await in_thread(partial(self._server.prepare, directory), "prepare")
-        except ServerError as error:
-            self._undone(release, str(error), is_final=error.is_final)
+                share = await in_thread(partial(self._prepared, release), "prepare")
+        except (ServerError, FolderError) as error:
+            self._undone(release, str(error), is_final=isinstance(error, ServerError) and error.is_final)
             self._lookout.doubt()
         except Exception as error:
             self._surprise(release, error)
@@ -225,6 +241,14 @@ class Agent:
             _log.info("release %d is prepared: %.0f%% of it in memory", release.sequence, 100 * share)
             self._lookout.know_prepared(directory)
             self._tell(Prepared(release, share))
+
+    def _prepared(self, release: Release) -> float:
+        """In a thread. Raises ServerError, FolderError."""
+        self._standby.find_again()
+        directory = self._folders.path_of(release.tree)
+        if not self._folders.holds(release.tree):
+            raise FolderError(f"{directory}: there is no such complete release")
+        return self._server.prepare(directory)
 
     async def _flip(self, release: Release) -> None:
         """It is never ended in the middle, but with the process."""
@@ -247,6 +271,7 @@ class Agent:
 
     def _flipped(self, release: Release) -> Seen:
         """In a thread. Raises ServerError, FolderError, OSError."""
+        self._standby.find_again()
         wanted = os.path.realpath(self._folders.path_of(release.tree))
         if self._folders.current() == release.tree and (seen := self._server.look()).served == wanted:
             return seen  # an agent that was ended in the middle has done it
@@ -288,7 +313,9 @@ class Agent:
             return folders.collect(*self._keep, needed.union(others[:kept]))
 
         try:
-            gone = await in_thread(collect, "collect")
+            with self._lookout.collecting() as forget:
+                gone = await in_thread(collect, "collect")
+                forget(gone)
         except (OSError, ZcserveError) as error:
             _log.warning("release folders that are of no use cannot be removed: %s", reason_of(error))
             return
@@ -300,7 +327,7 @@ class Agent:
             _log.error("release %d is given up for now: %s", release.sequence, why)
         else:
             _log.warning("release %d has failed, and is tried again: %s", release.sequence, why)
-        self._tell(Undone(release, why, is_final))
+        self._tell(Undone(release, why, is_final, is_lost=not self._folders.holds(release.tree)))
 
     def _surprise(self, release: Release, error: Exception) -> None:
         """A fault of the agent's own, or of the system: it goes on."""

@@ -10,6 +10,8 @@
 
 Each change that can be seen is one rename. So a process that is killed between any two steps leaves complete releases
 and remains, and no folder that lacks something. The time of a folder's last use is its own mtime.
+
+RELEASES may be deleted, moved or mounted over beneath a process that lasts: `find_again` has it use what has the path.
 """
 
 from __future__ import annotations
@@ -76,8 +78,7 @@ class Folders:
         self.path = os.path.abspath(os.fspath(path))
         self._fd = -1
         try:
-            os.makedirs(self.path, DIRECTORY_MODE, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._fd = self._made()
         except FileExistsError:
             raise UsageError(f"folder of releases {self.path!r} is a file; accepted: a directory") from None
         except OSError as error:
@@ -86,6 +87,21 @@ class Folders:
     def __del__(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+
+    def _made(self) -> int:
+        """Raises OSError."""
+        os.makedirs(self.path, DIRECTORY_MODE, exist_ok=True)
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def find_again(self) -> bool:
+        """Whether the directory was gone, or another one has its path: that is used from now on, and made where it is
+        missing. Raises OSError."""
+        if _is_at(self._fd, self.path):
+            return False
+        fd = self._made()
+        os.dup2(fd, self._fd, inheritable=False)  # in one step: other threads use the one or the other
+        os.close(fd)
+        return True
 
     def path_of(self, tree: str) -> str:
         """Where a release lies, or will. Raises FolderError where that is no digest."""

@@ -54,6 +54,8 @@ class Seen(NamedTuple):
     share     how much of what it is to have in memory is there, 0 to 1
     kept      from so many older generations it still serves what the live one lacks
     others    whether another site of the server has files
+    has_files  whether its own site has
+    is_drained  whether it is drained, by whatever
     """
 
     process: tuple[int, float]
@@ -63,6 +65,8 @@ class Seen(NamedTuple):
     share: float
     kept: int = 0
     others: bool = False
+    has_files: bool = False
+    is_drained: bool = False
 
 
 class LocalServer:
@@ -100,6 +104,8 @@ class LocalServer:
             float(told["ready"].get("share") or 0.0),
             int(found["generation"]["kept"]),
             any(site.get("files") for site in sites if site is not found),
+            bool(found.get("files")),
+            bool(told["ready"].get("draining")),
         )
 
     def prepare(self, directory: str) -> float:
@@ -118,9 +124,14 @@ class LocalServer:
         """Have it serve what its root leads to now. Raises ServerError."""
         self._tell("reload", {"wait": True}, RELOAD_S, of_site=False)
 
-    def drain(self) -> None:
-        """Have it answer all, and be not ready. Raises ServerError."""
-        self._tell("drain", {}, DROP_S, of_site=False)
+    def drain(self, why: str) -> None:
+        """Have it answer all, and be not ready: /readyz says why. Raises ServerError."""
+        try:
+            self._tell("drain", {"why": why}, DROP_S, of_site=False)
+        except ServerError as error:
+            if not error.is_final:
+                raise
+            self._tell("drain", {}, DROP_S, of_site=False)  # a program before this one takes no reason
 
     def undrain(self) -> None:
         """Have it be as before. Raises ServerError."""

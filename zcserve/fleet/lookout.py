@@ -3,6 +3,11 @@
 It is looked at every LOOK_EVERY_S; at once where its process has ended (exits.py), and after a step that failed; and
 twice a second while it is away or starts. A look that a step was begun or ended beside is thrown away: it may say what
 was before.
+
+Each look is at the folders, too (two calls of the system for each): which are gone that are needed, or were there at
+the look before. A server whose folder was deleted or moved goes on from memory, and says of its root what the kernel
+does (`/old/TREE`, `/releases/TREE (deleted)`): it serves what it did, and is adrift until it is loaded from a folder
+again.
 """
 
 from __future__ import annotations
@@ -10,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import inf
 
+from zcserve.errors import reason_of
 from zcserve.fleet.background import in_thread
 from zcserve.fleet.exits import Exits
 from zcserve.fleet.folders import CURRENT, FolderError, Folders
@@ -36,13 +42,23 @@ LOOK_GAP_S = 0.1
 # less, mostly.
 AWAY_S = 5.0
 
+# The process of a server that was seen to serve a folder, and the folder's tree: none was.
+_NO_SERVER = ((0, 0.0), "")
+
 
 class Lookout:
     """Of one agent. `tell` hears what is seen; `is_there` is set while the server answers."""
 
     def __init__(
-        self, server: LocalServer, standby: Standby, folders: Folders, tell: Callable[[Observed], object]
+        self,
+        server: LocalServer,
+        standby: Standby,
+        folders: Folders,
+        tell: Callable[[Observed], object],
+        needed: Callable[[], frozenset[str]] = frozenset,
+        behind: Callable[[], str] = str,
     ) -> None:
+        """`needed` says the trees whose folders must stay; `behind` why the server is to get no clients, "" for not."""
         self.is_there = asyncio.Event()
         self._server = server
         self._standby = standby
@@ -50,7 +66,15 @@ class Lookout:
         self._tell = tell
         self._now = asyncio.Event()
         self._exits = Exits(self._now.set)
-        self._known: tuple[Seen, str] | None = None  # what the machine knows, and where `current` led
+        self._needed = needed
+        self._behind = behind
+        # What the machine knows, where `current` led, whether the server is adrift, and trees without a folder.
+        self._known: tuple[Seen, str, bool, frozenset[str]] | None = None
+        self._served = _NO_SERVER
+        self._adrift = False
+        self._is_collecting = False
+        self._had: frozenset[str] = frozenset()  # trees that had a folder
+        self._absent: frozenset[str] = frozenset()
         self._steps = 0  # how many have begun or ended that change what the server has
 
     async def run(self) -> None:
@@ -73,6 +97,8 @@ class Lookout:
                     if time.monotonic() >= away_since + AWAY_S:
                         away_since = inf  # it is told once
                         self._tell(Observed(""))
+                    if away_since == inf and error.is_early:
+                        await in_thread(self._standby.stand_in, "standby")
                 await self._wait(LOOK_SOON_S if trouble else LOOK_EVERY_S)
         finally:
             self._exits.close()
@@ -80,18 +106,79 @@ class Lookout:
     async def _look(self, *, was_away: bool) -> None:
         """Raises ServerError."""
         steps = self._steps
-        seen = await in_thread(self._server.look, "look")
+        wanted = self._had | self._needed()
+        present, seen = await in_thread(partial(self._look_around, wanted), "look")
         self.is_there.set()
         self._exits.follow(seen.process[0])
         if was_away:
             _log.info("the server is back")
         if steps == self._steps:
-            current = self._folders.current() or self._put_back(seen)
-            known, self._known = self._known, (seen, current)
-            if known is None or (known[0][:4], known[1]) != (seen[:4], current):
-                self._tell(Observed(self.tree_of(seen.served), self.tree_of(seen.prepared), current))
+            self._compare(seen, present, self._absent if self._is_collecting else wanted - present)
+        await in_thread(partial(self._standby.look, seen, self._behind()), "standby")
+
+    def _look_around(self, wanted: frozenset[str]) -> tuple[frozenset[str], Seen]:
+        """The trees that have a folder, and the server. In a thread; raises ServerError. The folders are looked at
+        last: one that the server says is gone is gone by then."""
+        try:
+            seen = self._server.look()
+        finally:
+            self._standby.find_again()
+        try:
+            present = frozenset(release.tree for release in self._folders.complete())
+        except OSError as error:
+            _log.warning("release folders cannot be looked at: %s", reason_of(error))
+            present = wanted
+        return present, seen
+
+    def _compare(self, seen: Seen, present: frozenset[str], absent: frozenset[str]) -> None:
+        """Tell the machine what is news."""
+        for tree in sorted(self._had & absent - self._absent):
+            _log.warning("release folder %s is gone", tree[:12])
+        served = self._of_server(seen, absent)
+        current = self._folders.current() or self._put_back(seen)
+        new = (seen, current, self._adrift, absent)
+        known, self._known = self._known, new
+        self._had |= present
+        self._absent = absent
+        if known is None or (known[0][:4], *known[1:]) != (seen[:4], *new[1:]):
+            prepared = self.tree_of(seen.prepared)
+            self._tell(Observed(served, prepared, current, self._adrift, absent))
+            if not self._adrift:
                 self._warn_of_root(seen.served)
-        await in_thread(partial(self._standby.look, seen), "standby")
+
+    def _of_server(self, seen: Seen, absent: frozenset[str]) -> str:
+        """The tree that it serves, also from memory."""
+        if tree := self.tree_of(seen.served):
+            self._served, self._adrift = (seen.process, tree), False
+        elif self._served[0] == seen.process and seen.has_files and (self._adrift or self._served[1] in absent):
+            self._adrift = True
+            return self._served[1]
+        else:
+            self._adrift = False
+        return tree
+
+    def found(self, tree: str) -> None:
+        """Its folder is complete, and the machine knows it. A look that is under way may say what was before."""
+        self._steps += 1
+        self._had |= {tree}
+        self._absent -= {tree}
+        if self._known is not None:
+            self._known = *self._known[:3], self._absent
+
+    @contextmanager
+    def collecting(self) -> Iterator[Callable[[Iterable[str]], None]]:
+        """While folders are removed on purpose, which takes seconds: what a look finds gone meanwhile is not absent.
+        What is given is to be told the trees."""
+
+        def forget(trees: Iterable[str]) -> None:
+            self._had -= frozenset(trees)
+
+        with self.step():  # a look that goes on beyond it is thrown away
+            self._is_collecting = True
+            try:
+                yield forget
+            finally:
+                self._is_collecting = False
 
     def _warn_of_root(self, served: str) -> None:
         """No release would ever reach a server with another root."""
@@ -132,14 +219,20 @@ class Lookout:
 
     def know(self, seen: Seen) -> None:
         """The machine knows this from a step. Look soon: a server that was drained may serve."""
-        self._known = seen, self.tree_of(seen.served)
+        tree = self.tree_of(seen.served)
+        self._served, self._adrift = (seen.process, tree), False
+        self._absent -= {tree}
+        self._known = seen, tree, False, self._absent
         self._now.set()
 
     def know_prepared(self, directory: str) -> None:
         """The same of what is prepared alone."""
         if self._known is not None:
-            seen, current = self._known
-            self._known = seen._replace(prepared=os.path.realpath(directory)), current
+            self._known = self._known[0]._replace(prepared=os.path.realpath(directory)), *self._known[1:]
+
+    def look_soon(self) -> None:
+        """Something else may be to do."""
+        self._now.set()
 
     def doubt(self) -> None:
         """A step has failed: look at once, and tell whatever is seen."""

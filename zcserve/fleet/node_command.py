@@ -93,6 +93,7 @@ class Plan(NamedTuple):
     source: str
     keep_count: int
     keep_age_s: float
+    drains_behind: bool
     rate: float | None
     log_level: str
 
@@ -161,6 +162,7 @@ def plan_of(given: Mapping[str, Any]) -> Plan:
         given.get("source", ""),
         keep,
         parse_duration(given["keep_for"]) if "keep_for" in given else KEEP_AGE_S,
+        given.get("behind", "unready") == "unready",
         float(parse_size(given["rate"])) or None if "rate" in given else None,
         given.get("log_level", "info"),
     )
@@ -245,6 +247,7 @@ async def _run(plan: Plan) -> int:
             standby,
             keep_count=plan.keep_count,
             keep_age_s=plan.keep_age_s,
+            drains_behind=plan.drains_behind,
             on_turn=partial(tell_supervisor, "WATCHDOG=1", supervisor),
             beside=beside,
         )

@@ -19,6 +19,13 @@ will not (`is_final`: a signature that is wrong, rules that the server refuses) 
 changes, or the agent starts anew, or for the long waits of what takes a person, since a manifest may be signed anew and
 a server mended. A flip that failed goes by Prepare again: the server may have lost what it had prepared.
 
+**What is prepared is held for a while when nothing wants it any more** (HELD_S): after an abort clients have pages of
+it still. What is being fetched or prepared then is ended at once.
+
+**A release folder that is gone is fetched again**: of what is live, which the server goes on serving from memory until
+it is loaded from a folder again (`adrift`); of what is prepared; and when there is nothing else to do, of what a
+rollback may go to. The server serves what it did meanwhile, and the state says so.
+
 **The state that is reported** is sent when it changes, REPORT_GAP_S after the last one at the least, and every
 REPORT_EVERY_S in any case.
 """
@@ -70,6 +77,13 @@ from zcserve.fleet.node_words import (
 # Between two reports, in seconds. Ten a second show a table that moves, and of a flood of purges each report tells of
 # DONE_MAX.
 REPORT_GAP_S = 0.1
+# What is prepared and not wanted any more is held so long, in seconds: when a trial is aborted, clients have pages of
+# it from its canaries, and ask the other nodes for the assets that these name. A browser asks within seconds, and over
+# a slow line within a minute. It is let go of sooner where another release is to be prepared.
+HELD_S = 60.0
+# A folder that a rollback may go to, and that is gone, is fetched so often in vain before it is given up, for the long
+# waits of what takes a person: its files may be at the source no more.
+KEPT_TRIES_MAX = 3
 
 
 class _Step(Enum):
@@ -86,7 +100,8 @@ _ACTIONS: dict[_Step, Callable[[Release], Action]] = {_Step.FETCH: Fetch, _Step.
 
 @dataclass(slots=True)
 class _Work:
-    """The release that is worked on. `runs`: the action of its step has begun and not ended."""
+    """The release that is worked on. `runs`: the action of its step has begun and not ended; `is_lost`: its folder was
+    there, and is to be fetched again."""
 
     release: Release
     step: _Step = _Step.FETCH
@@ -95,10 +110,22 @@ class _Work:
     due: float = 0.0
     error: str = ""
     share: float = 0.0
+    is_lost: bool = False
 
     def forward(self, step: _Step) -> None:
         """The step before has been done."""
-        self.step, self.runs, self.tries, self.error = step, False, 0, ""
+        self.step, self.runs, self.tries, self.error, self.is_lost = step, False, 0, "", False
+
+    def lose(self) -> None:
+        """Its folder is there no more."""
+        self.step, self.runs, self.is_lost = _Step.FETCH, False, True
+
+    @property
+    def trouble(self) -> str:
+        """What the state says of it; "": nothing is wrong."""
+        if self.is_lost:
+            return f"the folder of release {self.release.sequence} is gone: {self.error or 'it is fetched again'}"
+        return self.error
 
 
 @dataclass(slots=True)
@@ -125,7 +152,9 @@ class NodeState:
         self._desired, self._live, self._highest = known.desired, known.live, known.highest
         self._kept = known
         self._is_observed = False
-        self._holds = False  # the server may have something prepared that is not of the work
+        self._is_adrift = False  # what is live has no folder that the server could read again
+        self._absent: frozenset[str] = frozenset()  # trees without a folder
+        self._held_until: float | None = None  # the server may have prepared what is not of the work, and is to hold it
         self._work: _Work | None = None
         self._given_up: list[_GivenUp] = []  # the last one last
         self._errands = Errands(node)
@@ -157,7 +186,7 @@ class NodeState:
     @property
     def due(self) -> float:
         """When it wants a Tick, if nothing comes before."""
-        times = [self._report_due(), self._errands.due, self._try_due()]
+        times = [self._report_due(), self._errands.due, self._try_due(), None if self._work else self._held_until]
         return min((time for time in times if time is not None), default=math.inf)
 
     @property
@@ -171,6 +200,22 @@ class NodeState:
             releases += [desired.release, desired.trial.release if desired.trial else None]
         return frozenset(release.tree for release in releases if release)
 
+    @property
+    def behind(self) -> str:
+        """How far what is served is behind, where that is more than one flip; "": it is not.
+
+        A node prepares a trial only when it serves what was released before (or has given up on it). So when a release
+        is desired of all, the quorum that has prepared it serves the one before at the least, and a node that serves
+        an older one is not needed, and answers for pages of others without their assets.
+        """
+        desired, live = self._desired, self._live
+        if desired is None or desired.release is None or live is None or not desired.earlier:
+            return ""
+        before = desired.earlier[0]
+        if live.sequence >= before.sequence or live.tree in (before.tree, desired.release.tree):
+            return ""
+        return f"release {live.sequence} is served, more than one behind {desired.release.sequence}, which is desired"
+
     def _hear(self, event: Event, now: float) -> None:
         match event:
             case Command():
@@ -183,10 +228,9 @@ class NodeState:
             case Desired():
                 self._on_desired(event)
             case Observed():
-                self._on_observed(event)
+                self._on_observed(event, now)
             case Fetched(release) if work := self._doing(release, _Step.FETCH):
-                work.forward(_Step.READY if self._serves(release.tree) else _Step.PREPARE)
-                work.share = self._live_share
+                self._on_fetched(work)
             case Prepared(release, share) if work := self._doing(release, _Step.PREPARE):
                 work.forward(_Step.READY)
                 work.share = share
@@ -256,9 +300,10 @@ class NodeState:
             self._given_up.append(_GivenUp(desired.trial.release, why))
         self._raise()
 
-    def _on_observed(self, observed: Observed) -> None:
+    def _on_observed(self, observed: Observed, now: float) -> None:
         """The server was looked at: what it serves is the truth, and what it has prepared."""
         self._is_observed = True
+        self._absent = observed.absent
         work = self._work
         if work and work.step is _Step.FLIP and work.runs:
             return  # the flip's own end says more
@@ -266,16 +311,33 @@ class NodeState:
         is_settled = observed.current in ("", observed.served)
         found = next((found for found in verified if found and found.tree == observed.served), None)
         self._live = found if is_settled else None
-        self._holds = observed.prepared != ""
-        if work and work.step is _Step.READY and work.release.tree not in (observed.prepared, observed.served):
+        self._is_adrift = self._live is not None and observed.adrift
+        if not observed.prepared:
+            self._held_until = None
+        elif self._held_until is None:
+            self._held_until = now + HELD_S
+        if work and work.step is _Step.READY and work.release.tree in observed.absent:
+            work.lose()
+        elif work and work.step is _Step.READY and work.release.tree not in (observed.prepared, observed.served):
             work.forward(_Step.PREPARE)
 
+    def _on_fetched(self, work: _Work) -> None:
+        _, goal = self._wanted()
+        self._absent -= {work.release.tree}
+        if goal is _Step.FETCH:
+            self._work = None
+            return
+        work.forward(_Step.READY if self._serves(work.release.tree) else _Step.PREPARE)
+        work.share = self._live_share
+
     def _serves(self, tree: str) -> bool:
-        return self._live is not None and self._live.tree == tree
+        """Whether it is live, and has its folder."""
+        return self._live is not None and self._live.tree == tree and not self._is_adrift
 
     def _become(self, release: Release, share: float) -> None:
         """It is live."""
-        self._live, self._live_share, self._work, self._holds = release, share, None, False
+        self._live, self._live_share, self._work = release, share, None
+        self._is_adrift, self._held_until = False, None
         self._raise()
 
     def _raise(self) -> None:
@@ -285,16 +347,18 @@ class NodeState:
 
     # -- the work
 
-    def _wanted(self) -> tuple[Release | None, bool]:
-        """The release to go after, and whether it is to be flipped to."""
-        if not self._desired:
-            return None, False
-        target, trial = self._desired.of_node(self._node), self._desired.trial
-        if target and not target.is_same(self._live) and not self._is_given_up(target):
-            return target, True
+    def _wanted(self) -> tuple[Release | None, _Step]:
+        """The release to go after, and up to which step."""
+        desired = self._desired
+        if not desired:
+            return None, _Step.FLIP
+        target, trial = desired.of_node(self._node), desired.trial
+        if target and (self._is_adrift or not target.is_same(self._live)) and not self._is_given_up(target):
+            return target, _Step.FLIP
         if trial and not trial.release.is_same(self._live) and not self._is_given_up(trial.release):
-            return trial.release, False
-        return None, False
+            return trial.release, _Step.READY
+        kept = (one for one in (desired.release, *desired.earlier) if one and one.tree in self._absent)
+        return next((one for one in kept if not self._is_given_up(one)), None), _Step.FETCH
 
     def _is_given_up(self, release: Release) -> bool:
         """Whether it is not to be tried now."""
@@ -315,25 +379,32 @@ class NodeState:
         work = self._work
         if not self._is_observed or (work and work.step is _Step.FLIP and work.runs):
             return
-        wanted, is_to_flip = self._wanted()
+        wanted, goal = self._wanted()
+        if work and not (wanted and work.release.is_same(wanted) and (goal is not _Step.FETCH or work.step is goal)):
+            self._held_until = now + (HELD_S if work.step is _Step.READY else 0.0)
+            work = self._work = None
         if wanted is None:
-            if work or self._holds:
+            if self._held_until is not None and now >= self._held_until:
                 self._actions.append(Drop())
-            self._work, self._holds = None, False
+                self._held_until = None
             return
-        if work is None or not work.release.is_same(wanted):
+        if work is None:
             refused = self._refused(wanted)
             work = self._work = _Work(wanted, error=refused.why if refused else "")
+            if goal is _Step.FETCH or (self._is_adrift and wanted.is_same(self._live)):
+                work.is_lost, work.error, work.share = True, "", self._live_share
         if work.runs or now < work.due:
             return
         if work.step is _Step.READY:
-            if not is_to_flip:
+            if goal is not _Step.FLIP:
                 return
             if self._serves(work.release.tree):
                 self._become(work.release, work.share)
                 self._go_on(now)
                 return
             work.step = _Step.FLIP
+        if work.step is _Step.PREPARE:
+            self._held_until = None  # it takes the place of what is held
         work.runs, work.release = True, wanted
         self._actions.append(_ACTIONS[work.step](wanted))
 
@@ -346,17 +417,23 @@ class NodeState:
         work = self._work
         if work is None or not work.runs or not work.release.is_same(undone.release):
             return
-        if undone.is_final:
-            self._give_up(work.release, reason(undone.why), now)
-            self._holds = work.step is not _Step.FETCH
+        is_lost = undone.is_lost and work.step is not _Step.FETCH
+        is_vain = self._wanted()[1] is _Step.FETCH and work.tries + 1 >= KEPT_TRIES_MAX
+        if (undone.is_final and not is_lost) or is_vain:
+            work.error = reason(undone.why)
+            self._give_up(work.release, work.trouble, now)
+            if work.step is not _Step.FETCH:
+                self._held_until = now
             self._work = None
             return
         if work.step is _Step.FLIP:
             work.step = _Step.PREPARE
+        if is_lost:
+            work.lose()
         work.runs = False
         work.tries += 1
         work.due = now + backoff.wait_s(work.tries, f"{self._node} {work.release.manifest}")
-        work.error = reason(undone.why)
+        work.error = "" if is_lost else reason(undone.why)
 
     def _give_up(self, release: Release, why: str, now: float) -> None:
         found = self._refused(release)
@@ -373,12 +450,14 @@ class NodeState:
         work, live, share = self._work, self._live, self._live_share
         stage, release, error = ("live", live, "") if live else ("empty", None, "")
         prepared = None
-        if work:
-            stage, release, error, share = work.step.value, work.release, work.error, work.share
+        if work and self._is_desired(work.release):
+            stage, release, error, share = work.step.value, work.release, work.trouble, work.share
             prepared = work.release if work.step in (_Step.READY, _Step.FLIP) else None
         elif refused := [one for one in self._given_up if self._now < one.due]:
-            release, error, stage = refused[-1].release, refused[-1].why, "failed"
-        error = error or self._refusal or self._errands.error
+            error = refused[-1].why
+            if self._is_desired(refused[-1].release):
+                release, stage = refused[-1].release, "failed"
+        error = error or (work.trouble if work else "") or self._refusal or self._errands.error
         edition = self._desired.edition if self._desired else 0
         done, aside = self._errands.last(True), self._errands.last(False)
         return State(
@@ -397,6 +476,12 @@ class NodeState:
             done,
             aside,
         )
+
+    def _is_desired(self, release: Release) -> bool:
+        """Of this node, or on trial."""
+        desired = self._desired
+        aims = (desired.of_node(self._node), desired.trial.release if desired.trial else None) if desired else ()
+        return any(release.is_same(one) for one in aims)
 
     def _report_due(self) -> float | None:
         if self._said is None:

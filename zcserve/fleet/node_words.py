@@ -28,11 +28,16 @@ class Observed(NamedTuple):
     prepared  what it has in memory beside that
     current   where `current` leads, so what it would serve after a restart; "": as `served`. Where it is another one, a
               flip has ended in its middle, and is made again
+    adrift    the folder of what it serves is not the one that it was loaded from, which was deleted or moved: it goes
+              on from memory
+    absent    of the trees that are needed, or that had a folder at an earlier look, those that have none
     """
 
     served: str
     prepared: str = ""
     current: str = ""
+    adrift: bool = False
+    absent: frozenset[str] = frozenset()
 
 
 class Fetched(NamedTuple):
@@ -59,11 +64,13 @@ class Undone(NamedTuple):
     """A Fetch, Prepare or Flip has failed.
 
     is_final  to do it again is of no use: a signature that is wrong, a manifest that is of another release
+    is_lost   its folder is there no more: it is to be fetched again
     """
 
     release: Release
     why: str
     is_final: bool = False
+    is_lost: bool = False
 
 
 class Done(NamedTuple):

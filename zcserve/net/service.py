@@ -118,6 +118,7 @@ class Service:
     proxies: Proxies | None = None  # the trusted ones
     kind: Kind = Kind.CLIENT
     draining: bool = False  # every answer is its connection's last
+    drained_for: str = ""  # why, in the words of what has said so
     ending: bool = False  # idle connections are closed, too
     hurried: bool = False  # an ending lasts only until everything has arrived
     requests: int = 0
