@@ -101,8 +101,16 @@ def test_runs_that_follow_each_other_and_a_state_that_is_forgotten_are_one_agent
                 for _ in range(2):
                     assert (await agents.report(boot)).error == ""
             key = nats_streams.key(nats_streams.STATE, wiring.site, "n1")
-            await operator.forget("n1")
-            assert (await agents.report("c")).error == ""
+            before = (await agents.report("c")).since
+            for stream in (None, nats_streams.STATE.name):
+                if stream:
+                    await jetstream.api(f"STREAM.DELETE.{stream}")
+                else:
+                    await operator.forget("n1")
+                again = [await agents.report("c") for _ in range(2)]
+                assert [one.error for one in again] == ["", ""]
+                assert again[0].since == 0
+                assert again[1].since not in (0, before)  # it is counted anew
             await jetstream.append(nats_streams.STATE, key, b"by hand")
             assert (await agents.report("c")).error == ""
             own = State(wiring.site, "n1", "c", 9)

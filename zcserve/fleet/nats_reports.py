@@ -93,13 +93,16 @@ class Reports:
     async def _look(self, state: State) -> None:
         """At a record that is not the last one of this agent's. Raises NameTakenError, BusError."""
         record = await self._jetstream.last(STATE, self._key)
-        self._last = record.seq if record else 0
+        if record is None:  # an operator has had it forgotten; or NATS has lost it, and counts anew
+            self._last = self._since = 0
+            return
+        self._last = record.seq
         try:
-            other = State.parse(record.data) if record else None
+            other = State.parse(record.data)
         except FormError:
             return  # written by hand
-        if other is None or other.boot == state.boot or not self._since:
-            return  # an operator has had it forgotten; or it is this one's, whose answer was lost; or this one begins
+        if other.boot == state.boot or not self._since:
+            return  # it is this one's, whose answer was lost; or this one begins
         known, self._other, self._noticed_at = self._other, other, time.monotonic()
         if self._is_later(other):
             if known is None:
