@@ -73,6 +73,7 @@ from zcserve.fleet.node_words import (
     Tick,
     Undone,
 )
+from zcserve.fleet.refusals import Refusals
 
 # Between two reports, in seconds. Ten a second show a table that moves, and of a flood of purges each report tells of
 # DONE_MAX.
@@ -128,16 +129,6 @@ class _Work:
         return self.error
 
 
-@dataclass(slots=True)
-class _GivenUp:
-    """A release that was refused so often, why, and when it is tried again: never, where it cannot become right."""
-
-    release: Release
-    why: str
-    tries: int = 0
-    due: float = math.inf
-
-
 class NodeState:
     """What one node knows and does. Not for several threads.
 
@@ -156,7 +147,7 @@ class NodeState:
         self._absent: frozenset[str] = frozenset()  # trees without a folder
         self._held_until: float | None = None  # the server may have prepared what is not of the work, and is to hold it
         self._work: _Work | None = None
-        self._given_up: list[_GivenUp] = []  # the last one last
+        self._given_up = Refusals(node)
         self._errands = Errands(node)
         if known.has_gap:
             self._errands.miss(Gap("before the agent was started"), site)
@@ -297,7 +288,7 @@ class NodeState:
         self._desired = desired
         self._given_up.clear()
         if desired.trial and (why := self._replayed(desired.trial.release)):
-            self._given_up.append(_GivenUp(desired.trial.release, why))
+            self._given_up.add(desired.trial.release, why)
         self._raise()
 
     def _on_observed(self, observed: Observed, now: float) -> None:
@@ -352,27 +343,19 @@ class NodeState:
         desired = self._desired
         if not desired:
             return None, _Step.FLIP
-        target, trial = desired.of_node(self._node), desired.trial
-        if target and (self._is_adrift or not target.is_same(self._live)) and not self._is_given_up(target):
+        target, trial, given_up = desired.of_node(self._node), desired.trial, self._given_up
+        if target and (self._is_adrift or not target.is_same(self._live)) and not given_up.holds(target, self._now):
             return target, _Step.FLIP
-        if trial and not trial.release.is_same(self._live) and not self._is_given_up(trial.release):
+        if trial and not trial.release.is_same(self._live) and not given_up.holds(trial.release, self._now):
             return trial.release, _Step.READY
         kept = (one for one in (desired.release, *desired.earlier) if one and one.tree in self._absent)
-        return next((one for one in kept if not self._is_given_up(one)), None), _Step.FETCH
-
-    def _is_given_up(self, release: Release) -> bool:
-        """Whether it is not to be tried now."""
-        found = self._refused(release)
-        return found is not None and self._now < found.due
-
-    def _refused(self, release: Release) -> _GivenUp | None:
-        return next((one for one in self._given_up if one.release.is_same(release)), None)
+        return next((one for one in kept if not given_up.holds(one, self._now)), None), _Step.FETCH
 
     def _try_due(self) -> float | None:
         """When something is tried again that has failed, or is next to be done; None: nothing is."""
         if work := self._work:
             return work.due if not work.runs and work.step is not _Step.READY else None
-        return min((one.due for one in self._given_up if self._now < one.due < math.inf), default=None)
+        return self._given_up.due(self._now)
 
     def _go_on(self, now: float) -> None:
         """Begin what is next."""
@@ -389,7 +372,7 @@ class NodeState:
                 self._held_until = None
             return
         if work is None:
-            refused = self._refused(wanted)
+            refused = self._given_up.of(wanted)
             work = self._work = _Work(wanted, error=refused.why if refused else "")
             if goal is _Step.FETCH or (self._is_adrift and wanted.is_same(self._live)):
                 work.is_lost, work.error, work.share = True, "", self._live_share
@@ -421,7 +404,7 @@ class NodeState:
         is_vain = self._wanted()[1] is _Step.FETCH and work.tries + 1 >= KEPT_TRIES_MAX
         if (undone.is_final and not is_lost) or is_vain:
             work.error = reason(undone.why)
-            self._give_up(work.release, work.trouble, now)
+            self._given_up.add(work.release, work.trouble, now)
             if work.step is not _Step.FETCH:
                 self._held_until = now
             self._work = None
@@ -435,14 +418,6 @@ class NodeState:
         work.due = now + backoff.wait_s(work.tries, f"{self._node} {work.release.manifest}")
         work.error = "" if is_lost else reason(undone.why)
 
-    def _give_up(self, release: Release, why: str, now: float) -> None:
-        found = self._refused(release)
-        tries = 1 + (found.tries if found else 0)
-        if found:
-            self._given_up.remove(found)
-        due = now + backoff.refused_wait_s(tries, f"{self._node} {release.manifest}")
-        self._given_up.append(_GivenUp(release, why, tries, due))
-
     # -- the report
 
     def _state(self) -> State:
@@ -453,10 +428,10 @@ class NodeState:
         if work and self._is_desired(work.release):
             stage, release, error, share = work.step.value, work.release, work.trouble, work.share
             prepared = work.release if work.step in (_Step.READY, _Step.FLIP) else None
-        elif refused := [one for one in self._given_up if self._now < one.due]:
-            error = refused[-1].why
-            if self._is_desired(refused[-1].release):
-                release, stage = refused[-1].release, "failed"
+        elif refused := self._given_up.last(self._now):
+            error = refused.why
+            if self._is_desired(refused.release):
+                release, stage = refused.release, "failed"
         error = error or (work.trouble if work else "") or self._refusal or self._errands.error
         edition = self._desired.edition if self._desired else 0
         done, aside = self._errands.last(True), self._errands.last(False)
