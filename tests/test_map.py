@@ -14,28 +14,28 @@ MAP = (PACKAGE / "README.md").read_text()
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def members(tree: ast.AST) -> set[str]:
-    """What a class or a module defines: functions, classes, names, attributes, slots."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef(name) | ast.ClassDef(name) | ast.Name(name, ast.Store()):
-                found.add(name)
-            case ast.Attribute(ast.Name("self"), name, ast.Store()):
-                found.add(name)
-    return found
-
-
 def defined() -> dict[str, set[str]]:
-    """The members of every class, and of every module by its stem; of what several have, all that one of them has."""
+    """What each class and each module, by its stem, defines: functions, classes, names, attributes of `self`, slots. A
+    module has what its classes have. Of what several have, all that one of them has."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for file in MODULES:
-        tree = ast.parse(file.read_bytes())
-        found[file.stem] |= members(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef):
-                found[node.name] |= members(node)
+        _add(ast.parse(file.read_bytes()), (found[file.stem],), found)
     return found
+
+
+def _add(tree: ast.AST, owners: tuple[set[str], ...], found: dict[str, set[str]]) -> None:
+    """Tell the owners of what stands below a node; once for each node, however deep classes lie in each other."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case (
+                ast.FunctionDef(name)
+                | ast.ClassDef(name)
+                | ast.Name(name, ast.Store())
+                | ast.Attribute(ast.Name("self"), name, ast.Store())
+            ):
+                for owner in owners:
+                    owner.add(name)
+        _add(node, (*owners, found[node.name]) if isinstance(node, ast.ClassDef) else owners, found)
 
 
 def test_what_the_map_names_of_a_class_or_a_module_is_there() -> None:
