@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.support.nats_wiring import NatsWiring
 from zcserve.fleet import jetstream as module
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.jetstream import ALL, LAST, JetStream, JetStreamError, Reader, Stream, WrongLastError, from_number
+from zcserve.fleet.nats_link import NoStreamError
 
 pytestmark = pytest.mark.peer
 
@@ -78,6 +80,48 @@ def test_the_first_record_from_a_number_on_is_the_same_in_both_ways(run: Callabl
         with pytest.raises(JetStreamError) as raised:
             await jetstream.reader(stream("none"), "none.a", ALL)
         assert raised.value.code == module.NO_STREAM
+
+    run(test)
+
+
+def test_a_stream_that_was_there_is_made_anew_after_a_while_and_a_new_one_at_once(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(jetstream: JetStream) -> None:
+        monkeypatch.setattr(module, "GONE_S", 600.0)
+        for name in ("at_once_1", "at_once_2", "at_once_3"):
+            await jetstream.held(stream(name))
+        await jetstream.append(stream("again"), "again.a", b"x")
+        await (await jetstream.read(stream("again_too"), "again_too.a", ALL)).close()
+        for name in ("again", "again_too", "at_once_1"):
+            await jetstream.api(f"STREAM.DELETE.{name}")
+            monkeypatch.setattr(module, "GONE_S", 0.2)
+            began = time.monotonic()
+            await jetstream.append(stream(name), f"{name}.a", b"x")
+            assert time.monotonic() - began >= 0.2
+
+    run(test)
+
+
+def test_a_stream_that_is_there_and_does_not_listen_yet_is_written_to_again(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(jetstream: JetStream) -> None:
+        request, deaf = jetstream.link.request, 3
+
+        async def ask(subject: str, *args: Any) -> Any:
+            nonlocal deaf
+            if subject == "deaf.a" and deaf:
+                deaf -= 1
+                raise NoStreamError("nothing has it")
+            return await request(subject, *args)
+
+        monkeypatch.setattr(jetstream.link, "request", ask)
+        assert await jetstream.append(stream("deaf"), "deaf.a", b"x") == 1
+        deaf = -1
+        monkeypatch.setattr(module, "LISTENS_S", 0.1)
+        with pytest.raises(NoStreamError):
+            await jetstream.append(stream("deaf"), "deaf.a", b"x")
 
     run(test)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -40,6 +41,12 @@ SILENT_S = 2.5 * HEARTBEAT_S
 ASKS_EVERY_S = 60.0
 # The server forgets a reader that has not asked for so long.
 FORGOTTEN_S = 150.0
+# A stream that was there and is missing is made anew after this: nats-server 2.9.10 tells of its end before it removes
+# its directory, and removes that of the new stream then, which keeps nothing from then on.
+GONE_S = 1.0
+# A stream that was made, or is made at this moment, listens within this, and is written to again so often until then:
+# a busy nats-server says that it is there before that.
+LISTENS_S, LISTENS_AGAIN_S = 2.0, 0.02
 # What a reader asks for at once. 64 of the largest messages are 16 MB.
 BATCH = 64
 
@@ -133,6 +140,7 @@ class JetStream:
     def __init__(self, link: Link) -> None:
         self.link = link
         self._refusing: set[str] = set()  # streams that took no record last
+        self._known: set[str] = set()  # streams that were there
 
     async def api(self, verb: str, body: Mapping[str, Any] | None = None, within_s: float = ANSWER_S) -> dict[str, Any]:
         """One request of JetStream's API, and its answer. Raises JetStreamError, BusError."""
@@ -162,10 +170,13 @@ class JetStream:
             if error.code != NO_STREAM:
                 raise
             info = await self._make(stream)
+        self._known.add(stream.name)
         state = info["state"]
         return Held(info["created"], max(state["first_seq"], 1), state["last_seq"])
 
     async def _make(self, stream: Stream) -> dict[str, Any]:
+        if stream.name in self._known:
+            await asyncio.sleep(GONE_S)
         try:
             return await self.api(f"STREAM.CREATE.{stream.name}", stream.config(self.link.place.replicas))
         except JetStreamError as error:
@@ -207,11 +218,18 @@ class JetStream:
     async def _append(
         self, stream: Stream, subject: str, data: bytes, headers: Mapping[str, str], within_s: float
     ) -> int:
-        try:
-            answer = await self._ask(subject, data, headers, within_s)
-        except NoStreamError:
+        until = math.inf
+        while True:
+            try:
+                answer = await self._ask(subject, data, headers, within_s)
+                break
+            except NoStreamError:
+                if time.monotonic() > until:
+                    raise
             await self.held(stream)
-            answer = await self._ask(subject, data, headers, within_s)
+            until = min(until, time.monotonic() + LISTENS_S)
+            await asyncio.sleep(LISTENS_AGAIN_S)
+        self._known.add(stream.name)
         if error := answer.get("error"):
             if error.get("err_code") in _WRONG_LAST:
                 raise WrongLastError(f"{subject}: {error.get('description')}")
@@ -317,6 +335,7 @@ class JetStream:
         }
         body = {"stream_name": stream.name, "config": config}
         made = await self.api(f"CONSUMER.CREATE.{stream.name}.{name}.{subject}", body)
+        self._known.add(stream.name)
         reader = Reader(self, f"{stream.name}.{name}", made, batch)
         await reader.begin()
         return reader
