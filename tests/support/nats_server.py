@@ -31,7 +31,7 @@ class NatsServer:
         self._file = folder / "nats-server.conf"
         self._log = folder / "nats-server.log"
         self._said = folder / "said"
-        jetstream = f'jetstream {{ store_dir: "{self.store}", max_file_store: 8GB }}' if has_jetstream else ""
+        jetstream = f'jetstream {{ store_dir: "{self.store}", max_file_store: 64GB }}' if has_jetstream else ""
         self._file.write_text(f'listen: "127.0.0.1:{self.port}"\n{jetstream}\n{more}\n')
         self._process: subprocess.Popen[bytes] | None = None
 
