@@ -72,7 +72,7 @@ cdef enum:
     KEY_BYTES_MAX = 8192  # longer keys are Python's: the path of a directory is at most PATH_MAX, thrice that encoded
     READ_BYTES_MAX = 1 << 18  # larger files are Python's: it reads them in pieces of this size (tags.py)
     BURST_BYTES = 1 << 20     # so much is read between two takings of the GIL: a millisecond, from memory
-    NAMES_MAX = 1 << 16       # of a directory with siblings; of more the tables take long to grow: Python pairs them
+    NAMES_MAX = 1 << 14       # of a directory with siblings; of more, some steps here would be long: Python pairs them
     DIGEST_BYTES = 16
     TAG_BYTES = 2 + 2 * DIGEST_BYTES  # of an ETag that is a digest: hex digits, in quotes
 
@@ -195,10 +195,10 @@ cdef object _entry_of(Look *look, bytes prefix, known, type kind):
         look.state = SAME
         return entry
     held = _held_of(entry)
-    if held.body is not None and look.identity[2] <= READ_BYTES_MAX and _read_tag(held.etag, look.digest):
-        look.state = DOUBTFUL
-        return entry
-    return None
+    if held.body is None or look.identity[2] > READ_BYTES_MAX or not _read_tag(held.etag, look.digest):
+        return None
+    look.state = DOUBTFUL
+    return entry
 
 
 cdef object _held_of(entry):
@@ -297,6 +297,7 @@ cdef bint _holds(int directory, const Look *look, uint8_t *buffer) noexcept nogi
     cdef stat_t status
     cdef size_t length = 0
     cdef ssize_t count = -1
+    cdef bint is_same = False
     cdef int fd = openat(directory, look.name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
     if fd < 0:
         return False
@@ -309,13 +310,9 @@ cdef bint _holds(int directory, const Look *look, uint8_t *buffer) noexcept nogi
         _identify(&status, identity)
         if memcmp(identity, look.identity, sizeof(identity)) == 0:
             _digest(buffer, length, digest)
-            count = memcmp(digest, look.digest, DIGEST_BYTES)
-        else:
-            count = -1
-    else:
-        count = -1
+            is_same = memcmp(digest, look.digest, DIGEST_BYTES) == 0
     close(fd)
-    return count == 0
+    return is_same
 
 
 cdef int _compare(int directory, Look *looks, int at, int count, uint8_t *buffer) noexcept nogil:
@@ -334,6 +331,7 @@ cdef int _compare(int directory, Look *looks, int at, int count, uint8_t *buffer
 cdef int _settle(int directory, Look *looks, list entries) except -1:
     """Have each doubtful file compared, and its entry know of its new ctime; the place in `entries` of what is not what
     it was is None then."""
+    cdef uint8_t digest[DIGEST_BYTES]
     cdef int at = 0, count = <int> len(entries)
     for at in range(count):
         if looks[at].state == DOUBTFUL:
@@ -341,12 +339,15 @@ cdef int _settle(int directory, Look *looks, list entries) except -1:
             break
     for at in range(count):
         if looks[at].state == DOUBTFUL:
-            identity = PyBytes_FromStringAndSize(<char *> looks[at].identity, sizeof(looks[at].identity))
             entry = entries[at]
             held = _held_of(entry)
-            know(entry, identity)
-            if held is not entry:
-                know(held, identity)
+            if _read_tag(held.etag, digest) and memcmp(digest, looks[at].digest, DIGEST_BYTES) == 0:
+                identity = PyBytes_FromStringAndSize(<char *> looks[at].identity, sizeof(looks[at].identity))
+                know(entry, identity)
+                if held is not entry:
+                    know(held, identity)
+            else:  # another thread has exchanged it meanwhile
+                entries[at] = None
         elif looks[at].state == OTHER:
             entries[at] = None
     return 0
@@ -389,7 +390,6 @@ cdef int _pair(list same, list paired, list rest, Py_ssize_t before, stock, type
     cdef dict siblings = {}
     cdef set there = set(rest)
     cdef set told = set()
-    cdef list families = []
     cdef Py_ssize_t step = 0
     for entry in paired:
         found[entry.key[before:]] = entry
