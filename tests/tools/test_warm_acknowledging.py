@@ -29,3 +29,12 @@ def test_without_a_list_the_nodes_are_those_that_were_heard_of_within_an_hour() 
     assert found.is_complete
     found.hear(heard("n3"))
     assert found.missing == ["n3"]
+
+
+def test_when_a_node_has_said_it_first_is_known_whenever_that_is_heard() -> None:
+    found = Acknowledgements("p1")
+    found.hear(heard("n1", age_s=2.0))
+    assert found.ages == {}
+    found.hear(heard("n1", done=("p1",), age_s=0.5))
+    found.hear(heard("n1", done=("p1", "p2"), age_s=0.1))
+    assert found.ages == {"n1": 0.5}

@@ -20,6 +20,7 @@ class Acknowledgements:
     """What is known of one command.
 
     done     nodes that have done it
+    ages     of these, how long before it was heard of that came to the bus, in seconds
     aside    nodes that do not do it, and why
     missing  those of which nothing is known
     """
@@ -30,6 +31,7 @@ class Acknowledgements:
         self._nodes = set(nodes)
         self._is_settled = self._is_listed
         self.done: set[str] = set()
+        self.ages: dict[str, float] = {}
         self.aside: dict[str, str] = {}
 
     def hear(self, event: Heard | Caught) -> None:
@@ -44,6 +46,7 @@ class Acknowledgements:
             self._nodes.add(state.node)
         if self._name in state.done:
             self.done.add(state.node)
+            self.ages.setdefault(state.node, age_s)
         elif self._name in state.aside:
             self.aside[state.node] = state.error or "set aside"
 
