@@ -66,6 +66,7 @@ async def acknowledged(
 ) -> str:
     """Publish a command, until all have done it or the time is over; what the bus could not do last, "" if nothing."""
     events: asyncio.Queue[Heard | Caught | Exception] = asyncio.Queue()
+    is_tried = asyncio.Event()
     trouble = ""
 
     async def listen() -> None:
@@ -84,6 +85,7 @@ async def acknowledged(
                 trouble = f"not reached: {', '.join(sorted(missed))}" if missed else ""
             except BusError as error:
                 trouble = str(error)
+            is_tried.set()
             if not trouble:
                 return
             await asyncio.sleep(AGAIN_S)
@@ -97,6 +99,7 @@ async def acknowledged(
                     raise event
                 found.hear(event)
                 on_change()
+            await is_tried.wait()  # where no node is known, one that is new reads what was published
     except TimeoutError:
         pass
     finally:
