@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.listed import read_files, write_files
+from zcserve.fleet import kept_listing
 from zcserve.fleet.fetching import Fetch, Fetched
 from zcserve.fleet.folders import Folders
-from zcserve.fleet.kept_listing import KeptListing, read_kept
+from zcserve.fleet.kept_listing import REMEMBERED_MAX, KeptListing, Listings, read_kept
 from zcserve.fleet.manifest import Encoding, File, Manifest, ManifestError, Signature
 from zcserve.fleet.sources.directory import DirectorySource
 
@@ -45,6 +46,38 @@ def test_what_is_not_in_canonical_form_is_judged() -> None:
     assert read_kept(spaced) == MADE
     with pytest.raises(ManifestError, match="is no JSON"):
         read_kept(b"")
+
+
+def test_what_came_or_was_read_is_known_by_its_bytes_and_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    listings, read = Listings(), []
+    monkeypatch.setattr(kept_listing, "read_kept", lambda data: read.append(data) or read_kept(data))
+    listings.came(MADE)
+    for _ in range(2):
+        found = listings.read(MADE.to_bytes())
+        assert (found.tree, list(found.fetches())) == (MADE.tree, list(MADE.fetches()))
+        assert found.to_bytes() == MADE.to_bytes()
+    assert read == []
+    others = [Manifest.of("www", number, FILES).to_bytes() for number in range(8, 8 + REMEMBERED_MAX)]
+    for data in others:
+        assert list(listings.read(data).fetches()) == list(MADE.fetches())
+    assert set(read) == set(others)
+    read.clear()
+    assert listings.read(others[0]).tree == MADE.tree
+    assert read == []
+    assert listings.read(MADE.to_bytes()).tree == MADE.tree  # it was the oldest
+    assert read == [MADE.to_bytes()]
+
+
+def test_bytes_that_are_no_manifest_are_refused_and_large_ones_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    listings = Listings()
+    with pytest.raises(ManifestError):
+        listings.read(b"{}")
+    changed = MADE.to_bytes().replace(b'"size":3', b'"size":4')
+    assert listings.read(changed).tree != MADE.tree
+    monkeypatch.setattr(kept_listing, "REMEMBERED_BYTES_MAX", 10)
+    listings = Listings()
+    listings.came(MADE)
+    assert isinstance(listings.read(MADE.to_bytes()), KeptListing)
 
 
 def _build(root: Path, contents: dict[str, bytes]) -> Manifest:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from tools.warm.acknowledging import KNOWN_S, Acknowledgements
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from tools.warm.acknowledging import KNOWN_S, Acknowledgements, acknowledged
 from zcserve.fleet.bus import Caught, Heard
-from zcserve.fleet.messages import State
+from zcserve.fleet.messages import Command, State
 
 
 def heard(node: str, *, done: tuple[str, ...] = (), aside: tuple[str, ...] = (), age_s: float = 0.0) -> Heard:
@@ -29,3 +33,32 @@ def test_without_a_list_the_nodes_are_those_that_were_heard_of_within_an_hour() 
     assert found.is_complete
     found.hear(heard("n3"))
     assert found.missing == ["n3"]
+
+
+def test_when_a_node_has_said_it_first_is_known_whenever_that_is_heard() -> None:
+    found = Acknowledgements("p1")
+    found.hear(heard("n1", age_s=2.0))
+    assert found.ages == {}
+    found.hear(heard("n1", done=("p1",), age_s=0.5))
+    found.hear(heard("n1", done=("p1", "p2"), age_s=0.1))
+    assert found.ages == {"n1": 0.5}
+
+
+def test_a_command_is_published_also_where_no_node_is_known() -> None:
+    class Bus:
+        published: tuple[str, ...] = ()
+
+        async def publish(self, command: Command) -> frozenset[str]:
+            for _ in range(100):  # the states are there before
+                await asyncio.sleep(0)
+            self.published += (command.id,)
+            return frozenset()
+
+        async def states(self) -> AsyncIterator[Heard | Caught]:
+            yield Caught()
+            await asyncio.Event().wait()
+
+    bus, command = Bus(), Command("p1", "purge", "www", tags=("a",))
+    found = Acknowledgements("p1")
+    assert asyncio.run(acknowledged(cast(Any, bus), command, found, lambda: None, 30)) == ""
+    assert (bus.published, found.done) == (("p1",), set())

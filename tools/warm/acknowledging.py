@@ -20,6 +20,7 @@ class Acknowledgements:
     """What is known of one command.
 
     done     nodes that have done it
+    ages     of these, how long before it was heard of that came to the bus, in seconds
     aside    nodes that do not do it, and why
     missing  those of which nothing is known
     """
@@ -30,6 +31,7 @@ class Acknowledgements:
         self._nodes = set(nodes)
         self._is_settled = self._is_listed
         self.done: set[str] = set()
+        self.ages: dict[str, float] = {}
         self.aside: dict[str, str] = {}
 
     def hear(self, event: Heard | Caught) -> None:
@@ -44,6 +46,7 @@ class Acknowledgements:
             self._nodes.add(state.node)
         if self._name in state.done:
             self.done.add(state.node)
+            self.ages.setdefault(state.node, age_s)
         elif self._name in state.aside:
             self.aside[state.node] = state.error or "set aside"
 
@@ -63,6 +66,7 @@ async def acknowledged(
 ) -> str:
     """Publish a command, until all have done it or the time is over; what the bus could not do last, "" if nothing."""
     events: asyncio.Queue[Heard | Caught | Exception] = asyncio.Queue()
+    is_tried = asyncio.Event()
     trouble = ""
 
     async def listen() -> None:
@@ -81,6 +85,7 @@ async def acknowledged(
                 trouble = f"not reached: {', '.join(sorted(missed))}" if missed else ""
             except BusError as error:
                 trouble = str(error)
+            is_tried.set()
             if not trouble:
                 return
             await asyncio.sleep(AGAIN_S)
@@ -94,6 +99,7 @@ async def acknowledged(
                     raise event
                 found.hear(event)
                 on_change()
+            await is_tried.wait()  # where no node is known, one that is new reads what was published
     except TimeoutError:
         pass
     finally:

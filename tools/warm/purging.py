@@ -15,8 +15,8 @@ from zcserve.fleet.messages import Command
 
 
 def purge(arguments: argparse.Namespace, command: Command, began: float) -> int:
-    """Purge, and say what nodes have said; the exit code. The times that are told count from `began` (time.monotonic).
-    Raises UsageError, BusError."""
+    """Purge, and say what nodes have said; the exit code. Times that are told count from `began` (time.monotonic) until
+    a node's word came to the bus: a node may be faster than this command can listen. Raises UsageError, BusError."""
     return asyncio.run(_purge(arguments, command, began))
 
 
@@ -27,7 +27,7 @@ async def _purge(arguments: argparse.Namespace, command: Command, began: float) 
 
         def note() -> None:
             for node in found.done - times.keys():
-                times[node] = round(time.monotonic() - began, 4)
+                times[node] = round(max(0.0, time.monotonic() - found.ages[node] - began), 4)
 
         trouble = await acknowledged(fleet.bus, command, found, note, arguments.deadline)
     if arguments.json:

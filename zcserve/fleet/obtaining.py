@@ -17,6 +17,7 @@ from zcserve.fleet.background import in_thread
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.fetching import PARALLEL, Fetch, FetchError, Progress
 from zcserve.fleet.folders import FolderError, Folders
+from zcserve.fleet.kept_listing import Listings
 from zcserve.fleet.manifest import Manifest, ManifestError
 from zcserve.fleet.messages import Release
 from zcserve.fleet.pacing import TokenBucket
@@ -57,6 +58,7 @@ class Obtaining:
         self._keyring = keyring
         self._source = source
         self._rate = rate
+        self._listings = Listings()
 
     async def obtain(self, release: Release, manifest_of: ManifestOf) -> None:
         """Have the folder of a release complete. Given up, it ends within a moment, and what has come stays for the
@@ -124,7 +126,10 @@ class Obtaining:
         try:
             source = source_of(address or self._folders.path, parallel=PARALLEL)
             try:
-                done = Fetch(manifest, source, self._folders, pace=pace, on_progress=tell).run()
+                done = Fetch(
+                    manifest, source, self._folders, read=self._listings.read, pace=pace, on_progress=tell
+                ).run()
+                self._listings.came(manifest)
             except FetchError as error:
                 raise ObtainError(f"release {release.sequence} is not fetched from {source.name}: {error}") from None
             finally:
