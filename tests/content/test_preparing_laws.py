@@ -34,7 +34,7 @@ steps = st.one_of(
     st.tuples(st.just("drop")),
     st.tuples(st.just("flip"), directory),
     st.tuples(st.just("reload")),
-    st.tuples(st.just("purge"), st.booleans()),
+    st.tuples(st.just("purge"), st.sampled_from(["hard", "soft", "early"])),
 )
 
 
@@ -119,9 +119,9 @@ class World:
     def reload(self) -> None:
         self._reload()
 
-    def purge(self, hard: bool) -> None:
-        self.shown.purge(Aim.prefix(b"/"), hard=hard)
-        if self.prepared is not None and not hard:  # if it has something of its own, it is prepared again
+    def purge(self, how: str) -> None:
+        self.shown.purge(Aim.prefix(b"/"), hard=how == "hard", is_early=how == "early")
+        if self.prepared is not None and how != "hard":  # if it has something of its own, it is prepared again
             where, known = self.prepared
             there = self.on_disk(where)
             for one in {*known, *there}:

@@ -162,13 +162,6 @@ def test_a_soft_purge_finds_what_has_changed_unseen_and_nothing_leaves_memory_me
     assert held(shown, b"/assets/other.js") == b"X"
 
 
-def purge_early(shown: Shown, aim: Aim) -> Purged:
-    """Purge softly, and turn until it is told early."""
-    told: list[Purged] = []
-    shown.purging.purge(aim, hard=False, told=told.append, is_early=True)
-    return shown.turn_until(lambda: told)[0]
-
-
 def change_unseen(shown: Shown, name: str, content: bytes) -> None:
     """Write a file so that neither an event nor its date tells."""
     watcher, shown.live.watcher = shown.live.watcher, None
@@ -191,11 +184,11 @@ def test_an_early_purge_is_told_when_all_is_in_doubt_and_the_next_ones_do_not_wa
     with monkeypatch.context() as patched:  # nothing is compared for now
         patched.setattr(shown.patches, "when_known", waiting.append)
         patched.setattr(shown.releases, "ask", lambda: waiting.append(lambda: None))
-        purged = purge_early(shown, Aim.prefix(b"/"))
+        purged = shown.purge(Aim.prefix(b"/"), hard=False, is_early=True)
         assert (purged.matched, purged.purged, purged.why) == (7, len(before) + 1, "")
         assert memory(shown) == before
         assert doubts(shown) == {True}
-        assert purge_early(shown, Aim.glob("*.js")).purged == 2
+        assert shown.purge(Aim.glob("*.js"), hard=False, is_early=True).purged == 2
         assert shown.purge(Aim.paths([b"/docs/index.html"]), hard=True).purged == 1
         shown.turn_until(lambda: len(waiting) == 2)
     if watch:
@@ -227,7 +220,7 @@ def test_what_was_told_early_and_could_not_be_compared_is_walked_by_the_next_gen
     watcher = shown.live.watcher
     assert watcher is not None
     monkeypatch.setattr(watcher, "look_again", fail)
-    assert purge_early(shown, Aim.prefix(b"/")).why == ""
+    assert shown.purge(Aim.prefix(b"/"), hard=False, is_early=True).why == ""
     shown.turn_until(lambda: shown.counters.failed and shown.releases.due < math.inf)
     monkeypatch.undo()
     assert shown.purge(Aim.paths([b"/nowhere"]), hard=True).why == ""  # those behind it have their turn
@@ -245,7 +238,7 @@ def test_what_one_purge_has_had_compared_is_not_compared_for_another(
     look_again = watcher.look_again
     monkeypatch.setattr(watcher, "look_again", lambda path, now: (looked.append(path), look_again(path, now)))
     for _ in range(3):
-        purge_early(shown, Aim.prefix(b"/"))
+        shown.purge(Aim.prefix(b"/"), hard=False, is_early=True)
     assert shown.purge(Aim.paths([b"/0"]), hard=False).purged == 1
     shown.finish()
     shown.turn_until(lambda: doubts(shown) == {False})

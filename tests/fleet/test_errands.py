@@ -19,7 +19,8 @@ def test_purges_do_not_wait_for_each_other() -> None:
     assert len(errands.begin(1.0)) == UNACKNOWLEDGED_MAX
     assert errands.begin(1.0) == []
     assert errands.ended(Failed("p3", "away"), 1.0) == []
-    assert errands.ended(Done("p7"), 1.0) == [Acknowledge("p7")]
+    assert errands.ended(Done("p7", 12), 1.0) == [Acknowledge("p7", 12)]
+    assert (errands.last(True), errands.purged) == (("p7",), (12,))
     assert errands.due is not None
     assert errands.begin(errands.due) == [Purge(purge(3))]
 
@@ -32,6 +33,7 @@ def test_the_ids_that_are_known_are_bounded_and_so_are_those_that_are_told() -> 
         errands.ended(Done(f"p{number}"), 1.0)
     assert not errands.knows("p8")
     assert errands.knows("p9")
+    assert len(errands.purged) == DONE_MAX
     assert errands.last(True) == tuple(f"p{number}" for number in range(KNOWN_MAX + 9 - DONE_MAX, KNOWN_MAX + 9))
 
 

@@ -49,7 +49,8 @@ def test_a_look_says_what_is_served_and_prepared(fake: FakeServer, tmp_path: Pat
 def test_verbs_are_told(fake: FakeServer) -> None:
     fake.answers = {f"/{verb}": (200, {}) for verb in ("purge", "warm", "reload", "drain", "undrain", "prepare")}
     server = LocalServer(fake.node, "www")
-    server.purge(Command("a", "purge", "www", tags=("x", "y"), is_hard=True))
+    fake.answers["/purge"] = (200, {"matched": 5, "purged": 3, "results": 1})
+    assert server.purge(Command("a", "purge", "www", tags=("x", "y"), is_hard=True)) == 8
     server.purge(Command("a", "purge", "www", prefix="/p/"))
     server.purge(Command("a", "purge", "www", glob="*.css"))
     server.purge(Command("a", "purge", "www", paths=("/a", "/b"), waits=True))
@@ -128,3 +129,14 @@ def test_files_that_are_not_served_as_they_lie_there_are_told(
     fake.answers["/prepare"] = (200, {"share": 1.0, "problems": 1, "problems_named": named})
     assert LocalServer(fake.node, "www").prepare("/releases/c") == 1.0
     assert "1 files of /releases/c are not served as they lie there: /a.br (does not decode)" in caplog.text
+
+
+def test_a_server_that_does_not_know_early_is_told_without_it(fake: FakeServer) -> None:
+    fake.answers["/purge"] = (400, {"error": '"early" is no word of purge'})
+    with pytest.raises(ServerError) as raised:
+        LocalServer(fake.node, "www").purge(Command("a", "purge", "www", prefix="/"))
+    assert raised.value.is_final
+    assert fake.told == [
+        ("/purge", {"prefix": "/", "hard": False, "early": True}),
+        ("/purge", {"prefix": "/", "hard": False}),
+    ]

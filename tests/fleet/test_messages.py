@@ -18,7 +18,7 @@ NEW = Release("www-8", 8, "c" * 64, "d" * 64)
 PREPARE = Command("www-8:prepare", "prepare", "www", edition=4, release=NEW)
 PURGE = Command("p1", "purge", "www", tags=("news",))
 DONE, ASIDE = ("p1", "p2"), ("p0",)
-STATE = State("www", "n1", "boot-1", 3, 4, "prepared", NEW, OLD, NEW, 0.5, "slow", 1000.0, DONE, ASIDE, 2.5, 9)
+STATE = State("www", "n1", "boot-1", 3, 4, "prepared", NEW, OLD, NEW, 0.5, "slow", 1000.0, DONE, ASIDE, 2.5, 9, (12, 0))
 
 
 def changed(data: bytes, **members: Any) -> bytes:
@@ -36,6 +36,7 @@ def changed(data: bytes, **members: Any) -> bytes:
         Command("p2", "purge", "www", paths=("/a", "/b%20c"), is_hard=True),
         Command("p3", "purge", "www", prefix="/assets/"),
         Command("p4", "purge", "www", glob="*.css"),
+        Command("p5", "purge", "www", tags=("news",), waits=True),
         Command("w1", "warm", "www", paths=("/a",)),
     ],
     ids=lambda command: command.id,
@@ -63,6 +64,16 @@ def test_what_is_desired_is_read_as_it_was_written(desired: Desired) -> None:
 def test_a_state_is_read_as_it_was_written(state: State) -> None:
     assert State.parse(state.dump()) == state
     assert State.parse(state.dump()).since == state.since
+
+
+def test_a_node_of_an_older_version_does_not_say_how_much_it_has_purged() -> None:
+    assert State.parse(changed(STATE.dump(), purged=...)) == replace(STATE, purged=())
+
+
+@pytest.mark.parametrize("purged", [[1], [1, -1], [1, "2"], {"p1": 1}, "12"])
+def test_what_was_purged_is_a_number_for_each_command_that_is_done(purged: object) -> None:
+    with pytest.raises(FormError, match="purged"):
+        State.parse(changed(STATE.dump(), purged=purged))
 
 
 def test_members_that_are_not_known_are_passed_over() -> None:
@@ -161,7 +172,7 @@ def test_what_is_desired_is_refused_with_what_and_where(said: str, members: dict
         ("live.manifest: is missing", {"live": {"rollout": "r", "sequence": 1}}),
         ("prepared: must be an object, not 1", {"prepared": 1}),
         ("done: 65, and at most 64", {"done": ["x"] * 65}),
-        ("done: 'a b'; accepted", {"done": ["a b"]}),
+        ("done: 'a b'; accepted", {"done": ["a b", "c"]}),
         ("boot: is missing", {"boot": ...}),
     ],
     ids=str,

@@ -147,10 +147,10 @@ class Shown(Shop):
         self.results_purged.append(hard)
         then(0, 0)
 
-    def purge(self, aim: Aim, *, hard: bool) -> Purged:
-        """Purge, and turn until that is done."""
+    def purge(self, aim: Aim, *, hard: bool, is_early: bool = False) -> Purged:
+        """Purge, and turn until that is told."""
         told: list[Purged] = []
-        self.purging.purge(aim, hard=hard, told=told.append)
+        self.purging.purge(aim, hard=hard, told=told.append, is_early=is_early)
         return self.turn_until(lambda: told)[0]
 
     def warm(self, *paths: bytes) -> Warmth:

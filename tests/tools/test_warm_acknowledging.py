@@ -24,6 +24,13 @@ def test_nodes_of_a_list_are_waited_for_and_no_others() -> None:
     assert (found.aside, found.missing, found.is_complete) == ({"n2": "no such tag"}, [], True)
 
 
+def test_how_much_a_node_has_purged_is_known_where_it_says_so() -> None:
+    found = Acknowledgements("p1", ("n1", "n2"))
+    found.hear(Heard(State("www", "n1", "b", 1, done=("p0", "p1"), purged=(1, 12)), 0.0))
+    found.hear(heard("n2", done=("p1",)))  # of an older version
+    assert (found.purged, found.done) == ({"n1": 12}, {"n1", "n2"})
+
+
 def test_without_a_list_the_nodes_are_those_that_were_heard_of_within_an_hour() -> None:
     found = Acknowledgements("p1")
     found.hear(heard("n1", done=("p1",)))

@@ -21,6 +21,7 @@ class Acknowledgements:
 
     done     nodes that have done it
     ages     of these, how long before it was heard of that came to the bus, in seconds
+    purged   how many representations and results these have purged, as far as they say
     aside    nodes that do not do it, and why
     missing  those of which nothing is known
     """
@@ -32,6 +33,7 @@ class Acknowledgements:
         self._is_settled = self._is_listed
         self.done: set[str] = set()
         self.ages: dict[str, float] = {}
+        self.purged: dict[str, int] = {}
         self.aside: dict[str, str] = {}
 
     def hear(self, event: Heard | Caught) -> None:
@@ -47,6 +49,8 @@ class Acknowledgements:
         if self._name in state.done:
             self.done.add(state.node)
             self.ages.setdefault(state.node, age_s)
+            if state.purged:
+                self.purged[state.node] = dict(zip(state.done, state.purged, strict=True))[self._name]
         elif self._name in state.aside:
             self.aside[state.node] = state.error or "set aside"
 

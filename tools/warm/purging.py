@@ -32,7 +32,7 @@ async def _purge(arguments: argparse.Namespace, command: Command, began: float) 
         trouble = await acknowledged(fleet.bus, command, found, note, arguments.deadline)
     if arguments.json:
         form = {"id": command.id, "site": fleet.site, "done": times, "aside": found.aside, "missing": found.missing}
-        print(json.dumps(form | {"trouble": trouble}))
+        print(json.dumps(form | {"purged": found.purged, "trouble": trouble}))
     else:
         print("\n".join(map(printable, _lines(fleet, command, found, trouble))))
     if found.aside:
@@ -41,7 +41,8 @@ async def _purge(arguments: argparse.Namespace, command: Command, began: float) 
 
 
 def _lines(fleet: Fleet, command: Command, found: Acknowledgements, trouble: str) -> list[str]:
-    lines = [f"{command.id}: done by {', '.join(sorted(found.done)) or 'no node'}"]
+    done = [f"{node} ({found.purged[node]:,})" if node in found.purged else node for node in sorted(found.done)]
+    lines = [f"{command.id}: done by {', '.join(done) or 'no node'}"]
     lines += [f"refused by {node}: {why}" for node, why in sorted(found.aside.items())]
     if found.missing:
         lines.append(f"not done yet by {', '.join(found.missing)}; again with --id {command.id}")

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, takewhile
+from typing import TypeVar
 
 from zcserve.cache.counted_names import SIBLING_ENDINGS
 from zcserve.cache.crew import BURST_S, REST_S, beat
@@ -61,6 +62,8 @@ PURGED_AT_ONCE = 500
 COMPARED_AT_ONCE = 200
 # Purges that wait for another one, or for what they have compared: whoever asks in a loop hears of it.
 PURGES_WAITING_MAX = 64
+
+T = TypeVar("T")
 
 # Purges an application's results: whether a path's go, whether at once, and what to call with how many there were, and
 # their bytes.
@@ -353,8 +356,10 @@ class Purging:
             self._store.drop_all(entries)
             if self._site.pins.globs:
                 again += (each.key for each in entries if self._site.pins(each))
-        self._jobs.in_turns(partial(self._live.load_anew, entries) for entries in contents)
+        self._jobs.in_turns(partial(self._live.load_anew, entries) for entries in _emptied(contents))
         self._read_pages(pieces)
+        for _ in _emptied(pieces):
+            beat()  # to let go of all at once is a long step
         loaded = partial(self._loaded, one)
         self._jobs.in_loop(partial(self._warming.begin, _emptied(again), len(again), loaded))
 
@@ -435,9 +440,9 @@ def _pieces(aim: Aim, generations: Sequence[Generation], at_once: int) -> deque[
     return pieces
 
 
-def _emptied(keys: deque[bytes]) -> Iterator[bytes]:
-    while keys:
-        yield keys.popleft()
+def _emptied(items: deque[T]) -> Iterator[T]:
+    while items:
+        yield items.popleft()
 
 
 def _doubt_all(one: _Purge, content: Iterable[Entry]) -> None:

@@ -336,13 +336,13 @@ class Agent:
 
     # --- purges and warmings ----------------------------------------------------------------------------------------
 
-    async def _errand(self, command: Command, work: Callable[[Command], None]) -> None:
+    async def _errand(self, command: Command, work: Callable[[Command], int | None]) -> None:
         async with self._errands:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ERRAND_WAITS_S):
                     await self._lookout.is_there.wait()
             try:
-                await in_thread(partial(work, command), command.op)
+                purged = await in_thread(partial(work, command), command.op)
             except ServerError as error:
                 # One that is away is told of by the lookout: each command that waits for it would say the same.
                 tell = _log.warning if self._lookout.is_there.is_set() else _log.debug
@@ -352,7 +352,7 @@ class Agent:
                 _log.error("a fault of the agent at command %s: %s", command.id, reason_of(error), exc_info=error)
                 self._tell(Failed(command.id, reason_of(error)))
             else:
-                self._tell(Done(command.id))
+                self._tell(Done(command.id, purged or 0))
 
     # --- the bus --------------------------------------------------------------------------------------------------
 

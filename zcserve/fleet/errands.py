@@ -47,6 +47,7 @@ class Errands:
         self._waiting: dict[str, _Errand] = {}
         self._known: OrderedDict[str, None] = OrderedDict()  # ids
         self._last: dict[bool, deque[str]] = {is_done: deque(maxlen=DONE_MAX) for is_done in (True, False)}
+        self._purged: deque[int] = deque(maxlen=DONE_MAX)  # by each of the last that were done
         self._gaps = 0
         self.error = ""
 
@@ -57,6 +58,11 @@ class Errands:
     def last(self, is_done: bool) -> tuple[str, ...]:
         """The ids of the last ones that were done, or else set aside, the newest last."""
         return tuple(self._last[is_done])
+
+    @property
+    def purged(self) -> tuple[int, ...]:
+        """How much each of the last ones that were done has purged."""
+        return tuple(self._purged)
 
     @property
     def has_gap(self) -> bool:
@@ -97,7 +103,7 @@ class Errands:
             return []
         if isinstance(event, Done):
             self.error = ""
-            return self._end(errand, Acknowledge(event.name))
+            return self._end(errand, Acknowledge(event.name, event.purged))
         errand.runs = False
         errand.tries += 1
         errand.due = now + backoff.wait_s(errand.tries, f"{self._node} {event.name}")
@@ -114,6 +120,8 @@ class Errands:
         """A command is over by this action: it is known from now on, and the bus is told."""
         if action.name not in self._known:
             self._last[isinstance(action, Acknowledge)].append(action.name)
+            if isinstance(action, Acknowledge):
+                self._purged.append(action.purged)
         self._known[action.name] = None
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)

@@ -137,20 +137,20 @@ class LocalServer:
         """Have it be as before. Raises ServerError."""
         self._tell("undrain", {}, DROP_S, of_site=False)
 
-    def purge(self, command: Command) -> None:
-        """Purge what a command says. A soft purge is done when all is in doubt, unless the command has it wait. Raises
-        ServerError."""
+    def purge(self, command: Command) -> int:
+        """Purge what a command says: so many representations and results. A soft purge is done when all is in doubt,
+        unless the command has it wait. Raises ServerError."""
         if command.is_hard or command.waits:
-            self._purge(command, {"hard": command.is_hard})
-            return
+            return self._purge(command, {"hard": command.is_hard})
         try:
-            self._purge(command, {"hard": False, "early": True})
+            return self._purge(command, {"hard": False, "early": True})
         except ServerError as error:
             if not error.is_final:
                 raise
-            self._purge(command, {"hard": False})  # the server is older than this agent, and does not know the word
+            return self._purge(command, {"hard": False})  # the server is older than this agent: it has no such word
 
-    def _purge(self, command: Command, words: dict[str, Any]) -> None:
+    def _purge(self, command: Command, words: dict[str, Any]) -> int:
+        purged = 0
         aims: list[dict[str, Any]] = [{"tag": tag} for tag in command.tags]
         aims += [{name: value} for name in ("prefix", "glob") if (value := getattr(command, name))]
         aims += [{"paths": list(command.paths)}] if command.paths else []
@@ -158,6 +158,8 @@ class LocalServer:
             told = self._tell("purge", aim | words, PURGE_S)
             if told.get("error"):
                 raise ServerError(f"the server has not purged all: {told['error']}")
+            purged += told.get("purged", 0) + told.get("results", 0)
+        return purged
 
     def warm(self, command: Command) -> None:
         """What cannot be loaded is the server's to tell: there may be no room. Raises ServerError."""

@@ -342,6 +342,8 @@ class State:
     at        the node's own time, in seconds since 1970: for people
     done      ids of the last commands that it has done, the newest last
     aside     and of those that it has set aside
+    purged    for each of `done`, how many representations and results it has purged; none of a node of an older
+              version
 
     It is checked when it is read and when it is written, not when it is made: a node makes one at each event.
     """
@@ -362,6 +364,7 @@ class State:
     aside: tuple[str, ...] = ()
     retry_s: float = 0.0
     since: int = field(default=0, compare=False)
+    purged: tuple[int, ...] = ()
 
     def check(self) -> None:
         """Raises FormError where it is no state that can be sent."""
@@ -380,6 +383,8 @@ class State:
         for where in ("done", "aside"):
             for command in forms.texts(getattr(self, where), where, DONE_MAX, forms.ID_CHARACTERS_MAX):
                 forms.identity(command, where)
+        for count in self.purged:
+            forms.number(count, "purged")
 
     def is_older_than(self, other: State) -> bool:
         """Whether it is a state of the same boot that comes late, or once more."""
@@ -396,6 +401,7 @@ class State:
         form |= {"share": self.share, "error": self.error, "at": self.at}
         form |= {"done": list(self.done), "aside": list(self.aside)}
         form |= {name: value for name in ("retry_s", "since") if (value := getattr(self, name))}
+        form |= {"purged": list(self.purged)} if self.purged else {}
         return forms.dump(form)
 
     @classmethod
@@ -407,7 +413,8 @@ class State:
         share, error, at = form.get("share", 0.0), form.get("error", ""), form.get("at", 0.0)
         done, aside = (_ids(form, name) for name in ("done", "aside"))
         retry_s, since = form.get("retry_s", 0.0), form.get("since", 0)
-        known = (edition, stage, release, live, prepared, share, error, at, done, aside, retry_s, since)
+        purged = _counts(form.get("purged", []), len(done))
+        known = (edition, stage, release, live, prepared, share, error, at, done, aside, retry_s, since, purged)
         state = cls(site, node, boot, number, *known)
         state.check()
         return state
@@ -415,6 +422,13 @@ class State:
 
 def _ids(form: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return forms.texts(form.get(name, []), name, DONE_MAX, forms.ID_CHARACTERS_MAX)
+
+
+def _counts(value: object, count: int) -> tuple[int, ...]:
+    """So many numbers, or none. Raises FormError."""
+    if not isinstance(value, list) or len(value) not in (0, count):
+        raise FormError(f"purged: must be a list of {count} numbers, not {forms.shown(value)}")
+    return tuple(value)
 
 
 def _part(form: Mapping[str, Any], name: str) -> Release | None:

@@ -450,6 +450,7 @@ class NodeState:
             0.0,
             done,
             aside,
+            purged=self._errands.purged,
         )
 
     def _is_desired(self, release: Release) -> bool:

@@ -74,9 +74,11 @@ class Undone(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A Purge or Warm has been done; `name` is the command's id."""
+    """A Purge or Warm has been done; `name` is the command's id, and so many representations and results were
+    `purged`."""
 
     name: str
+    purged: int = 0
 
 
 class Failed(NamedTuple):
@@ -143,9 +145,10 @@ class Warm(NamedTuple):
 
 
 class Acknowledge(NamedTuple):
-    """Tell the bus that the command of this id need not come again."""
+    """Tell the bus that the command of this id need not come again. `purged` as of Done."""
 
     name: str
+    purged: int = 0
 
 
 class SetAside(NamedTuple):
