@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "fleet.md").read_text()
 WALK = PAGE.partition("## From nothing to three nodes")[2].partition("\n## ")[0]
 
-# The walk takes 8 s on a busy machine.
-WALK_WITHIN_S = 60.0
+# The walk takes some 5 s of processor time: 38 s of a clock on two cores with a load of 38.
+WALK_WITHIN_S = 150.0
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
