@@ -17,6 +17,7 @@ from tests.support.waiting import WaitUntil
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import ENTRY_BYTES
 from zcserve.cache.instance import Instance
+from zcserve.cache.reading import ChangedError
 from zcserve.cache.root import Root
 from zcserve.cache.watcher import Watcher
 from zcserve.content import builder
@@ -169,16 +170,40 @@ def test_the_sites_page_for_404_is_known_and_goes_with_its_file(shop: Open) -> N
     assert one.build().generation.error_pages.get(404) is None
 
 
-def test_a_page_for_404_that_cannot_be_read_is_a_problem(shop: Open) -> None:
+def test_a_page_for_404_that_has_changed_since_the_walk_is_what_lies_there(shop: Open) -> None:
     one = shop({"404.html": b"not here"}, watch=False)
     generation = one.build().generation
     publish(one.tree.path / "404.html", b"another")
     entry_of(generation, b"/404.html").body = None
     one.builder.read_error_pages(generation)
+    assert generation.error_pages.get(404) == b"another"
+    assert generation.problems == []
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_page_for_404_that_cannot_be_read_is_a_problem(
+    shop: Open, is_gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = shop({"404.html": b"not here"}, watch=False)
+    generation = one.build().generation
+    if is_gone:
+        (one.tree.path / "404.html").unlink()
+        entry_of(generation, b"/404.html").body = None
+    else:
+        monkeypatch.setattr(one.builder.loader, "read", _change)
+    one.builder.read_error_pages(generation)
     assert generation.error_pages.get(404) is None
     assert [(problem.path, problem.why) for problem in generation.problems] == [
-        ("404.html", "is not used for 404: it changes while it is read")
+        (
+            "404.html",
+            f"is not used for 404: {'No such file or directory' if is_gone else 'it changes while it is read'}",
+        )
     ]
+
+
+def _change(*_: object) -> bytes:
+    """A file that changes whenever it is read."""
+    raise ChangedError
 
 
 # --- patches ----------------------------------------------------------------------------------------------------------

@@ -265,15 +265,16 @@ def test_what_is_being_written_is_left_to_the_watcher(show: Show) -> None:
         assert held(shown, b"/page") == b"old"
 
 
-def test_the_page_for_what_is_absent_is_read_again(show: Show) -> None:
+def test_the_page_for_what_is_absent_is_what_lies_there_when_a_hard_purge_is_told(show: Show) -> None:
     shown = show({"404.html": b"old"}, watch=False)
-    write_unseen(shown.tree.path / "404.html", b"new")
-    shown.fetcher.outdated.subscribe(lambda generation, entry: shown.loader.succeed(generation, entry) is not None)
+    page = shown.tree.path / "404.html"
+    for write, content in ((write_unseen, b"new"), (publish, b"another one")):
+        write(page, content)
+        shown.purge(Aim.paths([b"/404.html"]), hard=True)
+        assert shown.site.live.error_pages.get(404) == content
+    page.unlink()
     shown.purge(Aim.paths([b"/404.html"]), hard=True)
-    assert shown.site.live.problems[-1].path == "404.html"  # it is another file, which the next look finds
-    shown.warm(b"/404.html")
-    shown.purge(Aim.paths([b"/404.html"]), hard=True)
-    assert shown.site.live.error_pages.get(404) == b"new"
+    assert shown.site.live.error_pages.get(404) is None
 
 
 def test_many_purges_come_one_after_the_other_each_step_is_short_and_too_many_are_refused(

@@ -18,6 +18,7 @@ from zcserve.cache.index import Generation, Problem
 from zcserve.cache.instance import Instance
 from zcserve.cache.loader import Loader
 from zcserve.cache.naming import path_of
+from zcserve.cache.pairing import entry_at
 from zcserve.cache.patch import Patch
 from zcserve.cache.preload import Faults, Preloaded, preload, survey
 from zcserve.cache.reading import ChangedError
@@ -45,6 +46,8 @@ _log = Log(__name__)
 
 # While a generation is built, the events of its watcher are read so often: the kernel queues 16,384.
 WATCHED_EVERY_S = 0.02
+# How often a page for errors may change while it is read.
+TRIES = 3
 
 
 # Is told files done and files in all, and may raise.
@@ -371,12 +374,24 @@ class Builder:
             entry = generation.resources.get(key)
             if isinstance(entry, Entry):
                 try:
-                    pages[key] = self.loader.read(generation.root, entry)
+                    pages[key] = self._read_page(generation.root, entry)
                 except (ChangedError, OSError) as error:
                     statuses = ", ".join(map(str, told.statuses_of(key)))
                     why = f"is not used for {statuses}: {reason_of(error)}"
                     generation.problems.append(Problem(key[1:].decode(), why))
         generation.set_pages(pages)
+
+    def _read_page(self, root: Root, entry: Entry) -> bytes:
+        """What lies at an entry's path: its content, or that of the file that is there instead, whose own entry comes
+        when it is asked for, or by a patch. Raises ChangedError or OSError."""
+        for _ in range(TRIES):
+            try:
+                return self.loader.read(root, entry)
+            except ChangedError:
+                if (fresh := entry_at(root, entry.key)) is None:
+                    break
+                entry = fresh
+        raise ChangedError
 
 
 def look_again(built: Built, keys: Iterable[bytes]) -> list[bytes]:
