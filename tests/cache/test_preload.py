@@ -18,6 +18,7 @@ from zcserve.cache.index import ENTRY_BYTES, Generation
 from zcserve.cache.loader import Loader
 from zcserve.cache.memfd import PAGE_BYTES
 from zcserve.cache.preload import Plan, Preloaded, preload, retire
+from zcserve.cache.root import Root
 from zcserve.cache.walk import walk
 
 KIB = 1024
@@ -389,6 +390,37 @@ def test_a_file_that_changed_since_the_walk_is_loaded_as_it_is_now(tree: Tree, s
     assert content_of(entry_body(generation, b"/index.html")) == noise(size + 1, 1)
     assert generation.resources[b"/"] is generation.resources[b"/index.html"]
     assert generation.problems == []
+
+
+@pytest.mark.parametrize("size", [100, 100 * KIB])
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_what_a_request_replaces_while_it_is_loaded_takes_no_memory_that_nothing_drops(
+    tree: Tree, size: int, is_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generation is served: a request finds a file changed, before it is read here or after that."""
+    tree.plant({"docs/index.html": noise(size), "docs/other": b"1"})
+    generation = tree.walk()
+    loader = tree.loader()
+    old = entry_of(generation, b"/docs/index.html")
+    name = "read_small" if size == 100 else "load_open"
+    read = getattr(loader, name)
+
+    def read_beside_a_request(root: Root, fd: int, entry: Entry, **how: bool) -> object:
+        if entry is not old:
+            return read(root, fd, entry, **how)
+        found = None if is_seen else read(root, fd, entry, **how)
+        publish(tree.path / "docs/index.html", noise(size, 1))
+        loader.succeed(generation, old)
+        return read(root, fd, entry, **how) if is_seen else found
+
+    monkeypatch.setattr(loader, name, read_beside_a_request)
+    if is_seen:  # what is read is another file by then
+        tree.path.joinpath("docs/index.html").write_bytes(noise(size + 1, 2))
+    preload(generation, loader)
+    for _ in range(2):
+        check(generation, loader, preload(generation, loader))
+    assert old.body is None
+    assert content_of(entry_body(generation, b"/docs/")) == noise(size, 1)
 
 
 def test_a_file_that_became_a_symlink_out_of_the_root_is_a_problem(tree: Tree) -> None:

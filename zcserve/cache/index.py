@@ -184,6 +184,11 @@ class Generation:
         for keys in self.pieces:
             keys.clear()
 
+    def has(self, entry: Entry) -> bool:
+        """Whether an entry stands here: at its own key, or at its directory's."""
+        find = self.resources.get
+        return find(entry.key) is entry or find(directory_of(entry.key)) is entry
+
     def replace(self, old: Entry, new: Entry | None) -> None:
         """Let `new` (None: nothing) stand wherever `old` stands.
 

@@ -118,10 +118,14 @@ class Loader:
         return self._reader.read_tagged(file, entry)
 
     def succeed(self, generation: Generation, entry: Entry) -> Entry | None:
-        """Put what now lies at `entry`'s path into its place, and forget its bodies; None: nothing lies there."""
+        """Put what now lies at `entry`'s path into its place, and forget its bodies. What stands there then, which is
+        another's where a request has replaced the entry meanwhile; None: nothing does."""
         fresh = entry_at(generation.root, entry.key)
         self.put_in_place(generation, entry, fresh)
-        return fresh
+        if fresh is None or generation.has(fresh):
+            return fresh
+        stands = generation.resources.get(entry.key)
+        return stands if isinstance(stands, Entry) else None
 
     def put_in_place(self, generation: Generation, entry: Entry, fresh: Entry | None) -> None:
         """Have the entry that `entry_at` found instead of `entry`, whose bodies are forgotten."""

@@ -377,6 +377,8 @@ def _load(generation: Generation, loader: Loader, entry: Entry, faults: Faults, 
                 now = faults.replace(now, representation, error)
                 break
         else:
+            if not generation.has(now):
+                loader.forget(now)  # another thread has replaced it, perhaps before it was resident
             return True
     generation.problems.append(Problem.of(path_of(entry), why))
     return True
