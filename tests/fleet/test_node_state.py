@@ -273,6 +273,21 @@ def test_a_flip_that_failed_goes_by_prepare_again() -> None:
     assert node.on(Prepared(R8)) == [Flip(R8)]
 
 
+def test_flips_that_fail_are_later_each_time_though_prepare_succeeds_between() -> None:
+    node = prepared(serving(R7), R8)
+    node.on(Desired("www", 3, R8))
+    waits = []
+    for _ in range(8):
+        assert node.on(Undone(R8, "the reload fails")) == []
+        failed = node.now
+        while not (actions := node.later()):
+            pass
+        assert actions == [Prepare(R8)]
+        waits.append(node.now - failed)
+        assert node.on(Prepared(R8)) == [Flip(R8)]
+    assert all(most / 2 <= wait <= most for wait, most in zip(waits, (1, 2, 4, 8, 16, 32, 60, 60), strict=True))
+
+
 def test_what_is_refused_is_given_up_until_something_else_is_desired() -> None:
     node = serving(R7)
     node.on(Desired("www", 2, R7, Trial(R8)))

@@ -101,13 +101,14 @@ _ACTIONS: dict[_Step, Callable[[Release], Action]] = {_Step.FETCH: Fetch, _Step.
 
 @dataclass(slots=True)
 class _Work:
-    """The release that is worked on. `runs`: the action of its step has begun and not ended; `is_lost`: its folder was
-    there, and is to be fetched again."""
+    """The release that is worked on. `runs`: the action of its step has begun and not ended; `flips`: how many flips
+    to it have failed; `is_lost`: its folder was there, and is to be fetched again."""
 
     release: Release
     step: _Step = _Step.FETCH
     runs: bool = False
     tries: int = 0
+    flips: int = 0
     due: float = 0.0
     error: str = ""
     share: float = 0.0
@@ -116,6 +117,14 @@ class _Work:
     def forward(self, step: _Step) -> None:
         """The step before has been done."""
         self.step, self.runs, self.tries, self.error, self.is_lost = step, False, 0, "", False
+
+    def fail(self) -> None:
+        """Its step has failed. Waits for a flip go by failed flips: Prepare succeeds between, and each flip reloads
+        the server."""
+        self.runs, self.tries = False, self.tries + 1
+        if self.step is _Step.FLIP:
+            self.step, self.flips = _Step.PREPARE, self.flips + 1
+            self.tries = self.flips
 
     def lose(self) -> None:
         """Its folder is there no more."""
@@ -409,12 +418,9 @@ class NodeState:
                 self._held_until = now
             self._work = None
             return
-        if work.step is _Step.FLIP:
-            work.step = _Step.PREPARE
+        work.fail()
         if is_lost:
             work.lose()
-        work.runs = False
-        work.tries += 1
         work.due = now + backoff.wait_s(work.tries, f"{self._node} {work.release.manifest}")
         work.error = "" if is_lost else reason(undone.why)
 

@@ -117,7 +117,9 @@ def make_key(path: str | Path) -> str:
     shown = key.public_key().public_bytes(words.Encoding.PEM, words.PublicFormat.SubjectPublicKeyInfo)
     for file in (private, public):
         if os.path.lexists(file):
-            raise UsageError(f"{file} is there already; accepted: a name that is free, since a lost key is lost")
+            raise UsageError(
+                f"{file} is there already; accepted: a name that is free, since a key that is overwritten is lost"
+            )
     _write(private, pem, 0o600)
     try:
         _write(public, shown, 0o644)
