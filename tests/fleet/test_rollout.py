@@ -11,7 +11,7 @@ import pytest
 from zcserve.errors import UsageError
 from zcserve.fleet.bus import Caught, Heard
 from zcserve.fleet.messages import Desired, Release, State, Trial
-from zcserve.fleet.rollout import Phase, Rollout
+from zcserve.fleet.rollout import NO_NODE_WORDS, Phase, Rollout
 from zcserve.fleet.rollout_words import (
     Action,
     AskHealth,
@@ -346,7 +346,7 @@ def test_a_bus_that_lost_what_was_desired_does_not_let_an_older_sequence_through
 
 
 def test_a_site_without_nodes_has_no_rollout_unless_they_are_listed() -> None:
-    assert Run(Plan(R8), live=None).end.why == "no node is known: none has reported, and none is listed"
+    assert Run(Plan(R8), live=None).end.why == NO_NODE_WORDS
     run = Run(Plan(R8, nodes=frozenset(NODES)), live=None)
     assert run.is_at(Phase.PREPARING)
     assert {row.stage for row in run.machine.rows(run.now)} == {"unknown"}

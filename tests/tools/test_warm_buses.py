@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tools.warm.status import told
 from tools.warm_cache import main
 
 
@@ -42,3 +43,10 @@ def test_nodes_that_are_not_reached_are_named(tmp_path: Path, capsys: pytest.Cap
     assert "never  http://127.0.0.1:1 is not reached: Connection refused" in out
     assert main(["purge", "--tag", "x", "--nodes", str(nodes), "--deadline", "50ms"]) == 3
     assert "not done yet by n1" in capsys.readouterr().out
+
+
+def test_a_site_of_which_no_node_has_reported_is_no_empty_table() -> None:
+    assert told([], "") == [
+        "no node is known: none has reported for this site (--site: is it the agents'?), and none is listed"
+    ]
+    assert told([], "NATS is away")[0].startswith("node  stage")

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from tools.warm.words import printable
 from zcserve.fleet.bus import BusError, Caught, Heard
 from zcserve.fleet.census import Census, Row
 from zcserve.fleet.messages import Desired, Release
+from zcserve.fleet.rollout import NO_NODE_WORDS
 
 # A table that is watched is drawn anew after this, in seconds, and what is desired read.
 WATCH_S = 1.0
@@ -59,7 +60,7 @@ async def _run(arguments: argparse.Namespace) -> int:
             print(json.dumps(form))
         else:
             first = f"what is desired is not known: {trouble}" if trouble else desired_text(look.desired)
-            print("\n".join(map(printable, [first, *table(rows)])))
+            print("\n".join(map(printable, [first, *told(rows, trouble)])))
         return EXIT_WRONG if trouble else EXIT_LATE if late else EXIT_RIGHT
 
 
@@ -101,6 +102,11 @@ def desired_text(desired: Desired) -> str:
         canaries = f", canaries {', '.join(sorted(trial.canaries))}" if trial.canaries else ""
         text += f"; on trial {trial.release.sequence}, rollout {trial.release.rollout}{canaries}"
     return text
+
+
+def told(rows: Sequence[Row], trouble: str) -> list[str]:
+    """The nodes; where there are none and the bus is well, what may be wrong."""
+    return table(rows) if rows or trouble else [NO_NODE_WORDS]
 
 
 def table(rows: Iterable[Row]) -> list[str]:

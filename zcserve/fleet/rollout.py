@@ -87,6 +87,7 @@ class Phase(Enum):
 NODES_NAMED_MAX = 10
 
 COMMITTED_WORDS = "it is what all nodes are to serve, which is not taken back: `rollback` goes to an earlier release"
+NO_NODE_WORDS = "no node is known: none has reported for this site (--site: is it the agents'?), and none is listed"
 COMMITTED = (Phase.FLIPPING, Phase.CONVERGING)
 
 
@@ -94,7 +95,7 @@ def why_not(plan: Plan, desired: Desired, counted: frozenset[str]) -> str:
     """Why a plan cannot be begun where this is desired and these nodes count; "": it can."""
     new, old = plan.release, desired.release
     if not counted:
-        return "no node is known: none has reported, and none is listed"
+        return NO_NODE_WORDS
     if unknown := plan.canaries - counted:
         few = sorted(counted)[:NODES_NAMED_MAX]
         return f"canaries that are not known: {', '.join(sorted(unknown))}; known: {', '.join(few)}"
