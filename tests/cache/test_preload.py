@@ -618,3 +618,26 @@ def test_a_walk_of_another_root_may_be_preloaded_into_the_same_store(tree: Tree)
     preload(that, loader)
     assert [content_of(entry_body(generation, b"/a")) for generation in (this, that)] == [b"this", b"that"]
     assert walk(that.root, index=()).resources.keys() == {b"/a"}
+
+
+@pytest.mark.parametrize("size", [100, 100 * KIB])
+def test_what_is_thrown_away_while_it_is_read_does_not_become_resident(
+    tree: Tree, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a hard purge does beside a reload: the old content was read before it."""
+    tree.plant({"a": noise(size), "b": b"1"})
+    generation = tree.walk()
+    loader = tree.loader()
+    head_of = loader.head_of
+
+    def thrown_away(root: Root | None, entry: Entry) -> bytes:
+        if entry.key == b"/a":
+            loader.store.under_way.be_late([entry])
+        return head_of(root, entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loader, "head_of", thrown_away)
+        preload(generation, loader)
+    assert resident(generation) == {b"/b"}
+    preload(generation, loader)
+    assert resident(generation) == {b"/a", b"/b"}

@@ -321,11 +321,26 @@ class _Directory:
             self._place()
         finally:
             os.close(fd)
+            self._end()
         for entry in failed:
             if not _load(self._generation, self._loader, entry, faults):
                 self._unread.append(entry)
 
     def _load_one(self, root: Root, directory: int, representation: Entry) -> None:
+        """A load as any other: what is thrown away meanwhile does not become resident."""
+        under_way = self._loader.store.under_way
+        under_way.begin(representation)
+        is_in_batch = False
+        try:
+            is_in_batch = self._read_one(root, directory, representation)
+        finally:
+            if not is_in_batch:
+                under_way.end((representation,))
+        if self._batch_bytes > BATCH_BYTES:
+            self._place()
+
+    def _read_one(self, root: Root, directory: int, representation: Entry) -> bool:
+        """Whether what was read is in the batch now."""
         path = path_of(representation)
         fd = root.open_in(directory, path[path.rfind(b"/") + 1 :])
         loader = self._loader
@@ -346,14 +361,19 @@ class _Directory:
             finally:
                 os.close(fd)
             self._batch_bytes += representation.size
-            if self._batch_bytes > BATCH_BYTES:
-                self._place()
+            return True
+        return False
 
     def _place(self) -> None:
         place = partial(self._loader.store.place, evict=False, is_pinned=self._loader.is_pinned)
         if not place(self._batch):
             for one in self._batch:  # near the budget: some may fit
                 place([one])
+        self._end()
+
+    def _end(self) -> None:
+        """What is in the batch is placed, or never will be."""
+        self._loader.store.under_way.end(entry for entry, _, _ in self._batch)
         self._batch = []
         self._batch_bytes = 0
 

@@ -25,12 +25,21 @@ class UnderWay:
     @contextmanager
     def load(self, entry: Entry) -> Iterator[None]:
         """An entry is loaded, from before its file is opened."""
-        with self._lock:
-            self._loads[entry] = self._loads.get(entry, 0) + 1
+        self.begin(entry)
         try:
             yield
         finally:
-            with self._lock:
+            self.end((entry,))
+
+    def begin(self, entry: Entry) -> None:
+        """The load of an entry begins: before its file is opened. `end` must follow."""
+        with self._lock:
+            self._loads[entry] = self._loads.get(entry, 0) + 1
+
+    def end(self, entries: Iterable[Entry]) -> None:
+        """The loads of these are over: what was read of them is resident, or never will be."""
+        with self._lock:
+            for entry in entries:
                 left = self._loads.pop(entry) - 1
                 if left:
                     self._loads[entry] = left
