@@ -6,10 +6,12 @@ Nothing here is mocked: files lie on a disk, memory in memfds, and both are aske
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import random
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from zcserve.rules.book import Rulebook
 from zcserve.rules.compiled import NO_RULES
 
 NOBODY = 65534
+PR_SET_DUMPABLE = 4
 
 
 class Tree:
@@ -197,6 +200,32 @@ def as_nobody() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+@contextlib.contextmanager
+def public_directory() -> Iterator[Path]:
+    """A directory that any user can come to, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="zcserve-root-", ignore_cleanup_errors=True) as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@contextlib.contextmanager
+def as_its_owner(root: Path) -> Iterator[None]:
+    """The process is a user without privilege, whom the root belongs to. After it has imported what it needs."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (root, *root.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # else /proc/self is root's
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)
 
 
 def keys(generation: Generation) -> set[bytes]:

@@ -3,14 +3,10 @@ failed is tried again by itself."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,40 +14,17 @@ import pytest
 from tests.support.client import Client
 from tests.support.following import Becomes, publish
 from tests.support.site import Serve, Site
+from tests.support.trees import as_its_owner, public_directory
 from tests.support.waiting import WaitUntil
 from zcserve.cache.root import Root
 from zcserve.content import releases
-
-NOBODY = 65534
-PR_SET_DUMPABLE = 4
 
 
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A root of a user that may not read everything, and that can come to it."""
-    path = Path(tempfile.mkdtemp(prefix="zcserve-root-"))
-    path.chmod(0o755)
-    try:
+    with public_directory() as path:
         yield path
-    finally:
-        shutil.rmtree(path)
-
-
-@contextmanager
-def as_its_owner(root: Path) -> Iterator[None]:
-    """The process is a user without privilege, whom the root belongs to. After it has imported what it needs."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for path in (root, *root.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
-    os.seteuid(NOBODY)
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # else /proc/self is root's
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)
 
 
 def harm_by_mode(path: Path) -> Callable[[], None]:
