@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zcserve.errors import ZcserveError
-from zcserve.fleet import forms
+from zcserve.fleet import forms, strict_json
 from zcserve.fleet.bus import ClaimHeldError, ConflictError, MissingError
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.http_proposals import Proposal
@@ -322,7 +322,7 @@ class Shelf:
     def _load(self, name: str) -> dict[str, Any] | None:
         data = self._kept.read(name)
         try:
-            form = json.loads(data) if data is not None else None
+            form = strict_json.read(data, len(data)) if data is not None else None
         except ValueError:
             form = None
         return form if isinstance(form, dict) else None
