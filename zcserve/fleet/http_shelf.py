@@ -242,12 +242,13 @@ class Shelf:
 
     # --- commands -------------------------------------------------------------------------------------------------
 
-    def append(self, data: bytes) -> None:
-        """Keep a command until it is over. Where the disk does not take it, it waits all the same, and is kept when it
-        comes again: what is to be purged is not served until there is room. Raises FullError, OSError."""
+    def append(self, data: bytes, *, is_anew: bool = False) -> None:
+        """Keep a command until it is over; anew also one that was. Where the disk does not take it, it waits all the
+        same, and is kept when it comes again: what is to be purged is not served until there is room. Raises FullError,
+        OSError."""
         message = parse_command(data)
         name = _name_of(message)
-        if name in self._files or name in self._over:
+        if name in self._files or (name in self._over and not is_anew):
             return
         if name not in self.waiting and len(self.waiting) >= COMMANDS_MAX:
             raise FullError(f"{COMMANDS_MAX:,} commands wait: the server beside this agent does none of them")

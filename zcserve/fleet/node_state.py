@@ -241,7 +241,7 @@ class NodeState:
     def _on_command(self, command: Command) -> None:
         """Each is done once; one of a rollout says only that there is a newer edition."""
         if self._errands.knows(command.id):
-            self._actions.append(Acknowledge(command.id))
+            self._actions += self._errands.over(Acknowledge(command.id))
         elif command.site != self._site:
             why = f"site: {command.site}, and this node is of {self._site}"
             self._actions += self._errands.over(SetAside(command.id, why))
