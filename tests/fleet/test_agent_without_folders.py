@@ -118,7 +118,7 @@ def test_what_is_deleted_or_moved_beneath_it_is_told_and_comes_back_and_the_serv
     monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.02)
     monkeypatch.setattr(lookout, "LOOK_SOON_S", 0.02)
     monkeypatch.setattr(backoff, "FIRST_S", 0.05)
-    monkeypatch.setattr(node_state, "KEPT_TRIES_MAX", 10**6)
+    monkeypatch.setattr(node_state, "VAIN_TRIES_MAX", 10**6)
     first, second, third = (build(tmp_path / str(number), pages(number), number) for number in (1, 2, 3))
     one, two, three = (release(manifest, tmp_path / str(manifest.sequence)) for manifest in (first, second, third))
     releases, admin = tmp_path / "releases", tmp_path / "admin"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zcserve.fleet.bus import UNACKNOWLEDGED_MAX, Gap
 from zcserve.fleet.errands import KNOWN_MAX, Errands
 from zcserve.fleet.messages import DONE_MAX, Command
-from zcserve.fleet.node_words import Acknowledge, Done, Failed, Purge
+from zcserve.fleet.node_words import Acknowledge, Done, Failed, Purge, SetAside
 
 
 def purge(number: int) -> Command:
@@ -35,6 +35,20 @@ def test_the_ids_that_are_known_are_bounded_and_so_are_those_that_are_told() -> 
     assert errands.knows("p9")
     assert len(errands.purged) == DONE_MAX
     assert errands.last(True) == tuple(f"p{number}" for number in range(KNOWN_MAX + 9 - DONE_MAX, KNOWN_MAX + 9))
+
+
+def test_what_is_over_and_comes_again_is_told_again_as_it_was() -> None:
+    errands = Errands("n1")
+    assert errands.over(SetAside("x", "no such tag"))
+    for number in range(DONE_MAX + 1):
+        errands.over(Acknowledge(f"p{number}"))
+    assert "p0" not in errands.last(True)
+    assert errands.over(Acknowledge("p0")) == [Acknowledge("p0")]
+    assert errands.last(True)[-1] == "p0"
+    assert errands.over(Acknowledge("x")) == [Acknowledge("x")]
+    assert (errands.last(False), "x" in errands.last(True)) == (("x",), False)
+    errands.over(Acknowledge("p9"))
+    assert errands.last(True).count("p9") == 1
 
 
 def test_gaps_that_come_before_one_purge_of_all_has_begun_are_one() -> None:

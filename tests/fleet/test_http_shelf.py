@@ -123,11 +123,13 @@ def test_what_is_proposed_is_kept_aside_until_it_or_another_is_desired(kept: Kep
     assert Shelf(kept, "www", 0.0).proposal() is None
 
 
-def test_what_cannot_be_read_any_more_begins_anew(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
-    kept.write("desired.json", b"half")
-    kept.write("claim.json", b"{}")
+@pytest.mark.parametrize("data", [b"half", b"{}", b"", b"\xff", b"[" * 100_000, b"9" * 10_000])
+def test_what_cannot_be_read_any_more_begins_anew(kept: Kept, caplog: pytest.LogCaptureFixture, data: bytes) -> None:
+    for name in ("desired.json", "claim.json", "aside/000000000001"):
+        kept.write(name, data)
     shelf = Shelf(kept, "www", 0.0)
     assert (shelf.desired, shelf.holder(0.0)) == (Desired("www"), ("", 0.0))
+    assert shelf.aside() == ([{}] if data == b"{}" else [])
     assert "is not known any more" in caplog.text
 
 

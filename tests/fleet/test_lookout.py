@@ -119,7 +119,7 @@ def test_a_look_beside_a_step_is_thrown_away_and_what_a_step_knows_is_no_news(
     run(tmp_path, talk)
 
 
-def test_current_that_was_removed_leads_to_what_is_served_again(
+def test_current_that_was_removed_or_moved_leads_to_what_is_served_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookout, "LOOK_EVERY_S", 0.01)
@@ -134,6 +134,12 @@ def test_current_that_was_removed_leads_to_what_is_served_again(
         while not current.is_symlink():
             await asyncio.sleep(0.005)
         assert current.readlink() == Path(TREE)
+        for elsewhere in ("current", "nowhere", "none", str(tmp_path.parent), "."):
+            current.with_name("new").symlink_to(elsewhere)
+            current.with_name("new").rename(current)
+            async with asyncio.timeout(60):
+                while current.readlink() != Path(TREE):
+                    await asyncio.sleep(0.005)
         assert told.empty()  # nothing has changed
         current.unlink()
         current.mkdir()  # what another has made is left alone

@@ -10,7 +10,7 @@ import pytest
 from zcserve.fleet.bus import Gap
 from zcserve.fleet.messages import REPORT_EVERY_S, Command, Desired, Poisoned, Release, State, Trial
 from zcserve.fleet.node_memory import Memory
-from zcserve.fleet.node_state import HELD_S, KEPT_TRIES_MAX, REPORT_GAP_S, NodeState
+from zcserve.fleet.node_state import HELD_S, REPORT_GAP_S, VAIN_TRIES_MAX, NodeState
 from zcserve.fleet.node_words import (
     Acknowledge,
     Action,
@@ -344,6 +344,30 @@ def test_a_node_that_gave_up_what_is_desired_prepares_what_is_tried() -> None:
     assert node.on(Undone(R7, "wrong", is_final=True)) == [Fetch(R8)]
 
 
+def test_what_is_desired_and_cannot_be_had_makes_room_for_a_trial_as_long_as_there_is_one() -> None:
+    for is_early in (True, False):  # the trial is there before the last try, or comes while the node waits for the next
+        node = serving(R6)
+        node.on(Desired("www", 2, R7))
+        for number in range(VAIN_TRIES_MAX - 1):
+            assert node.on(Undone(R7, "answers 404")) == []
+            if is_early and not number:
+                assert node.on(Desired("www", 3, R7, Trial(R8)), 0.0) == []
+            while not (actions := node.later()):
+                pass
+            assert actions == [Fetch(R7)]
+        last = node.on(Undone(R7, "answers 404"))
+        begun = last if is_early else node.on(Desired("www", 3, R7, Trial(R8)))
+        assert begun == [Fetch(R8)]
+        node.on(Fetched(R8))
+        node.on(Prepared(R8))
+        assert node.on(Tick(), 100_000) == []
+        assert (node.state.stage, node.state.prepared, node.state.live) == ("prepared", R8, R6)
+        if is_early:
+            assert node.on(Desired("www", 4, R8)) == [Flip(R8)]
+        else:
+            assert node.on(Desired("www", 4, R7)) == [Fetch(R7)]
+
+
 def test_a_flip_is_never_ended_whatever_is_desired_meanwhile() -> None:
     node = prepared(serving(R7), R8)
     assert node.on(Desired("www", 3, R8)) == [Flip(R8)]
@@ -441,7 +465,7 @@ def test_what_a_rollback_may_go_to_is_fetched_again_when_there_is_nothing_else_t
 def test_what_a_rollback_may_go_to_and_cannot_be_fetched_is_given_up_for_long_or_until_something_is_desired() -> None:
     node = Node(Memory(Desired("www", 1, R7, None, (R6,)), R7, R7), R7.tree)
     assert node.on(Observed(R7.tree, absent=frozenset({R6.tree}))) == [Fetch(R6)]
-    for _ in range(KEPT_TRIES_MAX - 1):
+    for _ in range(VAIN_TRIES_MAX - 1):
         node.on(Undone(R6, "answers 404", is_lost=True))
         assert node.later() == [Fetch(R6)]
     assert node.on(Undone(R6, "answers 404", is_lost=True)) == []

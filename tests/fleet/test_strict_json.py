@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from zcserve import fleet
 from zcserve.fleet.strict_json import JsonError, read
 
 
@@ -42,3 +44,15 @@ def test_what_is_not_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(JsonError) as caught:
         read(data, 1_000_000)
     assert str(caught.value).startswith(why)
+
+
+# They read what has a digest that is known, and pieces of a manifest that a pattern has found.
+OF_KNOWN_TEXT = {"kept_listing.py", "manifest_scan.py"}
+
+
+def test_no_module_of_the_fleet_reads_json_by_another_reader() -> None:
+    """Python's own raises RecursionError, which is no ValueError, at a thousand brackets: whatever answers, or has
+    written to the disk, could end an agent or a command by that."""
+    top = Path(fleet.__file__).parent
+    readers = {path.name for path in top.rglob("*.py") if "json.load" in path.read_text()}
+    assert readers == {"strict_json.py", *OF_KNOWN_TEXT}

@@ -297,6 +297,21 @@ async def the_same_id_is_appended_once(wiring: Wiring) -> None:
 
 
 @promise
+async def what_is_told_anew_comes_once_more_also_where_it_is_over(wiring: Wiring) -> None:
+    async with wiring.operator() as operator, wiring.node("n1") as node, hearing(node.deliveries()) as heard:
+        await heard.until(gaps)
+        await publish(operator, purge(wiring, "c1"))
+        await heard.until(has("c1"))
+        await node.acknowledge("c1")
+        await publish(operator, purge(wiring, "c1"))
+        await operator.publish(purge(wiring, "c1"), is_anew=True)
+        await heard.until(lambda told: names(told) == ["c1", "c1"])
+        await node.acknowledge("c1")
+        await publish(operator, purge(wiring, "c1"), purge(wiring, "c2"))
+        assert names(await heard.until(has("c2"))) == ["c1", "c1", "c2"]
+
+
+@promise
 async def what_is_no_command_comes_as_poisoned_and_the_next_one_comes_all_the_same(wiring: Wiring) -> None:
     async with wiring.operator() as operator:
         async with wiring.node("n1") as node, hearing(node.deliveries()) as heard:

@@ -223,10 +223,10 @@ class MemoryBus:
         for node in hub.nodes.values():
             node.hear(desired)
 
-    async def publish(self, command: Command) -> frozenset[str]:
+    async def publish(self, command: Command, *, is_anew: bool = False) -> frozenset[str]:
         await self._turn()
         hub = self._hub
-        if command.id not in hub.commands:
+        if is_anew or command.id not in hub.commands:
             hub.commands[command.id] = command
             for node in hub.nodes.values():
                 node.hear(command)

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
+from tools.warm import acknowledging
 from tools.warm.acknowledging import KNOWN_S, Acknowledgements, acknowledged
-from zcserve.fleet.bus import Caught, Heard
+from zcserve.fleet.bus import BusError, Caught, Heard
 from zcserve.fleet.messages import Command, State
 
 
@@ -55,7 +58,7 @@ def test_a_command_is_published_also_where_no_node_is_known() -> None:
     class Bus:
         published: tuple[str, ...] = ()
 
-        async def publish(self, command: Command) -> frozenset[str]:
+        async def publish(self, command: Command, *, is_anew: bool = False) -> frozenset[str]:
             for _ in range(100):  # the states are there before
                 await asyncio.sleep(0)
             self.published += (command.id,)
@@ -69,3 +72,39 @@ def test_a_command_is_published_also_where_no_node_is_known() -> None:
     found = Acknowledgements("p1")
     assert asyncio.run(acknowledged(cast(Any, bus), command, found, lambda: None, 30)) == ""
     assert (bus.published, found.done) == (("p1",), set())
+
+
+class Forgetful:
+    """A bus whose one node has done a command, and was killed before it said so. It remembers ids, as NATS does."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+        self._has_done = asyncio.Event()
+
+    async def publish(self, command: Command, *, is_anew: bool = False) -> frozenset[str]:
+        self.told.append(is_anew)
+        if len(self.told) == 1:
+            raise BusError("away")
+        if is_anew:
+            self._has_done.set()
+        return frozenset() if len(self.told) > 2 else frozenset({"n1"})
+
+    async def states(self) -> AsyncIterator[Heard | Caught]:
+        yield heard("n1")
+        yield Caught()
+        await self._has_done.wait()
+        yield heard("n1", done=("p1",))
+
+
+def test_a_node_that_does_not_say_that_it_has_done_it_is_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledging, "AGAIN_S", 0.01)
+
+    async def run() -> None:
+        bus, found = Forgetful(), Acknowledgements("p1", ("n1",))
+        trouble = await acknowledged(
+            cast(Any, bus), Command("p1", "purge", "www", prefix="/"), found, lambda: None, 60.0
+        )
+        assert (trouble, found.missing) == ("", [])
+        assert bus.told == [False, False, False, True]
+
+    asyncio.run(run())

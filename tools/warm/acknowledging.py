@@ -10,7 +10,8 @@ from typing import Any, cast
 from zcserve.fleet.bus import BusError, Caught, Heard, OperatorBus
 from zcserve.fleet.messages import Command
 
-# A command that did not reach all is published again after this, in seconds: nodes do one of an id once.
+# A command that did not reach all is published again after this, in seconds: nodes do one of an id once. One that has
+# reached all is told anew once, after this: a node whose agent was killed when it had done it has not said so.
 AGAIN_S = 1.0
 # Nodes that no list names are those that were heard of within this, in seconds, as a rollout has it.
 KNOWN_S = 3600.0
@@ -83,15 +84,17 @@ async def acknowledged(
 
     async def publish() -> None:
         nonlocal trouble
+        is_anew = False
         while True:
             try:
-                missed = await bus.publish(command)
+                missed = await bus.publish(command, is_anew=is_anew)
                 trouble = f"not reached: {', '.join(sorted(missed))}" if missed else ""
             except BusError as error:
                 trouble = str(error)
             is_tried.set()
-            if not trouble:
+            if not trouble and is_anew:
                 return
+            is_anew = not trouble
             await asyncio.sleep(AGAIN_S)
 
     tasks = [asyncio.create_task(publish()), asyncio.create_task(listen())]

@@ -134,9 +134,11 @@ class OperatorBus(Protocol):
         by more than one where nodes know of editions that the bus has lost. What is stored already is no error. Raises
         ConflictError with what is stored, else."""
 
-    async def publish(self, command: Command) -> frozenset[str]:
-        """Append a command for all nodes. The same id again is appended once, as far as the bus remembers. Returns the
-        nodes that are known to have missed it for good: none, where a stream keeps it for them."""
+    async def publish(self, command: Command, *, is_anew: bool = False) -> frozenset[str]:
+        """Append a command for all nodes. The same id again is appended once, as far as the bus remembers; but anew it
+        comes to all of them once more, also to one that had it: that tells again what it has done, and one that was
+        started since, and does not know, does it. Returns the nodes that are known to have missed it for good: none,
+        where a stream keeps it for them."""
 
     def states(self) -> AsyncIterator[Heard | Caught]:
         """The last state of each node that is known, then Caught, then each that comes, until it is closed. It goes on

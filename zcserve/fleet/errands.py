@@ -45,7 +45,7 @@ class Errands:
     def __init__(self, node: str) -> None:
         self._node = node
         self._waiting: dict[str, _Errand] = {}
-        self._known: OrderedDict[str, None] = OrderedDict()  # ids
+        self._known: OrderedDict[str, Acknowledge | SetAside] = OrderedDict()  # by id, what each was over by
         self._last: dict[bool, deque[str]] = {is_done: deque(maxlen=DONE_MAX) for is_done in (True, False)}
         self._purged: deque[int] = deque(maxlen=DONE_MAX)  # by each of the last that were done
         self._gaps = 0
@@ -117,12 +117,15 @@ class Errands:
         return [] if errand.is_own else self.over(action)
 
     def over(self, action: Acknowledge | SetAside) -> list[Action]:
-        """A command is over by this action: it is known from now on, and the bus is told."""
-        if action.name not in self._known:
-            self._last[isinstance(action, Acknowledge)].append(action.name)
-            if isinstance(action, Acknowledge):
-                self._purged.append(action.purged)
-        self._known[action.name] = None
+        """A command is over by this action, or was before by another: it is known from now on, the bus is told, and the
+        state tells it as one of the last, since something waits for that."""
+        known = self._known.setdefault(action.name, action)
+        self._known.move_to_end(action.name)
+        is_done = isinstance(known, Acknowledge)
+        if action.name not in (last := self._last[is_done]):
+            last.append(action.name)
+            if isinstance(known, Acknowledge):
+                self._purged.append(known.purged)
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         if isinstance(action, SetAside):

@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+from zcserve.fleet import strict_json
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.node_list import Listed
@@ -137,7 +137,7 @@ class Asking:
 def form_of(answer: Answer) -> dict[str, Any]:
     """What a refusal says."""
     try:
-        form = json.loads(answer.content)
+        form = strict_json.read(answer.content, len(answer.content))
     except ValueError:
         return {}
     return form if isinstance(form, dict) else {}

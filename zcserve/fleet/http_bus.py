@@ -236,11 +236,12 @@ class HttpOperatorBus:
             raise MissingError(f"no node has the manifest {digest[:12]}, and they keep the last ones")
         raise BusError("; ".join(failed))
 
-    async def publish(self, command: Command) -> frozenset[str]:
+    async def publish(self, command: Command, *, is_anew: bool = False) -> frozenset[str]:
         """See OperatorBus. Nodes that are not reached have missed it; those of a rollout hear of it by what is
         desired, and it waits for none of them."""
         waits = command.op not in ROLLOUT_OPS
-        replies = await self._asking.all("POST", "/commands", command.dump(), waits_for_all=waits)
+        target = "/commands?anew=1" if is_anew else "/commands"
+        replies = await self._asking.all("POST", target, command.dump(), waits_for_all=waits)
         taken = replies.of(200, 202, 204)
         if not taken:
             raise self._asking.too_few("command", taken, replies)

@@ -94,10 +94,10 @@ class HttpNodeBus:
                 await asyncio.wait((working,))
                 raise
 
-    async def append(self, data: bytes) -> None:
+    async def append(self, data: bytes, *, is_anew: bool = False) -> None:
         """A command has come; it is delivered also where it cannot be kept. Raises FullError, OSError."""
         try:
-            await self.with_shelf(lambda shelf: shelf.append(data))
+            await self.with_shelf(lambda shelf: shelf.append(data, is_anew=is_anew))
         finally:
             self._has_commands.ring()
 
@@ -347,7 +347,7 @@ class Desk:
         return Answer()
 
     async def _append(self, request: Request) -> Answer:
-        await self._bus.append(request.body)
+        await self._bus.append(request.body, is_anew=bool(_number(request.query, "anew", 1.0)))
         return Answer()
 
     async def _purges(self, request: Request) -> Answer:

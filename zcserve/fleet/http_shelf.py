@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zcserve.errors import ZcserveError
-from zcserve.fleet import forms
+from zcserve.fleet import forms, strict_json
 from zcserve.fleet.bus import ClaimHeldError, ConflictError, MissingError
 from zcserve.fleet.forms import FormError
 from zcserve.fleet.http_proposals import Proposal
@@ -242,12 +242,13 @@ class Shelf:
 
     # --- commands -------------------------------------------------------------------------------------------------
 
-    def append(self, data: bytes) -> None:
-        """Keep a command until it is over. Where the disk does not take it, it waits all the same, and is kept when it
-        comes again: what is to be purged is not served until there is room. Raises FullError, OSError."""
+    def append(self, data: bytes, *, is_anew: bool = False) -> None:
+        """Keep a command until it is over; anew also one that was. Where the disk does not take it, it waits all the
+        same, and is kept when it comes again: what is to be purged is not served until there is room. Raises FullError,
+        OSError."""
         message = parse_command(data)
         name = _name_of(message)
-        if name in self._files or name in self._over:
+        if name in self._files or (name in self._over and not is_anew):
             return
         if name not in self.waiting and len(self.waiting) >= COMMANDS_MAX:
             raise FullError(f"{COMMANDS_MAX:,} commands wait: the server beside this agent does none of them")
@@ -322,7 +323,7 @@ class Shelf:
     def _load(self, name: str) -> dict[str, Any] | None:
         data = self._kept.read(name)
         try:
-            form = json.loads(data) if data is not None else None
+            form = strict_json.read(data, len(data)) if data is not None else None
         except ValueError:
             form = None
         return form if isinstance(form, dict) else None

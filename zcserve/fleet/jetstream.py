@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zcserve.fleet import strict_json
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.nats_link import ANSWER_S, Link, NoStreamError
 from zcserve.log import Log
@@ -155,7 +156,7 @@ class JetStream:
     ) -> dict[str, Any]:
         message = await self.link.request(subject, data, headers, within_s)
         try:
-            answer = json.loads(message.data)
+            answer = strict_json.read(message.data, len(message.data))
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from zcserve.ctl.client import Node, NodeError, ask
 from zcserve.errors import ZcserveError, line_of
+from zcserve.fleet import strict_json
 from zcserve.fleet.messages import Command
 from zcserve.log import Log
 
@@ -177,7 +178,7 @@ class LocalServer:
         except NodeError as error:
             raise ServerError(str(error), is_early=error.is_early) from None
         try:
-            told = json.loads(answer.body)
+            told = strict_json.read(answer.body, len(answer.body))
             if answer.status == 200:
                 return told
             why = told["error"]

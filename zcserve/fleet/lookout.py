@@ -187,17 +187,17 @@ class Lookout:
             _log.warning("the server serves %s, where no release comes: start it with --root %s", served, root)
 
     def _put_back(self, seen: Seen) -> str:
-        """Where `current` leads to no release: the one that is served, if nothing is in its place. It was removed by
-        hand, and without it the server would not start again."""
+        """Where `current` leads to no release: the one that is served, if no directory is in its place. It was removed
+        or moved by hand, and the server would not start again without it, or would start with something else."""
         tree, current = self.tree_of(seen.served), os.path.join(self._folders.path, CURRENT)
-        if not tree or os.path.lexists(current):
+        if not tree or (os.path.lexists(current) and not os.path.islink(current)):
             return ""
         try:
             self._folders.point(tree)
         except (FolderError, OSError) as error:
-            _log.warning("%s is gone, and cannot be made: %s", current, error)
+            _log.warning("%s leads to no release, and cannot be made: %s", current, error)
             return ""
-        _log.warning("%s was gone: it leads to what the server serves again", current)
+        _log.warning("%s has led to no release: it leads to what the server serves again", current)
         return tree
 
     async def _wait(self, seconds: float) -> None:

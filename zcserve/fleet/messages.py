@@ -147,6 +147,11 @@ class Desired:
         if len(self.earlier) > EARLIER_MAX:
             raise FormError(f"earlier: {len(self.earlier):,}, and at most {EARLIER_MAX:,}")
 
+    def tries_another(self, *releases: Release | None) -> bool:
+        """Whether a release that is none of these is on trial."""
+        trial = self.trial
+        return trial is not None and not any(trial.release.is_same(one) for one in releases)
+
     def of_node(self, node: str) -> Release | None:
         """The release that this node is to serve."""
         return self.trial.release if self.trial and node in self.trial.canaries else self.release

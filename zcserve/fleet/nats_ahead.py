@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from zcserve import threads
 from zcserve.errors import NoThreadError
+from zcserve.fleet import strict_json
 from zcserve.fleet.messages import Command
 from zcserve.fleet.nats_place import NatsPlace
 from zcserve.fleet.nats_subjects import commands_subject
@@ -63,7 +64,7 @@ def _publish(place: NatsPlace, command: Command) -> bool:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with connection.makefile("rb") as lines:
             word, _, text = _line(lines).partition(b" ")
-            info = json.loads(text) if word == b"INFO" else {}
+            info = strict_json.read(text, LINE_BYTES_MAX) if word == b"INFO" else {}
             if not _is_simple(info, len(message)):
                 return False
             connection.sendall(_connect(place) + _message(command.site, command.id, message) + b"PING\r\n")

@@ -151,9 +151,9 @@ class NatsOperatorBus:
             return
         raise BusError("what is desired changes too fast")
 
-    async def publish(self, command: Command) -> frozenset[str]:
+    async def publish(self, command: Command, *, is_anew: bool = False) -> frozenset[str]:
         """See OperatorBus."""
-        headers = {"Nats-Msg-Id": command.id}
+        headers = {"Nats-Msg-Id": f"{command.id} {secrets.token_hex(8)}" if is_anew else command.id}
         await self._jetstream.append(self._commands, self._commands.subject, command.dump(), headers=headers)
         return frozenset()
 

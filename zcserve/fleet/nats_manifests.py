@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from zcserve.fleet import nats_streams
+from zcserve.fleet import nats_streams, strict_json
 from zcserve.fleet.background import in_thread
 from zcserve.fleet.bus import BusError, MissingError
 from zcserve.fleet.jetstream import ALL, JetStream
@@ -107,7 +107,7 @@ class Manifests:
         if record is None:
             return None
         try:
-            about = json.loads(record.data)
+            about = strict_json.read(record.data, len(record.data))
             known = {"nuid": str(about["nuid"]), "chunks": int(about["chunks"]), "digest": str(about["digest"])}
         except (ValueError, KeyError, TypeError):
             return None

@@ -22,6 +22,9 @@ a server mended. A flip that failed goes by Prepare again: the server may have l
 **What is prepared is held for a while when nothing wants it any more** (HELD_S): after an abort clients have pages of
 it still. What is being fetched or prepared then is ended at once.
 
+**What is desired and cannot be had makes room for a trial**: after some tries it is given up for as long as another
+release is on trial. Else nodes that lack a file that is at the source no more could not go to any release, nor back.
+
 **A release folder that is gone is fetched again**: of what is live, which the server goes on serving from memory until
 it is loaded from a folder again (`adrift`); of what is prepared; and when there is nothing else to do, of what a
 rollback may go to. The server serves what it did meanwhile, and the state says so.
@@ -83,8 +86,8 @@ REPORT_GAP_S = 0.1
 # a slow line within a minute. It is let go of sooner where another release is to be prepared.
 HELD_S = 60.0
 # A folder that a rollback may go to, and that is gone, is fetched so often in vain before it is given up, for the long
-# waits of what takes a person: its files may be at the source no more.
-KEPT_TRIES_MAX = 3
+# waits of what takes a person: its files may be at the source no more. What is desired makes room for a trial then.
+VAIN_TRIES_MAX = 3
 
 
 class _Step(Enum):
@@ -129,6 +132,11 @@ class _Work:
     def lose(self) -> None:
         """Its folder is there no more."""
         self.step, self.runs, self.is_lost = _Step.FETCH, False, True
+
+    @property
+    def is_vain(self) -> bool:
+        """It has failed so often that something else may go first; and waits to be tried again."""
+        return not self.runs and self.tries >= VAIN_TRIES_MAX
 
     @property
     def trouble(self) -> str:
@@ -250,7 +258,7 @@ class NodeState:
     def _on_command(self, command: Command) -> None:
         """Each is done once; one of a rollout says only that there is a newer edition."""
         if self._errands.knows(command.id):
-            self._actions.append(Acknowledge(command.id))
+            self._actions += self._errands.over(Acknowledge(command.id))
         elif command.site != self._site:
             why = f"site: {command.site}, and this node is of {self._site}"
             self._actions += self._errands.over(SetAside(command.id, why))
@@ -371,6 +379,8 @@ class NodeState:
         work = self._work
         if not self._is_observed or (work and work.step is _Step.FLIP and work.runs):
             return
+        if work and work.is_vain and self._desired and self._desired.tries_another(work.release, self._live):
+            self._given_up.add(work.release, work.trouble)
         wanted, goal = self._wanted()
         if work and not (wanted and work.release.is_same(wanted) and (goal is not _Step.FETCH or work.step is goal)):
             self._held_until = now + (HELD_S if work.step is _Step.READY else 0.0)
@@ -410,7 +420,7 @@ class NodeState:
         if work is None or not work.runs or not work.release.is_same(undone.release):
             return
         is_lost = undone.is_lost and work.step is not _Step.FETCH
-        is_vain = self._wanted()[1] is _Step.FETCH and work.tries + 1 >= KEPT_TRIES_MAX
+        is_vain = self._wanted()[1] is _Step.FETCH and work.tries + 1 >= VAIN_TRIES_MAX
         if (undone.is_final and not is_lost) or is_vain:
             work.error = reason(undone.why)
             self._given_up.add(work.release, work.trouble, now)

@@ -28,6 +28,7 @@ import threading
 from contextlib import suppress
 
 from zcserve.errors import UsageError, reason_of
+from zcserve.fleet import strict_json
 from zcserve.fleet.folders import CURRENT, Folders
 from zcserve.fleet.keeping import Kept
 from zcserve.fleet.local_server import LocalServer, Seen, ServerError
@@ -127,6 +128,7 @@ class Standby:
 
     def _read(self) -> list[float] | None:
         with suppress(OSError, ValueError):
-            found = json.loads(self._kept.read(DRAINED) or b"null")
+            data = self._kept.read(DRAINED) or b"null"
+            found = strict_json.read(data, len(data))
             return found if isinstance(found, list) else None
         return None

@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import concurrent.futures
-import json
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
@@ -30,6 +29,7 @@ from urllib.parse import unquote, urlsplit
 
 from zcserve import threads
 from zcserve.errors import UsageError
+from zcserve.fleet import strict_json
 from zcserve.fleet.bus import BusError
 from zcserve.fleet.extra import require
 from zcserve.fleet.jetstream import ALL, NO_STREAM, JetStream, JetStreamError, Stream
@@ -126,7 +126,7 @@ class ObjectsSource:
         if last is None:
             raise SourceError("is not there", retry=False)
         try:
-            told = json.loads(last.data)
+            told = strict_json.read(last.data, len(last.data))
             found = _Object(f"{self._prefix}.C.{told['nuid']}", int(told["size"]), str(told["nuid"]))
             is_deleted, is_link = bool(told.get("deleted")), bool((told.get("options") or {}).get("link"))
         except (ValueError, KeyError, TypeError, AttributeError):
