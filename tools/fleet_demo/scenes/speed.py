@@ -100,9 +100,9 @@ def _changed_bytes(stage: Stage, build: Build) -> int:
 
 
 def purge(stage: Stage) -> str:
-    """A purge by tag of 10,000 paths that are in memory, on three nodes, again and again: softly, and, when what that
-    has put in doubt is compared, hard. The bound is that of the command as it is given: softly. What a hard one takes is
-    told."""
+    """A purge by tag of 10,000 paths that are in memory, on three nodes, again and again: softly, as a command without
+    more words is, and, when what that has put in doubt is compared, hard. What a hard one takes is told, without a
+    bound."""
     with _calm(stage):
         _large(stage)
         hard, soft, cpu = [], [], ""
