@@ -8,15 +8,18 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
-from tests.support.contents import Show, Shown
+from tests.support.contents import WITHIN_S, Show, Shown
 from tests.support.trees import content_of, noise, publish
 from zcserve.cache.doubt import is_in_doubt
 from zcserve.cache.entry import Entry, each_coding
 from zcserve.cache.naming import path_of
 from zcserve.content import purging as module
+from zcserve.content.builder import Built
 from zcserve.content.purging import PURGES_WAITING_MAX, Aim, Purged
 from zcserve.errors import HttpError, NotNowError, UsageError
 from zcserve.rules.compiled import Rules
@@ -309,6 +312,33 @@ def test_what_several_generations_have_is_told_once_and_what_an_older_one_has_al
     assert sorted(forgotten) == [b"/0", b"/1", b"/2", b"/3", b"/4"]
     assert (purged.matched, purged.purged, memory(shown)) == (6, 6, set())
     assert older.resources[b"/3"].body is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_what_is_built_while_a_hard_purge_is_told_has_nothing_that_was_read_before_it(
+    show: Show, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, watch: bool
+) -> None:
+    shown = show({"page": b"1st"}, watch=watch)
+    before, unseen = shown.site.live, tmp_path / "unseen"  # no event tells what is written under another name
+    os.link(shown.tree.path / "page", unseen)
+    is_built, is_purged = Event(), Event()
+
+    def build(build: Callable[..., Built] = shown.builder.build, **more: Any) -> Built:
+        built = build(**more)
+        is_built.set()
+        assert is_purged.wait(WITHIN_S)
+        return built
+
+    monkeypatch.setattr(shown.builder, "build", build)
+    unseen.write_bytes(b"2nd")
+    shown.releases.ask()
+    shown.turn_until(is_built.is_set)
+    unseen.write_bytes(b"3rd")
+    shown.purge(Aim.prefix(b"/"), hard=True)
+    is_purged.set()
+    shown.turn_until(lambda: shown.site.live is not before)
+    shown.warm(b"/page")
+    assert held(shown, b"/page") == b"3rd"
 
 
 def lists_of_keys() -> int:

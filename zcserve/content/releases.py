@@ -13,6 +13,7 @@ from math import inf
 from typing import TypeAlias
 
 from zcserve.cache.burial import empty
+from zcserve.cache.crew import beat
 from zcserve.cache.entry import Entry
 from zcserve.cache.index import Generation
 from zcserve.cache.loader import call
@@ -255,11 +256,11 @@ class Releases:
         if self._renewals.is_paused:
             raise PausedError
         if built.noted is not None:
-            changed.update(marked(look_again(built, built.noted.take())))
+            self._look_again(built, changed, built.noted.take())
+        self._look_again(built, changed, noted.laid)
         caught = self._builder.catch_up(built, self._site.live, self._expected_by(built))
         changed.update(caught.keys)
         self._renewals.await_successor(self._jobs.call_soon)
-        changed.update(noted.laid)
         if not self._preparing.has(built):  # whose keys were expected when it was prepared
             expect_all(self._live, built.generation, self._jobs.in_loop)
         self._live.note_keys(changed, but=noted)  # before the flip, and not in it: it is short
@@ -271,6 +272,17 @@ class Releases:
         assert over is not None
         self._builder.forget_unless_in(built.generation, caught.unneeded)
         return over
+
+    def _look_again(self, built: Built, changed: Shards[bytes, bool], keys: Iterable[bytes]) -> None:
+        """What was purged since, or has changed, may have been read for this generation before, and no event need tell
+        of it."""
+        changed.update(marked(keys))
+        for key in keys:
+            beat()
+            if built.watcher is None:
+                self._renew(built.generation, changed, key)
+            else:
+                look_again(built, (key,))
 
     def _flip(
         self, built: Built, changed: Shards[bytes, bool], noted: Noted, *, is_last_try: bool
@@ -286,13 +298,16 @@ class Releases:
         clients have seen that."""
         while renewed:
             key, _ = renewed.popitem()
-            entry = following.resources.get(key)
-            if not isinstance(entry, Entry):
-                continue
-            fresh = entry_at(following.root, key)
-            if fresh is None or fresh.identity != entry.identity:
-                self._loader.put_in_place(following, entry, fresh)
-                changed.update(marked((key, *keys_of(directory_of(key)))))
+            self._renew(following, changed, key)
+
+    def _renew(self, following: Generation, changed: Shards[bytes, bool], key: bytes) -> None:
+        entry = following.resources.get(key)
+        if not isinstance(entry, Entry):
+            return
+        fresh = entry_at(following.root, key)
+        if fresh is None or fresh.identity != entry.identity:
+            self._loader.put_in_place(following, entry, fresh)
+            changed.update(marked((key, *keys_of(directory_of(key)))))
 
     def _tidy_up(
         self, built: Built, changed: Shards[bytes, bool], over: list[Generation], in_loop: Callable[[Step], None]
