@@ -105,6 +105,17 @@ def test_a_sibling_that_is_purged_takes_its_memory_from_its_base_too(show: Show)
     assert shown.entry(b"/assets/page.css").body is not None
 
 
+def test_a_sibling_that_was_renewed_alone_goes_with_its_base(show: Show) -> None:
+    shown = show(FILES, trust_siblings=True, watch=False)
+    entry = shown.entry(b"/assets/page.css.br")
+    publish(shown.tree.path / "assets/page.css.br", b"4")
+    assert shown.loader.succeed(shown.site.live, entry) is not None
+    shown.warm(b"/assets/page.css.br")
+    assert held(shown, b"/assets/page.css.br") == b"4"
+    shown.purge(Aim.paths([b"/assets/page.css"]), hard=True)
+    assert shown.entry(b"/assets/page.css.br").body is None
+
+
 @pytest.mark.parametrize("path", [b"no/path", b"/a b", b"/a?b", b"/%zz"])
 def test_what_is_no_path_is_refused(path: bytes) -> None:
     for aim in (Aim.prefix, lambda one: Aim.paths([one])):

@@ -419,8 +419,9 @@ class Purging:
             found += entry.variants
             if isinstance(entry, Sibling):
                 found.append(entry.variant)
-            for ending in SIBLING_ENDINGS:  # the same content under other names
-                if isinstance(own := find(entry.key + ending), Sibling):
+            # The same content under other names. One that a request has renewed is no Sibling until its base is walked.
+            for ending in SIBLING_ENDINGS:
+                if isinstance(own := find(entry.key + ending), Entry):
                     found.append(own)
         return found, matched
 
