@@ -47,7 +47,7 @@ class Front:
 
     def __init__(self, folder: Path, nodes: Sequence[Node]) -> None:
         self.web = (HOST, free_port(HOST))
-        self._stats = folder / "haproxy.sock"
+        self._stats = folder / "h"  # short: HAProxy takes no more than 97 bytes for the path of a socket
         config = folder / "haproxy.cfg"
         config.write_text(filled_in(SAMPLE.read_text(), nodes, self.web[1], self._stats))
         self.process = Process([program("haproxy"), "-db", "-f", str(config)], folder / "haproxy.log")
